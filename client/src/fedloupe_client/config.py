@@ -1,0 +1,97 @@
+"""A site's own configuration, `site.yaml` in its home folder: where the data are and how they are named.
+
+Never part of the study, never sent.
+
+    home/
+      site.yaml       this file
+      policy.yaml     the site's limits (fedloupe_client.gate)
+      store/          cases after ingest
+      derived/        features and crops, by study fingerprint
+      gate/           approvals, ledger, audit chain, answers
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.study.loading import explain, read_yaml
+
+
+class SiteConfigInvalid(FedLoupeError):
+    """`site.yaml` is not a site's configuration."""
+
+    code = "FL-201"
+    title = "site configuration is not valid"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Clinical(_Frozen):
+    """The clinical table: one row a case."""
+
+    file: str = Field(description="CSV (or .csv.gz), relative to `root`")
+    case: str = Field(default="case", description="column with the case's local id, which also names its files")
+    patient: str | None = Field(default=None, description="column with the patient's local id; None: one case a patient")
+    where: dict[str, str] = Field(default={}, description="keep rows whose column equals the value; `ABC*` is a prefix")
+
+
+class DicomSource(_Frozen):
+    """DICOM in any folder structure; the case is the PatientID unless the folder below `images` is."""
+
+    format: Literal["dicom"]
+    root: Path
+    clinical: Clinical
+    images: str = Field(default=".", description="folder of DICOM files, relative to `root`")
+    series: dict[str, str] = Field(
+        default={}, description="sequence name to a regular expression on SeriesDescription; else tags decide"
+    )
+    roi: str = Field(default="(?i)tumou?r|gtv|lesion", description="regular expression: RTSTRUCT ROI name or SEG segment label")
+
+
+class NiftiSource(_Frozen):
+    """NIfTI files named by pattern; `{case}` is the case's local id."""
+
+    format: Literal["nifti"]
+    root: Path
+    clinical: Clinical
+    files: dict[str, str] = Field(description="sequence name to file pattern, relative to `root`")
+    mask: str = Field(description="file pattern of the tumour mask, on the grid of the study's first sequence")
+
+
+class TableSource(_Frozen):
+    """A table of radiomic features that the site already has; labels and clinical values stand in the clinical table."""
+
+    format: Literal["table"]
+    root: Path
+    clinical: Clinical
+    features: str = Field(description="CSV with the case column and the features, relative to `root`")
+    exclude: tuple[str, ...] = Field(default=(), description="columns that are not features")
+
+
+class SiteConfig(_Frozen):
+    """One hospital."""
+
+    site: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+    source: Annotated[DicomSource | NiftiSource | TableSource, Field(discriminator="format")]
+
+
+def load_site(home: Path) -> SiteConfig:
+    """Read `home/site.yaml`; a relative `root` is relative to `home`.
+
+    Raises:
+        StudyUnreadable: the file cannot be read.
+        SiteConfigInvalid: naming each wrong key.
+    """
+    path = home / "site.yaml"
+    try:
+        config = SiteConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise SiteConfigInvalid(explain(error), where=str(path), remedy="see configs/site-example.yaml") from None
+    root = (home / config.source.root).resolve()
+    return config.model_copy(update={"source": config.source.model_copy(update={"root": root})})

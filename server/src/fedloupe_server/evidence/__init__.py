@@ -1,0 +1,1 @@
+"""What came out: pooling, figures and the report."""

@@ -1,0 +1,119 @@
+"""`results.json`: everything the report says, as one frozen record; no time stamps, so equal seeds give equal bytes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fedloupe.messages import EvaluateReply
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scores(_Frozen):
+    """One model on one split of one site; fields as in `fedloupe.messages.EvaluateReply`."""
+
+    label: str
+    split: str
+    patients: int
+    positives: int
+    auc: float
+    auc_se: float
+    auc_low: float
+    auc_high: float
+    brier: float
+    accuracy: float | None
+    sensitivity: float | None
+    specificity: float | None
+    calibration: tuple[tuple[float, float, int], ...]
+    reference_auc: float | None
+    positives_by_score: tuple[int, ...]
+    negatives_by_score: tuple[int, ...]
+
+    @classmethod
+    def of(cls, reply: EvaluateReply) -> Scores:
+        """The scores in a site's reply."""
+        fields = {name: getattr(reply, name) for name in cls.model_fields}
+        for name in ("positives_by_score", "negatives_by_score"):
+            fields[name] = tuple(int(v) for v in fields[name])
+        return cls.model_validate(fields)
+
+
+class SiteResult(_Frozen):
+    """One hospital. `federated` is on its test split, or on all its patients where it only validates."""
+
+    site: str
+    role: Literal["train", "validate"]
+    train: int
+    tune: int
+    test: int
+    positives: int
+    excluded: dict[str, int]
+    data_digest: str
+    federated: Scores
+    logistic: Scores | None
+    local: Scores | None  # training sites: the site's own model on its own test split
+    local_elsewhere: tuple[Scores, ...]  # validate-only sites: every training site's own model (label local-<site>)
+    epsilon: float | None
+
+
+class RoundRecord(_Frozen):
+    """One round: who took part, and what it gave."""
+
+    round: int
+    participants: tuple[str, ...]
+    absent: tuple[str, ...]
+    loss: dict[str, float]
+    epsilon: dict[str, float]
+    weights: str  # SHA-256 of the round's model
+
+
+class Pooled(_Frozen):
+    """Random-effects pooling of site AUCs on the logit scale (DerSimonian-Laird, Hartung-Knapp interval)."""
+
+    sites: int
+    patients: int
+    auc: float
+    low: float
+    high: float
+    prediction_low: float | None  # 95 % prediction interval for a new site; None below 3 sites
+    prediction_high: float | None
+    tau2: float
+    i2: float
+
+
+class LeftOut(_Frozen):
+    """One fold of leave-one-site-out: everything refitted without the site, then all its patients scored."""
+
+    site: str
+    federated: Scores
+    logistic: Scores | None
+
+
+class Results(_Frozen):
+    """One run."""
+
+    run: str
+    version: str
+    study: str
+    title: str
+    synthetic: bool
+    fingerprint: str
+    endpoint: str
+    seed: int
+    strategy: str
+    privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1"
+    preparation: str  # SHA-256
+    preparation_origin: Literal["federated", "public"]
+    features: int
+    parameters: int
+    threshold: float
+    frozen: str  # SHA-256 over weights, preparation, threshold; made before a validate-only site was opened
+    sites: tuple[SiteResult, ...]
+    rounds: tuple[RoundRecord, ...]
+    pooled: Pooled | None  # federated model, test splits of the training sites
+    pooled_local: Pooled | None  # each site's own model on its own test split
+    left_out: tuple[LeftOut, ...]

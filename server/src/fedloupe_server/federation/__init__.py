@@ -1,0 +1,1 @@
+"""The round loop: strategies, quorum, journal. Knows no Flower and no statistics."""

@@ -1,0 +1,266 @@
+"""Everything that may cross a hospital's door: one frozen record a message, each field with its disclosure class.
+
+    blob = encode(TrainRequest(..., weights=vector))
+    request = decode(blob)                       # refuses what is not exactly one of these records
+
+On the wire a message is one safetensors file: arrays as tensors, everything else as one JSON string in its header.
+No pickle, no code, no field that is not declared here.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from fedloupe.errors import FedLoupeError
+
+MAX_BYTES = 512 * 2**20
+
+
+class Disclosure(StrEnum):
+    """What a field can tell about patients."""
+
+    PROTOCOL = "protocol"  # nothing: names, versions, digests, rounds
+    COUNT = "count"  # how many patients
+    AGGREGATE = "aggregate"  # sums and statistics over patients
+    MODEL = "model"  # parameters trained on patients
+
+
+class MessageRefused(FedLoupeError):
+    """The bytes are not a message of this version."""
+
+    code = "FL-601"
+    title = "not a valid FedLoupe message"
+
+
+def _says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
+    return Field(description=meaning, json_schema_extra={"disclosure": disclosure.value}, **rules)
+
+
+P, C, A, M = Disclosure.PROTOCOL, Disclosure.COUNT, Disclosure.AGGREGATE, Disclosure.MODEL
+Floats = NDArray[np.floating[Any]]
+Tensor = Annotated[Any, "ndarray"]
+Architecture = Literal["transformer", "logistic"]
+
+
+class Message(BaseModel):
+    """Common header. `run` may carry a fold, as in `2026-11-23-demo/without-north`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    tensors: ClassVar[tuple[str, ...]] = ()
+
+    version: str = _says(P, "FedLoupe's version at the sender", max_length=20)
+    fingerprint: str = _says(P, "fingerprint of the study", pattern=r"^[0-9a-f]{64}$")
+    run: str = _says(P, "name of the run", pattern=r"^[a-z0-9][a-z0-9_/-]{0,119}$")
+    site: str = _says(P, "the hospital addressed or answering", pattern=r"^[a-z][a-z0-9_-]{0,39}$")
+
+
+class HelloRequest(Message):
+    """Is the study approved, the version right, the data ready?"""
+
+    kind: Literal["hello"] = "hello"
+
+
+class HelloReply(Message):
+    """The site is ready, with its cohort in numbers."""
+
+    kind: Literal["hello-reply"] = "hello-reply"
+    train: int = _says(C, "patients that train", ge=0)
+    tune: int = _says(C, "patients that fix the threshold", ge=0)
+    test: int = _says(C, "patients that test (validate-only site: all)", ge=0)
+    positives: int = _says(C, "patients with the event, of all", ge=0)
+    excluded: dict[str, int] = _says(C, "cases left out, by error code")
+    features: tuple[str, ...] = _says(P, "names of the feature columns, in order")
+    groups: tuple[str, ...] = _says(P, "group of each feature column")
+    data_digest: str = _says(P, "SHA-256 of the site's feature table and splits, keyed by a secret of the site")
+
+
+class DescribeRequest(Message):
+    """Ask for the sums that standardisation needs."""
+
+    kind: Literal["describe"] = "describe"
+
+
+class DescribeReply(Message):
+    """Sums over the site's training patients, a feature each."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square")
+    kind: Literal["describe-reply"] = "describe-reply"
+    count: Tensor = _says(A, "(p) float64: patients with the feature present")
+    total: Tensor = _says(A, "(p) float64: sum of values")
+    square: Tensor = _says(A, "(p) float64: sum of squares")
+
+
+class SketchRequest(Message):
+    """Ask for X'X Omega, a sketch of the covariance (Halko, Martinsson & Tropp 2011)."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "probe")
+    kind: Literal["sketch"] = "sketch"
+    mean: Tensor = _says(A, "(p) float64: pooled mean")
+    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
+    probe: Tensor = _says(P, "(p, k) float32: Omega, the same for every site")
+    iteration: int = _says(P, "power iteration, from 0", ge=0, le=9)
+
+
+class SketchReply(Message):
+    """The site's term of the sum over sites."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("sketch",)
+    kind: Literal["sketch-reply"] = "sketch-reply"
+    sketch: Tensor = _says(A, "(p, k) float64: X'X Omega over training patients, group by group")
+
+
+class PrepareRequest(Message):
+    """Install the agreed scaling and projection; `origin` says where it was fitted."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "projection")
+    kind: Literal["prepare"] = "prepare"
+    mean: Tensor = _says(A, "(p) float64")
+    scale: Tensor = _says(A, "(p) float64")
+    projection: Tensor = _says(A, "(p, k) float32: whitening loadings, block by group")
+    origin: Literal["federated", "public"] = _says(P, "fitted on the training sites' sums, or on a public artefact")
+
+
+class PrepareReply(Message):
+    """Installed."""
+
+    kind: Literal["prepare-reply"] = "prepare-reply"
+    preparation: str = _says(P, "SHA-256 of what was installed")
+
+
+class NewtonRequest(Message):
+    """One Newton step of federated ridge logistic regression."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("beta",)
+    kind: Literal["newton"] = "newton"
+    step: int = _says(P, "step, from 0", ge=0, le=99)
+    beta: Tensor = _says(M, "(1+q) float64: intercept first")
+
+
+class NewtonReply(Message):
+    """The site's gradient and Hessian of the log-likelihood."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("gradient", "hessian")
+    kind: Literal["newton-reply"] = "newton-reply"
+    gradient: Tensor = _says(A, "(1+q) float64")
+    hessian: Tensor = _says(A, "(1+q, 1+q) float64")
+
+
+class TrainRequest(Message):
+    """Train from these weights; every hyperparameter is the approved study's."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["train"] = "train"
+    round: int = _says(P, "round, from 1; 0 with scope `local`", ge=0)
+    scope: Literal["federated", "local"] = _says(P, "a round's share, or the site's own model with the whole budget")
+    weights: Tensor = _says(M, "(m) float32: all parameters, flat")
+
+
+class TrainReply(Message):
+    """The weights after local training."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["train-reply"] = "train-reply"
+    round: int = _says(P, "as asked", ge=0)
+    weights: Tensor = _says(M, "(m) float32: all parameters, flat")
+    patients: int = _says(C, "training patients: the FedAvg weight", ge=1)
+    loss: float | None = _says(A, "mean training loss of the last epoch; never sent under DP")
+    epsilon: float | None = _says(P, "spent so far by this site, all runs together; None without DP")
+
+
+class EvaluateRequest(Message):
+    """Score a split with these weights and send statistics of the scores."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["evaluate"] = "evaluate"
+    label: str = _says(P, "which model: federated, logistic, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    architecture: Architecture = _says(P, "how to read the weights")
+    split: Literal["tune", "test", "all"] = _says(P, "all: validate-only sites, and a site left out of a fold")
+    threshold: float | None = _says(P, "fixed before; None while it is being fixed", ge=0, le=1)
+    weights: Tensor = _says(M, "flat parameters")
+
+
+class EvaluateReply(Message):
+    """Discrimination and calibration on one split of one site."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("positives_by_score", "negatives_by_score")
+    kind: Literal["evaluate-reply"] = "evaluate-reply"
+    label: str = _says(P, "as asked")
+    split: str = _says(P, "as asked")
+    patients: int = _says(C, "patients scored", ge=1)
+    positives: int = _says(C, "of them with the event", ge=0)
+    auc: float = _says(A, "area under the ROC curve", ge=0, le=1)
+    auc_se: float = _says(A, "DeLong standard error", ge=0)
+    auc_low: float = _says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
+    auc_high: float = _says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
+    brier: float = _says(A, "mean squared error of the probability", ge=0, le=1)
+    accuracy: float | None = _says(A, "at the threshold", ge=0, le=1)
+    sensitivity: float | None = _says(A, "at the threshold", ge=0, le=1)
+    specificity: float | None = _says(A, "at the threshold", ge=0, le=1)
+    calibration: tuple[tuple[float, float, int], ...] = _says(
+        A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
+    )
+    reference_auc: float | None = _says(A, "AUC of the generator's true probability on the same patients; synthetic only")
+    positives_by_score: Tensor = _says(A, "(20) int64: patients with the event by score bin; zeros where suppressed")
+    negatives_by_score: Tensor = _says(A, "(20) int64: patients without the event by score bin; zeros where suppressed")
+
+
+class Failure(Message):
+    """The site refused or failed; the details stay in its log."""
+
+    kind: Literal["failure"] = "failure"
+    code: str = _says(P, "error code, FL-nnn", pattern=r"^FL-\d{3}$")
+    title: str = _says(P, "the error in general words", max_length=120)
+
+
+Request = (
+    HelloRequest | DescribeRequest | SketchRequest | PrepareRequest | NewtonRequest | TrainRequest | EvaluateRequest
+)
+Reply = (
+    HelloReply | DescribeReply | SketchReply | PrepareReply | NewtonReply | TrainReply | EvaluateReply | Failure
+)
+KINDS: dict[str, type[Message]] = {
+    str(kind.model_fields["kind"].default): kind for kind in (*Request.__args__, *Reply.__args__)
+}
+_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[Request | Reply, Field(discriminator="kind")])
+
+
+def encode(message: Request | Reply) -> bytes:
+    """A message as safetensors bytes, the same bytes for the same message."""
+    tensors = {name: np.ascontiguousarray(getattr(message, name)) for name in message.tensors}
+    header = message.model_dump(mode="json", exclude=set(message.tensors))
+    return save_tensors(tensors, metadata={"fedloupe": json.dumps(header, sort_keys=True)})
+
+
+def decode(blob: bytes) -> Request | Reply:
+    """Bytes as a message.
+
+    Raises:
+        MessageRefused: too large, not safetensors, an unknown kind or field, a missing, unexpected or non-finite array.
+    """
+    try:
+        if len(blob) > MAX_BYTES:
+            raise ValueError(f"{len(blob)} bytes, more than {MAX_BYTES}")
+        length = int.from_bytes(blob[:8], "little")
+        header = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["fedloupe"])
+        tensors = load_tensors(blob)
+        kind = KINDS[header["kind"]]
+        if set(tensors) != set(kind.tensors):
+            raise ValueError(f"arrays {sorted(tensors)}, expected {sorted(kind.tensors)}")
+        for name, array in tensors.items():
+            if array.dtype not in (np.float32, np.float64, np.int64) or not np.isfinite(array).all():
+                raise ValueError(f"array `{name}` is not finite float32, float64 or int64")
+        message: Request | Reply = _ANY.validate_python({**header, **tensors})
+        return message
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, ValidationError) as error:
+        raise MessageRefused(
+            f"the bytes are not a message: {type(error).__name__}: {str(error)[:300]}", remedy="run the same FedLoupe version everywhere"
+        ) from None

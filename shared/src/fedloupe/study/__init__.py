@@ -1,0 +1,47 @@
+"""The study: one YAML that every party agrees on, and its fingerprint.
+
+    study = load_study(Path("configs/demo.yaml"))
+    study.fingerprint            # changes with anything that matters, and with nothing else
+"""
+
+from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
+from fedloupe.study.protocol import (
+    ClinicalVariable,
+    DpSgd,
+    Endpoint,
+    Evaluation,
+    Imaging,
+    Model,
+    NoPrivacy,
+    Quorum,
+    Radiomics,
+    Role,
+    Sequence,
+    Site,
+    Split,
+    Study,
+    Training,
+)
+
+__all__ = [
+    "ClinicalVariable",
+    "DpSgd",
+    "Endpoint",
+    "Evaluation",
+    "Imaging",
+    "Model",
+    "NoPrivacy",
+    "Quorum",
+    "Radiomics",
+    "Role",
+    "Sequence",
+    "Site",
+    "Split",
+    "Study",
+    "StudyInvalid",
+    "StudyUnreadable",
+    "Training",
+    "canonical_json",
+    "load_study",
+    "parse_study",
+]

@@ -1,0 +1,116 @@
+"""YAML to `Study`, with errors that name file, key and accepted values.
+
+Accepted: a mapping as in `Study`; `radiomics.settings` may be a mapping or the name of a YAML file beside the study.
+JSON is YAML, so the canonical form loads too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.study.protocol import Study
+
+
+class StudyUnreadable(FedLoupeError):
+    """The study file is absent, not permitted, or not YAML."""
+
+    code = "FL-101"
+    title = "study file cannot be read"
+
+
+class StudyInvalid(FedLoupeError):
+    """The study file is YAML but not a study."""
+
+    code = "FL-102"
+    title = "study is not valid"
+
+
+class _NoDuplicates(yaml.SafeLoader):
+    """YAML in which a key given twice is an error, not a silent choice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key `{key}` is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> Any:
+    """The parsed content of a YAML file.
+
+    Raises:
+        StudyUnreadable: absent, not permitted, not UTF-8, or not YAML; each in its own words.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_NoDuplicates)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError:
+        raise StudyUnreadable("there is no such file", where=str(path), remedy="check the path") from None
+    except PermissionError:
+        raise StudyUnreadable(
+            "this user may not read the file", where=str(path), remedy="ask for read permission; the file itself may be fine"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyUnreadable(f"reading failed: {error}", where=str(path), remedy="check that it is a text file") from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise StudyUnreadable(f"not YAML: {text}", where=str(path), remedy="mend the line named") from None
+
+
+def parse_study(content: Any, source: str = "study") -> Study:
+    """A validated study from parsed YAML or JSON.
+
+    Raises:
+        StudyInvalid: naming each wrong key, what it holds and what is accepted.
+    """
+    if not isinstance(content, dict):
+        raise StudyInvalid("a study is a mapping of keys", where=source, remedy="see configs/demo.yaml for an example")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        raise StudyInvalid(explain(error), where=source, remedy="mend these keys; configs/demo.yaml shows all of them") from None
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error as `key: message` phrases, one a problem."""
+    phrases = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if part not in ("none", "dp-sgd")) or "(whole file)"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif item["type"] != "missing" and not isinstance(item["input"], dict):
+            message += f", not {item['input']!r}"
+        phrases.append(f"`{key}`: {message}")
+    return "; ".join(phrases)
+
+
+def load_study(path: Path) -> Study:
+    """Read, embed the settings file, validate.
+
+    Args:
+        path: a study in YAML or canonical JSON.
+
+    Raises:
+        StudyUnreadable, StudyInvalid: see there.
+    """
+    content = read_yaml(path)
+    if isinstance(content, dict) and isinstance(radiomics := content.get("radiomics"), dict):
+        settings = radiomics.get("settings")
+        if isinstance(settings, str):
+            content = {**content, "radiomics": {**radiomics, "settings": read_yaml(path.parent / settings)}}
+    return parse_study(content, str(path))
+
+
+def canonical_json(study: Study) -> str:
+    """The study as sites store it: self-contained, stable, one line."""
+    return study.canonical + "\n"

@@ -1,0 +1,251 @@
+"""The protocol as a frozen model: what is asked, of whom, with what data, how, and under which limits.
+
+Unknown keys are refused everywhere; no path of data may appear here (those belong to a site's own configuration).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+Role = Literal["train", "validate"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Endpoint(_Frozen):
+    """The outcome and how a site's label values map to it.
+
+    A value in neither list is an error at the site, never a guess.
+    """
+
+    name: str
+    column: str = Field(description="column of the site's clinical table")
+    positive: tuple[str, ...] = Field(min_length=1, description="values counted as 1 (the event: response, mutation)")
+    negative: tuple[str, ...] = Field(min_length=1, description="values counted as 0")
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        if both := set(self.positive) & set(self.negative):
+            raise ValueError(f"values {sorted(both)} stand in both `positive` and `negative`")
+        return self
+
+    def label(self, value: str) -> int | None:
+        """1, 0, or None where the mapping does not know the value."""
+        text = value.strip()
+        return 1 if text in self.positive else 0 if text in self.negative else None
+
+
+class Sequence(_Frozen):
+    """One image volume a patient: an MRI sequence, a DCE phase, or a CT."""
+
+    name: Name
+    modality: Literal["MR", "CT"] = "MR"
+    intensity: Literal["zscore", "physical", "hounsfield"] = Field(
+        default="zscore",
+        description="zscore: arbitrary units, normalised within the image; physical: units kept (ADC, 1e-6 mm2/s); "
+        "hounsfield: CT, clipped to [-200, 300] HU",
+    )
+    required: bool = Field(default=True, description="a case without it is excluded; otherwise it is marked missing")
+
+
+class ClinicalVariable(_Frozen):
+    """One clinical value; enters the model as (value - centre) / scale and a presence flag."""
+
+    name: Name
+    column: str
+    centre: float = 0.0
+    scale: float = Field(default=1.0, gt=0)
+    levels: dict[str, float] | None = Field(default=None, description="category text to number; None: the column is numeric")
+
+
+class Site(_Frozen):
+    """A hospital and its role: `validate` sites never train and are opened after the freeze."""
+
+    name: Name
+    role: Role
+
+
+class Imaging(_Frozen):
+    """The common grid: isotropic, aligned with the first sequence of the study."""
+
+    spacing_mm: float = Field(default=1.0, gt=0.2, le=5.0)
+    crop_mm: float = Field(default=64.0, ge=8, le=256, description="edge of the cubic tumour crop")
+    bias_correction: Literal["n4", "none"] = "n4"
+
+
+class Radiomics(_Frozen):
+    """Where features come from.
+
+    `computed`: FedLoupe's engine with frozen `settings` (embedded when the study is loaded).
+    `table`: the site already has a feature table; the columns are agreed when the run starts.
+    """
+
+    source: Literal["computed", "table", "none"] = "computed"
+    settings: dict[str, Any] | None = None
+
+
+class Model(_Frozen):
+    """The Transformer's size and regularisation."""
+
+    components: int = Field(default=8, ge=1, le=64, description="whitened components a feature group")
+    image: bool = Field(default=True, description="image tokens from a convolutional stem")
+    width: int = Field(default=32, ge=4, le=512)
+    depth: int = Field(default=2, ge=1, le=12)
+    heads: int = Field(default=4, ge=1, le=16)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    feature_dropout: float = Field(default=0.2, ge=0, lt=1)
+    feature_noise: float = Field(default=0.2, ge=0, le=2)
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"`width` {self.width} is not a multiple of `heads` {self.heads}")
+        return self
+
+
+class Training(_Frozen):
+    """Rounds and local work. FedAvg: McMahan 2017; FedProx: Li 2020; FedAdam: Reddi 2021."""
+
+    rounds: int = Field(default=20, ge=1, le=10_000)
+    local_epochs: int = Field(default=2, ge=1, le=100)
+    batch_size: int = Field(default=32, ge=1, le=4096)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=0.05, ge=0)
+    strategy: Literal["fedavg", "fedprox", "fedadam"] = "fedavg"
+    proximal_mu: float = Field(default=0.01, ge=0, description="FedProx only")
+    server_learning_rate: float = Field(default=0.01, gt=0, description="FedAdam only")
+    weighting: Literal["patients", "equal"] = "patients"
+    preparation: Literal["federated", "public"] = Field(
+        default="federated",
+        description="scaling and projection: from the training sites' sums, or from a public artefact (needed under DP)",
+    )
+
+
+class NoPrivacy(_Frozen):
+    """No formal privacy guarantee; the report says so."""
+
+    mode: Literal["none"] = "none"
+
+
+class DpSgd(_Frozen):
+    """Record-level DP-SGD at each site (Abadi 2016); the record is the patient; add/remove adjacency."""
+
+    mode: Literal["dp-sgd"]
+    epsilon: float = Field(gt=0, le=100)
+    delta: float = Field(default=1e-5, gt=0, lt=1e-2)
+    clip: float = Field(default=1.0, gt=0, description="L2 bound on a patient's gradient")
+    sampling_rate: float = Field(default=0.25, gt=0, le=1, description="Poisson sampling probability of a patient in a step")
+    learning_rate: float = Field(default=1.0, gt=0, description="SGD; momentum and Adam lose under this noise")
+
+
+class Quorum(_Frozen):
+    """A round counts only with these sites: named ones, and at least `minimum` of all."""
+
+    minimum: int = Field(default=2, ge=1)
+    required: tuple[Name, ...] = ()
+    attempts: int = Field(default=3, ge=1, le=100, description="times a silent site is asked again before the run pauses")
+    timeout_s: float = Field(default=3600, gt=0, description="seconds to wait for a site's answer")
+
+
+class Split(_Frozen):
+    """Patient-level split at each training site, seeded and stratified by label. The rest trains."""
+
+    test: float = Field(default=0.25, gt=0, lt=0.9)
+    tune: float = Field(default=0.15, gt=0, lt=0.9, description="fixes the threshold; never trains, never tests")
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> Self:
+        if self.test + self.tune >= 0.9:
+            raise ValueError("`test` and `tune` leave less than 10 % of the patients for training")
+        return self
+
+
+class Evaluation(_Frozen):
+    """What is compared with the federated model."""
+
+    local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
+    logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
+    leave_one_site_out: bool = False
+    reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
+
+
+class Study(_Frozen):
+    """One study. `fingerprint` is what hospitals approve."""
+
+    study: Name
+    title: str
+    synthetic: bool = False
+    endpoint: Endpoint
+    sequences: tuple[Sequence, ...] = ()
+    clinical: tuple[ClinicalVariable, ...] = ()
+    sites: tuple[Site, ...] = Field(min_length=1)
+    imaging: Imaging = Imaging()
+    radiomics: Radiomics = Radiomics()
+    model: Model = Model()
+    training: Training = Training()
+    privacy: Annotated[NoPrivacy | DpSgd, Field(discriminator="mode")] = NoPrivacy()
+    quorum: Quorum = Quorum()
+    split: Split = Split()
+    evaluation: Evaluation = Evaluation()
+    seed: int = Field(default=1, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, names in (
+            ("sites", [s.name for s in self.sites]),
+            ("sequences", [s.name for s in self.sequences]),
+            ("clinical", [c.name for c in self.clinical]),
+        ):
+            if twice := sorted({n for n in names if names.count(n) > 1}):
+                raise ValueError(f"`{key}` names {twice} more than once")
+        train = self.train_sites
+        if not train:
+            raise ValueError("`sites` has no site with role `train`")
+        if unknown := sorted(set(self.quorum.required) - set(train)):
+            raise ValueError(f"`quorum.required` names {unknown}, not among the training sites {list(train)}")
+        if self.quorum.minimum > len(train):
+            raise ValueError(f"`quorum.minimum` is {self.quorum.minimum}, but only {len(train)} sites train")
+        if self.radiomics.source == "table" and self.sequences:
+            raise ValueError("`radiomics.source: table` brings no images: remove `sequences`")
+        if self.radiomics.source == "computed" and (not self.sequences or self.radiomics.settings is None):
+            raise ValueError("`radiomics.source: computed` needs `sequences` and `radiomics.settings`")
+        if self.radiomics.source == "none" and not (self.model.image and self.sequences):
+            raise ValueError("`radiomics.source: none` needs `sequences` and `model.image: true`")
+        if self.sequences and not (self.sequences[0].required and self.sequences[0].modality == "MR"):
+            raise ValueError("the first of `sequences` defines the grid: it must be MR and required")
+        if isinstance(self.privacy, DpSgd) and self.training.preparation != "public":
+            raise ValueError("`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget")
+        if self.evaluation.reference_score and not self.synthetic:
+            raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
+        return self
+
+    @property
+    def train_sites(self) -> tuple[str, ...]:
+        """Names of the training sites, in the study's order."""
+        return tuple(s.name for s in self.sites if s.role == "train")
+
+    @property
+    def validate_sites(self) -> tuple[str, ...]:
+        """Names of the validate-only sites, in the study's order."""
+        return tuple(s.name for s in self.sites if s.role == "validate")
+
+    def role(self, site: str) -> Role | None:
+        """The role of a site, or None where the study does not know it."""
+        return next((s.role for s in self.sites if s.name == site), None)
+
+    @property
+    def canonical(self) -> str:
+        """The study as JSON with sorted keys and every default written out."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of `canonical` in hex: blind to key order, comments and formatting."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
