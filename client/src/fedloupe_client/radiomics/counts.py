@@ -1,0 +1,138 @@
+"""The texture matrices as integer counts, each in one pass over the region's voxels and their 26 neighbours.
+
+    glcm, glrlm, ngldm, ngtdm = count_neighbourhoods(levels, region.neighbours, highest, longest, alpha)
+    grey, size, nearest = find_zones(levels, region.neighbours, region.distance)
+
+IBSI "3D merged": the 13 directions are added up before any feature is computed. All levels start at 1;
+row `g - 1` of a matrix belongs to level `g`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedloupe_client.radiomics.kernel import Floats, Ints, kernel
+
+
+@kernel
+def count_neighbourhoods(
+    levels: Ints, neighbours: Ints, highest: int, longest: int, alpha: int
+) -> tuple[Ints, Ints, Ints, Ints, Floats]:
+    """Co-occurrence, runs, dependences and neighbourhood differences.
+
+    Args:
+        levels: (N) grey levels from 1 to `highest`.
+        neighbours: (N, 26) from `Region`.
+        highest: number of grey levels G.
+        longest: longest possible run L.
+        alpha: largest difference of dependent grey levels.
+
+    Returns:
+        GLCM (G, G), symmetric; GLRLM (G, L), column `l - 1` for length `l`; NGLDM (G, 27), column `k - 1` for
+        `k` dependent voxels, the centre included; NGTDM's counts (G) and sums of absolute differences (G),
+        over the voxels with at least one neighbour.
+    """
+    glcm = np.zeros((highest, highest), dtype=np.int64)
+    glrlm = np.zeros((highest, longest), dtype=np.int64)
+    ngldm = np.zeros((highest, 27), dtype=np.int64)
+    valid = np.zeros(highest, dtype=np.int64)
+    differences = np.zeros(highest, dtype=np.float64)
+    for voxel in range(levels.shape[0]):
+        grey = levels[voxel]
+        count = 0
+        total = 0
+        dependent = 0
+        for d in range(26):
+            other = neighbours[voxel, d]
+            if other < 0:
+                continue
+            level = levels[other]
+            count += 1
+            total += level
+            if abs(level - grey) <= alpha:
+                dependent += 1
+            glcm[grey - 1, level - 1] += 1  # both senses of a direction: symmetric by construction
+        ngldm[grey - 1, dependent] += 1
+        if count > 0:
+            valid[grey - 1] += 1
+            differences[grey - 1] += abs(grey - total / count)
+        for d in range(13):
+            before = neighbours[voxel, d + 13]
+            if before >= 0 and levels[before] == grey:
+                continue  # not the start of a run
+            length = 1
+            after = neighbours[voxel, d]
+            while after >= 0 and levels[after] == grey:
+                length += 1
+                after = neighbours[after, d]
+            glrlm[grey - 1, length - 1] += 1
+    return glcm, glrlm, ngldm, valid, differences
+
+
+@kernel
+def find_zones(levels: Ints, neighbours: Ints, distance: Ints) -> tuple[Ints, Ints, Ints]:
+    """Zones: 26-connected voxels of one grey level, by union-find.
+
+    Args:
+        levels: (N) grey levels.
+        neighbours: (N, 26) from `Region`.
+        distance: (N) distance to the border.
+
+    Returns:
+        Grey level, size in voxels, and smallest distance of each zone (Z), ordered by first voxel.
+    """
+    voxels = levels.shape[0]
+    parent = np.arange(voxels)
+    for voxel in range(voxels):
+        for d in range(13, 26):
+            other = neighbours[voxel, d]
+            if other < 0 or levels[other] != levels[voxel]:
+                continue
+            a, b = other, voxel
+            while parent[a] != a:
+                parent[a] = parent[parent[a]]
+                a = parent[a]
+            while parent[b] != b:
+                parent[b] = parent[parent[b]]
+                b = parent[b]
+            if a < b:
+                parent[b] = a
+            elif b < a:
+                parent[a] = b
+    zone = np.empty(voxels, dtype=np.int64)
+    grey = np.empty(voxels, dtype=np.int64)
+    size = np.empty(voxels, dtype=np.int64)
+    nearest = np.empty(voxels, dtype=np.int64)
+    zones = 0
+    for voxel in range(voxels):
+        root = voxel
+        while parent[root] != root:
+            root = parent[root]
+        if root == voxel:
+            zone[voxel] = zones
+            grey[zones], size[zones], nearest[zones] = levels[voxel], 0, distance[voxel]
+            zones += 1
+        z = zone[root]
+        size[z] += 1
+        nearest[z] = min(nearest[z], distance[voxel])
+    return grey[:zones].copy(), size[:zones].copy(), nearest[:zones].copy()
+
+
+@kernel
+def tabulate(grey: Ints, values: Ints, highest: int) -> tuple[Ints, Ints]:
+    """Counts (G, D) of zones by grey level and by each of the D distinct values, and those values, ascending.
+
+    Zone sizes reach N but have at most sqrt(2 N) distinct values: the matrix stays small.
+    """
+    ordered = np.sort(values)
+    distinct = np.empty_like(ordered)
+    found = 0
+    for i in range(ordered.shape[0]):
+        if i == 0 or ordered[i] != ordered[i - 1]:
+            distinct[found] = ordered[i]
+            found += 1
+    distinct = distinct[:found].copy()
+    counts = np.zeros((highest, found), dtype=np.int64)
+    for i in range(values.shape[0]):
+        counts[grey[i] - 1, np.searchsorted(distinct, values[i])] += 1
+    return counts, distinct

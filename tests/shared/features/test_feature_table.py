@@ -1,0 +1,123 @@
+"""Names, order and digest of the radiomic features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from fedloupe.features import (
+    FEATURES,
+    BinNumber,
+    FeatureSettings,
+    FeatureSettingsInvalid,
+    feature_table,
+    identify,
+    parse_settings,
+)
+
+CONFIG = Path(__file__).parents[3] / "configs" / "radiomics.yaml"
+
+
+class TestTable:
+    def test_shape_comes_first_then_each_sequence_in_the_order_given(self):
+        table = feature_table(FeatureSettings(), ["t2w", "adc"])
+        changes = [group for i, group in enumerate(table.groups) if i == 0 or table.groups[i - 1] != group]
+        assert changes == ["shape", "t2w", "adc"]
+        assert table.names[0] == "shape|volume_mesh"
+        assert "t2w|log_3mm|glcm|joint_entropy" in table.names
+
+    def test_names_are_unique_and_as_many_as_groups(self):
+        table = feature_table(FeatureSettings(), ["t2w", "adc", "dce_pre"])
+        assert len(set(table.names)) == len(table.names) == len(table.groups) == len(table) == 21 + 3 * 1632
+
+    def test_family_sizes_are_those_of_ibsi(self):
+        sizes = {family: len(features) for family, features in FEATURES.items()}
+        assert sizes == {
+            "shape": 21,
+            "firstorder": 18,
+            "histogram": 23,
+            "glcm": 25,
+            "glrlm": 16,
+            "glszm": 16,
+            "gldzm": 16,
+            "ngtdm": 5,
+            "ngldm": 17,
+        }
+
+    def test_each_feature_has_its_own_ibsi_identity(self):
+        features = [feature for family in FEATURES.values() for feature in family]
+        assert len({feature.ibsi_tag for feature in features}) == len(features)
+        assert len({feature.ibsi_id for feature in features}) == len(features)
+        assert all(len(feature.ibsi_id) == 4 for feature in features)
+
+    @pytest.mark.parametrize(
+        ("name", "identity"),
+        [
+            ("t2w|log_3mm|glcm|joint_entropy", "TU9B"),
+            ("shape|sphericity", "QCFX"),
+            ("ct|original|ngtdm|coarseness", "QCDE"),
+        ],
+    )
+    def test_a_name_leads_to_its_ibsi_identifier(self, name, identity):
+        assert identify(name).ibsi_id == identity
+
+    @pytest.mark.parametrize("name", ["sphericity", "shape|beauty", "t2w|original|glxm|contrast"])
+    def test_a_name_outside_the_grammar_is_not_guessed(self, name):
+        with pytest.raises(KeyError):
+            identify(name)
+
+
+class TestSettings:
+    def test_the_frozen_file_is_the_default(self):
+        assert FeatureSettings.model_validate(yaml.safe_load(CONFIG.read_text())) == FeatureSettings()
+
+    def test_the_digest_ignores_key_order_and_number_spelling(self):
+        one = FeatureSettings.model_validate({"log_sigmas_mm": [2, 3], "wavelet": None})
+        other = FeatureSettings.model_validate({"wavelet": None, "log_sigmas_mm": [2.0, 3.0]})
+        assert one.digest == other.digest
+        assert len(one.digest) == 64
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"log_sigmas_mm": [2]},
+            {"wavelet": "db2"},
+            {"wavelet_mirrored": False},
+            {"ngldm_alpha": 1},
+            {"families": ["glcm"]},
+            {"discretisation": {"zscore": {"method": "bin_number", "bins": 16}}},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_the_digest_changes_with_anything_that_matters(self, change):
+        assert FeatureSettings.model_validate(change).digest != FeatureSettings().digest
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"sigmas": [1]},
+            {"log_sigmas_mm": [3, 2]},
+            {"log_sigmas_mm": [0]},
+            {"families": []},
+            {"families": ["glrlm", "glcm"]},
+            {"wavelet": "coif9"},
+            {"distance": 2},
+            {"discretisation": {"response": {"method": "bin_size", "origin": 0, "width": 1}}},
+        ],
+        ids=str,
+    )
+    def test_settings_that_mean_nothing_are_refused(self, wrong):
+        with pytest.raises(ValidationError):
+            FeatureSettings.model_validate(wrong)
+
+    def test_a_wrong_key_is_one_error_that_names_it(self):
+        with pytest.raises(FeatureSettingsInvalid, match=r"FL-405.*discretisation\.zscore\..*bins.*study\.yaml"):
+            parse_settings({"discretisation": {"zscore": {"method": "bin_number", "bins": 1}}}, "study.yaml")
+
+    def test_what_can_be_chosen_can_be_built(self):
+        settings = FeatureSettings(log_sigmas_mm=(1.5,), wavelet=None)
+        assert settings.filters == ("original", "log_1.5mm")
+        assert settings.discretisation.response == BinNumber(bins=32)
