@@ -1,0 +1,31 @@
+"""How good a model is, in numbers that may leave a hospital, and how sites' numbers are pooled.
+
+auc = delong(labels, scores)                                  # at a site
+pooled = pool_auc([(a.auc, a.se, n) for a, n in sites])       # at the coordinator
+"""
+
+from fedloupe.metrics.calibration import brier, calibration_groups
+from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, TooFewPatients
+from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
+from fedloupe.metrics.operating import ThresholdMetrics, score_histogram, threshold_metrics, youden_threshold
+from fedloupe.metrics.pooling import PooledAuc, pool_auc
+
+__all__ = [
+    "Auc",
+    "NothingToPool",
+    "OneClassOnly",
+    "PairedDifference",
+    "PooledAuc",
+    "ScoresInvalid",
+    "ThresholdMetrics",
+    "TooFewPatients",
+    "brier",
+    "calibration_groups",
+    "delong",
+    "hanley_mcneil_se",
+    "paired_delong",
+    "pool_auc",
+    "score_histogram",
+    "threshold_metrics",
+    "youden_threshold",
+]
