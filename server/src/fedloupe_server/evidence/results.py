@@ -111,6 +111,7 @@ class Results(_Frozen):
     features: int
     parameters: int
     threshold: float
+    threshold_sites: tuple[str, ...] = ()  # training sites whose tuning patients fixed the threshold
     frozen: str  # SHA-256 over weights, preparation, threshold; made before a validate-only site was opened
     sites: tuple[SiteResult, ...]
     rounds: tuple[RoundRecord, ...]

@@ -1,0 +1,142 @@
+"""One self-contained HTML file that says what was found, and how sure one may be.
+
+path = write_report(results, Path("runs/2026-11-23-demo"))     # report.html, figures/*.svg, figures/*.csv
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fedloupe.errors import FedLoupeError
+from fedloupe_server.evidence import formats, intervals, journey, panels, tables, wording
+from fedloupe_server.evidence.drawing import Figure
+from fedloupe_server.evidence.results import Results
+
+FIGURES = ("forest", "benefit", "external", "left_out", "roc", "calibration", "rounds")
+
+
+class ReportUnwritable(FedLoupeError):
+    """The report's folder cannot be written."""
+
+    code = "FL-813"
+    title = "report cannot be written"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number at the top of the page."""
+
+    label: str
+    value: str
+    note: str
+    kind: str = ""
+
+
+def write_report(results: Results, run_dir: Path) -> Path:
+    """Write `report.html` and every figure as SVG and CSV; the same results give the same bytes.
+
+    Each file appears whole or not at all; the page comes last.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        ReportUnwritable: the folder or a file cannot be written.
+    """
+    figures = draw(results)
+    page = render(results, figures)
+    try:
+        (run_dir / "figures").mkdir(parents=True, exist_ok=True)
+        for name in FIGURES:
+            drawing, numbers = (run_dir / "figures" / f"{name}{kind}" for kind in (".svg", ".csv"))
+            if name in figures:
+                _write(drawing, figures[name].svg)
+                _write(numbers, figures[name].csv)
+            else:  # an older report of this run may have had one
+                drawing.unlink(missing_ok=True)
+                numbers.unlink(missing_ok=True)
+        return _write(run_dir / "report.html", page)
+    except OSError as error:
+        raise ReportUnwritable(
+            f"writing failed: {error.strerror or error}",
+            where=str(run_dir),
+            remedy="check that the folder may be written and the disk has room, then run `fedloupe report` again",
+        ) from None
+
+
+def draw(results: Results) -> dict[str, Figure]:
+    """The figures that these results have something to show in, by name."""
+    drawn = (
+        intervals.forest(results),
+        intervals.benefit(results),
+        intervals.external(results),
+        intervals.left_out(results),
+        panels.roc(results),
+        panels.calibration(results),
+        journey.rounds(results),
+    )
+    return {figure.name: figure for figure in drawn if figure}
+
+
+def render(results: Results, figures: dict[str, Figure]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=PackageLoader("fedloupe_server.evidence", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    source = environment.loader
+    style = source.get_source(environment, "report.css")[0] if source else ""
+    page = environment.get_template("report.html").render(
+        results=results,
+        words=wording,
+        tables=tables,
+        tiles=tiles(results),
+        # Both are made here and in the package, with every name escaped, and so may enter the page as they are.
+        figures={name: Markup(figure.svg) for name, figure in figures.items()},
+        style=Markup(style),
+    )
+    return page.replace(" %", "\u00a0%")  # a number and its sign stay on one line
+
+
+def tiles(results: Results) -> list[Tile]:
+    """The first look: pooled, external, own models, privacy."""
+    found = []
+    if pooled := results.pooled:
+        note = f"95 % interval {formats.interval(pooled.low, pooled.high)}"
+        found.append(Tile(f"Pooled AUC, {formats.count(pooled.sites, 'training site')}", formats.auc(pooled.auc), note))
+    apart = wording.validating(results)
+    if len(apart) == 1:
+        s = apart[0].federated
+        note = f"95 % interval {formats.interval(s.auc_low, s.auc_high)}"
+        found.append(Tile(f"AUC at {apart[0].site}, external", formats.auc(s.auc), note, "external"))
+    elif apart:
+        aucs = [s.federated.auc for s in apart]
+        value = f"{formats.auc(min(aucs))}–{formats.auc(max(aucs))}"
+        found.append(Tile(f"AUC at {len(apart)} external sites", value, "range; intervals below", "external"))
+    pairs = [(s.federated, s.local) for s in results.sites if s.local]
+    if pairs:
+        better = sum(formats.gain(fed.auc, own.auc) > 0 for fed, own in pairs)
+        found.append(Tile("Above the site's own model", f"{better} of {len(pairs)}", "training sites, by AUC"))
+    spent = [s.epsilon for s in results.sites if s.epsilon is not None]
+    if wording.is_private(results):
+        value = f"ε {formats.epsilon(max(spent))}" if spent else formats.ABSENT
+        found.append(Tile("Privacy", value, "largest spent by a site; patient level"))
+    else:
+        found.append(Tile("Privacy", "None formal", "weights left without noise", "warning"))
+    return found
+
+
+def _write(path: Path, text: str) -> Path:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(part, path)
+    return path

@@ -1,0 +1,191 @@
+"""The report's tables: header and rows of formatted cells, nothing about their look.
+
+sites(results), operating(results), precision(results), calibration(results), provenance(results)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fedloupe.metrics import hanley_mcneil_se
+from fedloupe_server.evidence import formats
+from fedloupe_server.evidence.results import Results, Scores, SiteResult
+from fedloupe_server.evidence.summary import mean_elsewhere
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first cell of each row is its header. `apart` holds the row numbers of validate-only sites."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    apart: frozenset[int] = frozenset()
+
+
+def sites(results: Results) -> Table:
+    """Who took part, with how many patients, and each model's AUC; columns that are empty everywhere are left out."""
+    header = (
+        "Site",
+        "Role",
+        "Train / tune / test",
+        "Events",
+        "Excluded",
+        "Own model",
+        "Federated (95 % interval)",
+        "Logistic",
+        "Best possible",
+        "Epsilon",
+    )
+    rows = [
+        (
+            s.site,
+            "trains" if s.role == "train" else "external",
+            f"{s.train} / {s.tune} / {s.test}",
+            str(s.positives),
+            str(sum(s.excluded.values())),
+            _own(s),
+            formats.with_interval(s.federated.auc, s.federated.auc_low, s.federated.auc_high),
+            formats.auc(s.logistic.auc if s.logistic else None),
+            formats.auc(s.federated.reference_auc),
+            formats.epsilon(s.epsilon),
+        )
+        for s in results.sites
+    ]
+    keep = [i for i in range(len(header)) if any(row[i] != formats.ABSENT for row in rows)]
+    return Table(
+        "Sites, patients and AUC of each model",
+        tuple(header[i] for i in keep),
+        tuple(tuple(row[i] for i in keep) for row in rows),
+        _apart(results),
+    )
+
+
+def operating(results: Results) -> Table:
+    """Decisions at the frozen threshold, with predictive values at each site's own event rate."""
+    return Table(
+        f"Decisions at the frozen threshold of {results.threshold:.2f}",
+        ("Site", "Patients", "Events", "Accuracy", "Sensitivity", "Specificity", "PPV", "NPV"),
+        tuple(
+            (
+                s.site,
+                str(s.federated.patients),
+                str(s.federated.positives),
+                formats.percent(s.federated.accuracy),
+                formats.percent(s.federated.sensitivity),
+                formats.percent(s.federated.specificity),
+                *(formats.percent(v) for v in predictive_values(s.federated)),
+            )
+            for s in results.sites
+        ),
+        _apart(results),
+    )
+
+
+def predictive_values(scores: Scores) -> tuple[float | None, float | None]:
+    """Positive and negative predictive value; None where nobody was called so, or no threshold was given."""
+    if scores.sensitivity is None or scores.specificity is None:
+        return None, None
+    negatives = scores.patients - scores.positives
+    true_positive = round(scores.sensitivity * scores.positives)
+    true_negative = round(scores.specificity * negatives)
+    positive, negative = true_positive + negatives - true_negative, true_negative + scores.positives - true_positive
+    return (true_positive / positive if positive else None, true_negative / negative if negative else None)
+
+
+def precision(results: Results) -> Table:
+    """Half-width of the 95 % interval: what the numbers of patients let expect, and what was reached."""
+    rows = []
+    for s in results.sites:
+        assumed = results.pooled.auc if results.pooled else s.federated.auc
+        expected = 1.96 * hanley_mcneil_se(assumed, s.federated.positives, s.federated.patients - s.federated.positives)
+        reached = (s.federated.auc_high - s.federated.auc_low) / 2
+        rows.append(
+            (s.site, str(s.federated.patients), str(s.federated.positives), f"±{expected:.2f}", f"±{reached:.2f}")
+        )
+    return Table(
+        "Precision of the AUC to expect from the number of patients (Hanley-McNeil, at the pooled AUC), and reached",
+        ("Site", "Patients", "Events", "Expected", "Reached"),
+        tuple(rows),
+        _apart(results),
+    )
+
+
+def calibration(results: Results) -> Table:
+    """Brier score beside that of always saying the site's event rate, and expected against observed events."""
+    rows = []
+    for s in results.sites:
+        rate = s.federated.positives / s.federated.patients
+        shown = sum(n for *_, n in s.federated.calibration)
+        whole = shown == s.federated.patients
+        predicted = sum(p * n for p, _, n in s.federated.calibration) / shown if whole else None
+        rows.append(
+            (
+                s.site,
+                formats.percent(predicted),
+                formats.percent(rate),
+                f"{rate / predicted:.1f}" if predicted else formats.ABSENT,
+                f"{s.federated.brier:.2f}",
+                f"{rate * (1 - rate):.2f}",
+            )
+        )
+    return Table(
+        "Mean prediction and outcome",
+        ("Site", "Predicted", "Observed", "Observed / expected", "Brier score", "Brier of the event rate alone"),
+        tuple(rows),
+        _apart(results),
+    )
+
+
+def left_out(results: Results) -> Table | None:
+    """Leave-one-site-out in numbers."""
+    if not results.left_out:
+        return None
+    return Table(
+        "Each site scored by a federation that was trained without it",
+        ("Site left out", "Patients", "Events", "Federated (95 % interval)", "Logistic (95 % interval)"),
+        tuple(
+            (
+                fold.site,
+                str(fold.federated.patients),
+                str(fold.federated.positives),
+                formats.with_interval(fold.federated.auc, fold.federated.auc_low, fold.federated.auc_high),
+                formats.with_interval(fold.logistic.auc, fold.logistic.auc_low, fold.logistic.auc_high)
+                if fold.logistic
+                else formats.ABSENT,
+            )
+            for fold in results.left_out
+        ),
+    )
+
+
+def provenance(results: Results) -> Table:
+    """What made these numbers; digests in full, so that they can be checked."""
+    rows = [
+        ("Run", results.run),
+        ("Study", results.study),
+        ("FedLoupe", results.version),
+        ("Study fingerprint", results.fingerprint),
+        ("Seed", str(results.seed)),
+        ("Strategy", results.strategy),
+        ("Rounds", str(len(results.rounds))),
+        ("Parameters of the model", f"{results.parameters:,}"),
+        ("Features", f"{results.features:,}"),
+        ("Preparation", f"{results.preparation} ({results.preparation_origin})"),
+        ("Frozen: weights, preparation, threshold", results.frozen),
+    ]
+    if results.rounds:
+        rows.append(("Weights after the last round", results.rounds[-1].weights))
+    rows += [(f"Data of {s.site} (keyed digest)", s.data_digest) for s in results.sites]
+    return Table("Provenance", ("Item", "Value"), tuple(rows))
+
+
+def _own(site: SiteResult) -> str:
+    if site.role == "validate":
+        mean = mean_elsewhere(site)
+        return formats.ABSENT if mean is None else f"{formats.auc(mean)} (mean of {len(site.local_elsewhere)})"
+    return formats.auc(site.local.auc if site.local else None)
+
+
+def _apart(results: Results) -> frozenset[int]:
+    return frozenset(i for i, s in enumerate(results.sites) if s.role == "validate")

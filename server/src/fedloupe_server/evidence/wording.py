@@ -1,0 +1,243 @@
+"""The report's sentences: what the numbers say, and what they do not, in plain words.
+
+found(results), certainty(results), benefit(results), privacy(results), limits(results)   # lists of sentences
+"""
+
+from __future__ import annotations
+
+from statistics import fmean, median
+
+from fedloupe_server.evidence import formats
+from fedloupe_server.evidence.intervals import local_name
+from fedloupe_server.evidence.results import Results, SiteResult
+
+NO_GUARANTEE = "No formal privacy guarantee."
+RESEARCH_ONLY = "Research use only, not a medical device"
+
+
+def is_private(results: Results) -> bool:
+    """Whether training was differentially private."""
+    return results.privacy != "none"
+
+
+def training(results: Results) -> list[SiteResult]:
+    """The sites that trained."""
+    return [s for s in results.sites if s.role == "train"]
+
+
+def validating(results: Results) -> list[SiteResult]:
+    """The sites that never trained."""
+    return [s for s in results.sites if s.role == "validate"]
+
+
+def asked(results: Results) -> list[str]:
+    """The question, and who was asked."""
+    train, apart = training(results), validating(results)
+    patients = sum(s.train + s.tune + s.test for s in results.sites)
+    sites = f"{formats.count(len(train), 'site')} trained" + (
+        f", {formats.count(len(apart), 'site')} only validated" if apart else ""
+    )
+    return [
+        f"Can the endpoint “{results.endpoint}” be predicted?",
+        f"{sites}; {formats.count(patients, 'patient')} in all, {sum(s.positives for s in results.sites):,} of them "
+        "with the event.",
+    ]
+
+
+def found(results: Results) -> list[str]:
+    """Discrimination on patients that the model never trained on; validate-only sites apart."""
+    said = []
+    if pooled := results.pooled:
+        said.append(
+            f"On test patients of the training sites the federated model's pooled AUC is "
+            f"{formats.auc(pooled.auc)} (95 % interval {formats.interval(pooled.low, pooled.high)}; "
+            f"{formats.count(pooled.sites, 'site')}, {formats.count(pooled.patients, 'patient')})."
+        )
+    for site in validating(results):
+        s = site.federated
+        said.append(
+            f"At {site.site}, which never trained, the frozen model's AUC is {formats.auc(s.auc)} "
+            f"({formats.interval(s.auc_low, s.auc_high)}; {formats.count(s.positives, 'event')} in {s.patients})."
+            + (" This interval includes chance." if s.auc_low <= 0.5 else "")
+        )
+    if not validating(results):
+        said.append(
+            "No external site took part: nothing here shows how the model does at a hospital that never trained."
+        )
+    if results.left_out:
+        mean = fmean(fold.federated.auc for fold in results.left_out)
+        simple = [fold.logistic.auc for fold in results.left_out if fold.logistic]
+        said.append(
+            f"Leaving each training site out in turn, the mean AUC at the site left out is {formats.auc(mean)}"
+            + (f" (logistic baseline {formats.auc(fmean(simple))})." if simple else ".")
+        )
+    best = [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None]
+    if best:
+        low, high = min(best), max(best)
+        said.append(
+            f"The patients are synthetic, so the best possible AUC is known: "
+            f"{formats.auc(low) if formats.gain(high, low) == 0 else formats.interval(low, high) + ' by site'}."
+        )
+    return said
+
+
+def certainty(results: Results) -> list[str]:
+    """How far the numbers carry."""
+    pooled = results.pooled
+    if pooled is None:
+        return ["The sites' results were not pooled: read each site's interval on its own."]
+    said = []
+    if pooled.prediction_low is None or pooled.prediction_high is None:
+        said.append(
+            f"With {formats.count(pooled.sites, 'site')} nothing can be predicted for a new hospital; three are needed."
+        )
+    else:
+        said.append(
+            f"A new hospital like these should expect an AUC between {formats.auc(pooled.prediction_low)} and "
+            f"{formats.auc(pooled.prediction_high)} (95 % prediction interval)."
+        )
+        if pooled.prediction_low <= 0.5:
+            said.append("That range includes 0.5: at a new hospital the model may do no better than chance.")
+    if pooled.sites < 2:
+        return said
+    smallest = min(results.sites, key=lambda s: s.federated.auc_low - s.federated.auc_high)
+    half = (smallest.federated.auc_high - smallest.federated.auc_low) / 2
+    said.append(
+        f"Single sites are less certain than the pooled figure: the widest interval, at {smallest.site}, "
+        f"is ±{half:.2f}. Differences between sites account for {formats.percent(pooled.i2)} of the variation (I²)."
+    )
+    return said
+
+
+def benefit(results: Results) -> list[str]:
+    """Did the federation beat each site's own model? Where it did not, say so by name."""
+    pairs = [(s.site, s.federated, s.local) for s in training(results) if s.local]
+    apart = [s for s in validating(results) if s.local_elsewhere]
+    if not pairs and not apart:
+        return [
+            "Not shown. The sites' own models were not trained"
+            + (" (that would have cost privacy budget)" if is_private(results) else "")
+            + ", so this run cannot say whether the federation beats them."
+        ]
+    said = []
+    if pairs:
+        better = [n for n, fed, own in pairs if formats.gain(fed.auc, own.auc) > 0]
+        same = [n for n, fed, own in pairs if formats.gain(fed.auc, own.auc) == 0]
+        worse = [(n, fed, own) for n, fed, own in pairs if formats.gain(fed.auc, own.auc) < 0]
+        gain = formats.difference(median(formats.gain(fed.auc, own.auc) for _, fed, own in pairs))
+        said.append(
+            f"At {len(better)} of {formats.count(len(pairs), 'training site')} the federated model has a higher AUC "
+            f"than the site's own model on the same test patients (median difference {gain})."
+        )
+        if worse:
+            names = [f"{n} ({formats.auc(fed.auc)} against {formats.auc(own.auc)})" for n, fed, own in worse]
+            said.append(f"The federation did not beat the own model of {formats.listed(names)}.")
+        if same:
+            said.append(f"At {formats.listed(same)} the two are equal to two decimals.")
+        inside = [n for n, fed, own in pairs if own.auc_low <= fed.auc <= own.auc_high]
+        if inside:
+            said.append(
+                f"At {len(inside)} of {len(pairs)} the federated AUC lies within the own model's 95 % interval: "
+                "there, so few patients cannot tell the two apart."
+            )
+    for site in apart:
+        others = site.local_elsewhere
+        beaten = [o for o in others if formats.gain(site.federated.auc, o.auc) > 0]
+        low, high = min(o.auc for o in others), max(o.auc for o in others)
+        said.append(
+            f"At {site.site} it is above {len(beaten)} of the {formats.count(len(others), 'own model')} "
+            f"brought there (their AUCs: {formats.interval(low, high)})."
+        )
+        if unbeaten := [local_name(o) for o in others if formats.gain(site.federated.auc, o.auc) <= 0]:
+            said.append(f"There it did not beat the own model of {formats.listed(unbeaten)}.")
+    return said + _against_logistic(results)
+
+
+def privacy(results: Results) -> list[str]:
+    """What protects patients, and what does not."""
+    stays = "Images, labels and patient rows stayed at the hospitals; model weights and aggregates left them."
+    if not is_private(results):
+        return [
+            f"{NO_GUARANTEE} {stays} Nothing here bounds what those could tell about a patient.",
+        ]
+    spent = [(s.site, s.epsilon) for s in results.sites if s.epsilon is not None]
+    return [
+        f"Training was differentially private ({results.privacy}); the unit protected is the patient.",
+        f"Epsilon spent: {formats.listed([f'{n} {formats.epsilon(e)}' for n, e in spent])}."
+        if spent
+        else "No site reported the epsilon it spent.",
+        f"{stays} Epsilon covers the weights only: evaluation aggregates of held-out patients are outside the account.",
+    ]
+
+
+def threshold_origin(results: Results) -> str:
+    """Where the decision threshold comes from, and which training sites had no say in it."""
+    silent = [s.site for s in training(results) if s.site not in results.threshold_sites]
+    partly = bool(results.threshold_sites and silent)
+    return (
+        f"A patient is called positive when the predicted probability reaches {results.threshold:.2f}. This threshold "
+        "maximises Youden's index over the summed score histograms (20 bins) of the training sites' tune splits. It "
+        f"was frozen together with weights and preparation (digest {formats.short(results.frozen)})"
+        + (" before any validate-only site was opened." if validating(results) else ".")
+        + (f" Too few tuning patients to take part in it: {formats.listed(silent)}." if partly else "")
+    )
+
+
+def excluded(results: Results) -> str:
+    """Patients left out, by site and error code."""
+    phrases = [
+        f"{s.site} {formats.listed([f'{n} × {code}' for code, n in sorted(s.excluded.items())])}"
+        for s in results.sites
+        if s.excluded
+    ]
+    return f"Cases left out, by error code: {'; '.join(phrases)}." if phrases else "No case was left out."
+
+
+def limits(results: Results) -> list[str]:
+    """What this report does not show."""
+    said = []
+    if results.synthetic:
+        said.append(
+            "The patients are synthetic. Nothing here is evidence about real tumours, real hospitals or real images."
+        )
+    few = [
+        s.site for s in results.sites if min(s.federated.positives, s.federated.patients - s.federated.positives) < 100
+    ]
+    if few:
+        said.append(
+            f"Small numbers: {len(few)} of {formats.count(len(results.sites), 'site')} "
+            f"{'has' if len(few) == 1 else 'have'} fewer than 100 patients with or without the event to test on. "
+            "The table of expected precision shows what that costs."
+        )
+    said.append(
+        "Probabilities are as shipped: the model was not recalibrated at any site. Read a predicted 30 % with the "
+        "calibration figure beside it."
+    )
+    if any(s.local or s.local_elsewhere for s in results.sites):
+        said.append("Own and federated models are compared by their AUCs; no paired significance test was made.")
+    if len(training(results)) < 5:
+        said.append("With fewer than five training sites the variation between hospitals is itself poorly known.")
+    if not validating(results):
+        said.append("Every site trained, so all results are internal.")
+    if is_private(results):
+        said.append(
+            "Epsilon bounds what the released weights tell about one training patient of one site, over all runs "
+            "counted in that site's ledger. It does not cover evaluation aggregates of held-out patients (AUC, "
+            "calibration groups, score histograms) or cohort counts: these are outside the account."
+        )
+    else:
+        said.append(f"{NO_GUARANTEE} Weights can carry traces of training patients.")
+    return said
+
+
+def _against_logistic(results: Results) -> list[str]:
+    pairs = [(s.site, s.federated, s.logistic) for s in results.sites if s.logistic]
+    if not pairs:
+        return []
+    behind = [n for n, fed, simple in pairs if formats.gain(fed.auc, simple.auc) <= 0]
+    if not behind:
+        return [f"It is above the federated logistic baseline at all {formats.count(len(pairs), 'site')}."]
+    return [
+        f"The simpler federated logistic baseline does as well or better at {len(behind)} of "
+        f"{formats.count(len(pairs), 'site')}: {formats.listed(behind)}."
+    ]
