@@ -1,0 +1,1 @@
+"""The site process: message in, gate, work, gate, message out. Knows nothing of Flower."""

@@ -1,0 +1,130 @@
+"""The ServerApp that the code-free bundle names: reads its job from coordinator-local paths and runs the study.
+
+    flwr run configs/app lab --run-config 'task="study" study="/x/study.yaml" run-dir="/x/run" work="/x/work"'
+
+`work` holds `nodes.json` (node id by site) and receives `progress.log` and `outcome.json`, for who started the run.
+`task="ping"` is the preflight: it says hello to every site and writes `run-dir/ping.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+import fedloupe
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import Failure, HelloReply, HelloRequest, MessageRefused, decode, encode
+from fedloupe.study import Study, load_study
+from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.hub.grid import GridExchange
+
+PING_TIMEOUT_S = 120.0
+
+app = ServerApp()
+
+
+class JobInvalid(FedLoupeError):
+    """The run-config names no usable job."""
+
+    code = "FL-722"
+    title = "the run's configuration is not usable"
+
+
+class Unforeseen(FedLoupeError):
+    """The run failed with an error that is not a user's."""
+
+    code = "FL-723"
+    title = "the run failed unexpectedly"
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the job; whatever happens, `work/outcome.json` says how it ended."""
+    config = {key: str(value) for key, value in context.run_config.items()}
+    work = Path(config.get("work", ""))
+    if not work.is_absolute():
+        raise JobInvalid("`work` is not an absolute path", where=str(work), remedy="start runs with `fedloupe`")
+    try:
+        _run(grid, config, work)
+    except Exception as error:  # recorded for the person who waits, then raised again
+        known = error if isinstance(error, FedLoupeError) else Unforeseen(repr(error), remedy="read the executor's log")
+        _write(
+            work / "outcome.json",
+            {"state": "failed", "code": known.code, "title": known.title, "message": str(known)},
+        )
+        raise
+    _write(work / "outcome.json", {"state": "completed"})
+
+
+def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
+    def observe(line: str) -> None:
+        with (work / "progress.log").open("a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    study, run_dir = load_study(Path(config["study"])), Path(config["run-dir"])
+    exchange = GridExchange(grid, read_nodes(work / "nodes.json"), observer=observe)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    match config["task"]:
+        case "study":
+            from fedloupe_server.federation import Event, run_study
+
+            def step(event: Event) -> None:
+                observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
+
+            run_study(study, exchange, run_dir, observer=step)
+        case "ping":
+            _write(run_dir / "ping.json", ping(study, exchange))
+        case other:
+            raise JobInvalid(f"task `{other}`", remedy="use `study` or `ping`")
+
+
+def ping(study: Study, exchange: Exchange, timeout_s: float = PING_TIMEOUT_S) -> dict[str, str]:
+    """Say hello to every site of the study.
+
+    Returns:
+        By site: `ready: N patients`, the code and title of the site's refusal, or `silent`.
+    """
+    requests = {
+        site.name: encode(
+            HelloRequest(version=fedloupe.__version__, fingerprint=study.fingerprint, run="ping", site=site.name)
+        )
+        for site in study.sites
+    }
+    replies = exchange(requests, timeout_s)
+    return {site: _read(replies[site]) if site in replies else "silent" for site in requests}
+
+
+def _read(blob: bytes) -> str:
+    try:
+        reply = decode(blob)
+    except MessageRefused as error:
+        return f"{error.code} {error.title}"
+    if isinstance(reply, HelloReply):
+        return f"ready: {reply.train + reply.tune + reply.test} patients"
+    if isinstance(reply, Failure):
+        return f"{reply.code} {reply.title}"
+    return f"unexpected answer `{reply.kind}`"
+
+
+def read_nodes(path: Path) -> dict[str, int]:
+    """The table of node ids by site.
+
+    Raises:
+        JobInvalid: absent, or not a mapping of names to integers.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        return {str(site): int(node) for site, node in table.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise JobInvalid(f"no table of nodes: {error}", where=str(path), remedy="start runs with `fedloupe`") from None
+
+
+def _write(path: Path, content: Mapping[str, str]) -> None:
+    """Write JSON so that a reader sees all of it or nothing."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    part.replace(path)

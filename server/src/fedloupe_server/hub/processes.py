@@ -1,0 +1,161 @@
+"""Processes of a deployment: each with a log file, watched, and ended by its own process id.
+
+    with Processes(Path("work/logs"), print) as processes:
+        processes.start("superlink", ["flower-superlink", ...], env)
+        processes.wait_for_port("superlink", 8000, 60.0)
+
+Leaving the block ends them in reverse order, whatever happened inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fedloupe.errors import FedLoupeError
+
+GRACE_S = 20.0  # a courier gives its SuperNode 10 s to say goodbye
+
+
+class ProcessEnded(FedLoupeError):
+    """A process of the deployment ended, or never became ready."""
+
+    code = "FL-730"
+    title = "a process of the deployment ended early"
+
+
+@dataclass
+class Running:
+    """One process and how to start it again."""
+
+    command: Sequence[str]
+    env: Mapping[str, str] | None
+    process: subprocess.Popen[bytes]
+    log: Path
+    keep: bool
+    started: float
+
+
+@dataclass
+class Processes:
+    """The processes that this object started, by name.
+
+    Attributes:
+        logs: folder for one log file a process.
+        progress: told in one line what happens.
+        pause_s: seconds between two starts of a process that is kept.
+    """
+
+    logs: Path
+    progress: Callable[[str], None]
+    pause_s: float = 3.0
+    running: dict[str, Running] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for name in reversed(list(self.running)):
+            self.end(name)
+
+    def start(
+        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None, *, keep: bool = False
+    ) -> None:
+        """Start a process in a session of its own.
+
+        Args:
+            name: for the log file and messages.
+            command: argument list.
+            env: its environment; None: ours.
+            keep: `check` starts it again when it has ended, as a service manager would.
+        """
+        log = self.logs / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(
+                command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self.running[name] = Running(command, env, process, log, keep, time.monotonic())
+
+    def check(self) -> None:
+        """Start again what must be kept.
+
+        Raises:
+            ProcessEnded: another one ended.
+        """
+        for name, one in list(self.running.items()):
+            if (code := one.process.poll()) is None:
+                continue
+            if not one.keep:
+                raise ProcessEnded(
+                    f"{name} ended with code {code}: {self.tail(name)}", where=str(one.log), remedy="read its log"
+                )
+            if time.monotonic() - one.started >= self.pause_s:
+                self.progress(f"{name} ended with code {code}; starting it again")
+                self.start(name, one.command, one.env, keep=True)
+
+    def wait_for(self, name: str, ready: Callable[[], bool], timeout_s: float) -> None:
+        """Wait until `ready()`.
+
+        Raises:
+            ProcessEnded: the process ended first, or the time ran out.
+        """
+        end = time.monotonic() + timeout_s
+        one = self.running[name]
+        while not ready():
+            code = one.process.poll()
+            if code is not None or time.monotonic() > end:
+                state = f"ended with code {code}" if code is not None else f"was not ready after {timeout_s:.0f} s"
+                raise ProcessEnded(f"{name} {state}: {self.tail(name)}", where=str(one.log), remedy="read its log")
+            time.sleep(0.1)
+
+    def wait_for_port(self, name: str, port: int, timeout_s: float) -> None:
+        """Wait until a loopback port answers; errors as in `wait_for`."""
+
+        def ready() -> bool:
+            with contextlib.closing(socket.socket()) as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        self.wait_for(name, ready, timeout_s)
+
+    def end(self, name: str) -> int:
+        """Ask a process to end, insist after a while, forget it; its exit code."""
+        return self.end_together([name])[0]
+
+    def end_together(self, names: Sequence[str]) -> list[int]:
+        """As `end`, asking all of them before waiting for any."""
+        ending = [self.running.pop(name).process for name in names]
+        for process in ending:
+            if process.poll() is None:
+                process.terminate()
+        end = time.monotonic() + GRACE_S
+        for process in ending:
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        return [process.returncode for process in ending]
+
+    def tail(self, name: str, characters: int = 400) -> str:
+        """The end of a process's log on one line."""
+        text = self.running[name].log.read_text(encoding="utf-8", errors="replace")
+        return " ".join(text.split())[-characters:]
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct loopback ports that nobody uses at this moment."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(count):
+            probe = stack.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            ports.append(int(probe.getsockname()[1]))
+    return ports

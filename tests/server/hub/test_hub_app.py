@@ -1,0 +1,138 @@
+"""The ServerApp: job in, outcome out; and the preflight, with sites in one process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from flwr.app import Context, RecordDict
+
+import fedloupe
+from fedloupe.messages import Failure, HelloReply, PrepareReply, decode, encode
+from fedloupe.study import parse_study
+from fedloupe_client.courier.app import courier
+from fedloupe_server.hub.app import JobInvalid, app, ping, read_nodes
+from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange
+
+STUDY = {
+    "study": "wire",
+    "title": "wire test",
+    "endpoint": {"name": "response", "column": "y", "positive": ["1"], "negative": ["0"]},
+    "sites": [
+        {"name": "north", "role": "train"},
+        {"name": "south", "role": "train"},
+        {"name": "east", "role": "validate"},
+    ],
+    "radiomics": {"source": "table"},
+}
+
+
+def header(request):
+    return {
+        "version": fedloupe.__version__,
+        "fingerprint": request.fingerprint,
+        "run": request.run,
+        "site": request.site,
+    }
+
+
+def ready(blob):
+    request = decode(blob)
+    counts = {"train": 20, "tune": 5, "test": 7, "positives": 9, "excluded": {}}
+    return encode(HelloReply(**header(request), **counts, features=(), groups=(), data_digest="00"))
+
+
+def unapproved(blob):
+    return encode(Failure(**header(decode(blob)), code="FL-501", title="study not approved"))
+
+
+def dead(blob):
+    raise OSError("gone")
+
+
+class TestPing:
+    def test_each_site_is_described_by_what_it_answered(self):
+        exchange = inprocess_exchange({"north": ready, "south": unapproved, "east": dead})
+        assert ping(parse_study(STUDY), exchange, 0.2) == {
+            "north": "ready: 32 patients",
+            "south": "FL-501 study not approved",
+            "east": "silent",
+        }
+
+    def test_an_answer_that_is_no_message_or_another_one_is_told(self):
+        def another(blob):
+            return encode(PrepareReply(**header(decode(blob)), preparation="00"))
+
+        exchange = inprocess_exchange({"north": lambda blob: b"junk", "south": another, "east": ready})
+        answers = ping(parse_study(STUDY), exchange, 0.2)
+        assert answers["north"] == "FL-601 not a valid FedLoupe message"
+        assert answers["south"] == "unexpected answer `prepare-reply`"
+
+
+@pytest.fixture
+def job(tmp_path):
+    """A job folder as `Federation.run` makes it, and a function that runs it in process."""
+    (tmp_path / "study.yaml").write_text(json.dumps(STUDY))
+    (tmp_path / "nodes.json").write_text(json.dumps({"north": 2, "south": 3, "east": 4}))
+    grid = InProcessGrid({node: courier(lambda _: lambda blob, timeout_s: ready(blob)) for node in (2, 3, 4)})
+    config = {"study": str(tmp_path / "study.yaml"), "run-dir": str(tmp_path / "run"), "work": str(tmp_path)}
+
+    def run(**changes):
+        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={**config, **changes})
+        app(grid, context)
+
+    return tmp_path, run
+
+
+class TestTheJob:
+    def test_ping_writes_its_answers_and_a_completed_outcome(self, job):
+        folder, run = job
+        run(task="ping")
+        assert set(json.loads((folder / "run" / "ping.json").read_text())) == {"north", "south", "east"}
+        assert json.loads((folder / "outcome.json").read_text()) == {"state": "completed"}
+        assert "asked 3, answered 3" in (folder / "progress.log").read_text()
+
+    def test_a_study_is_run_with_the_sites_behind_the_grid_and_its_steps_are_told(self, job, monkeypatch):
+        folder, run = job
+        seen = {}
+
+        def run_study(study, exchange, run_dir, *, observer):
+            from fedloupe_server.federation import Event
+
+            seen.update(name=study.study, run_dir=run_dir, replies=set(ping(study, exchange)))
+            observer(Event("rounds", 3, 20, "north, south"))
+
+        monkeypatch.setattr("fedloupe_server.federation.run_study", run_study)
+        run(task="study")
+        assert seen == {"name": "wire", "run_dir": folder / "run", "replies": {"north", "south", "east"}}
+        assert "rounds 3/20 north, south" in (folder / "progress.log").read_text().splitlines()
+
+    def test_a_failure_is_recorded_with_its_code_and_raised(self, job):
+        folder, run = job
+        with pytest.raises(JobInvalid, match="FL-722"):
+            run(task="dance")
+        outcome = json.loads((folder / "outcome.json").read_text())
+        assert (outcome["state"], outcome["code"]) == ("failed", "FL-722")
+        assert "`dance`" in outcome["message"]
+
+    def test_an_unforeseen_failure_is_recorded_too(self, job, monkeypatch):
+        folder, run = job
+
+        def broken(*_, **__):
+            raise ZeroDivisionError("by zero")
+
+        monkeypatch.setattr("fedloupe_server.federation.run_study", broken)
+        with pytest.raises(ZeroDivisionError):
+            run(task="study")
+        assert json.loads((folder / "outcome.json").read_text())["code"] == "FL-723"
+
+    def test_a_relative_work_folder_is_refused(self, job):
+        _, run = job
+        with pytest.raises(JobInvalid, match="absolute"):
+            run(task="ping", work="")
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"north": "x"}', "{"])
+    def test_a_damaged_table_of_nodes_is_named(self, tmp_path, text):
+        (tmp_path / "nodes.json").write_text(text)
+        with pytest.raises(JobInvalid, match=r"nodes\.json"):
+            read_nodes(tmp_path / "nodes.json")

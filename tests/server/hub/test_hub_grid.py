@@ -1,0 +1,146 @@
+"""The exchange over a Grid: who is asked, who answers, who is absent; in one process, through Flower's wire format."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+
+from fedloupe_client.courier import app as courier_app
+from fedloupe_server.hub import grid as hub_grid
+from fedloupe_server.hub.grid import GridExchange, NotOneMessage, UnknownNode, pack, unpack
+from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange, through_wire
+
+
+def sites(*names):
+    return {name: lambda blob, name=name: f"{name}:".encode() + blob for name in names}
+
+
+class TestExchange:
+    def test_each_site_gets_its_own_bytes_and_its_answer_is_under_its_name(self):
+        exchange = inprocess_exchange(sites("north", "south", "east"))
+        assert exchange({"south": b"2", "north": b"1"}, 5.0) == {"south": b"south:2", "north": b"north:1"}
+
+    def test_answers_are_in_the_order_asked(self):
+        exchange = inprocess_exchange(sites("a", "b", "c"))
+        assert list(exchange({"c": b"", "a": b"", "b": b""}, 5.0)) == ["c", "a", "b"]
+
+    def test_bytes_survive_flowers_chunks_of_5_mib(self):
+        blob = np.random.default_rng(1).bytes(11 * 2**20)
+        assert inprocess_exchange({"north": bytes})({"north": blob}, 5.0) == {"north": blob}
+
+    def test_nobody_asked_is_nobody_answered(self):
+        assert inprocess_exchange(sites("north"))({}, 5.0) == {}
+
+    def test_equal_requests_to_two_sites_are_not_confused(self):
+        exchange = inprocess_exchange(sites("north", "south"))
+        assert exchange({"north": b"x", "south": b"x"}, 5.0) == {"north": b"north:x", "south": b"south:x"}
+
+    def test_a_site_without_a_node_is_an_error_before_anything_is_sent(self):
+        asked = []
+        exchange = inprocess_exchange({"north": lambda blob: asked.append(blob) or blob})
+        with pytest.raises(UnknownNode, match="west"):
+            exchange({"north": b"", "west": b""}, 5.0)
+        assert asked == []
+
+
+class TestAbsence:
+    def test_a_failing_site_is_absent_and_told_by_code_alone(self):
+        def fail(blob):
+            raise RuntimeError("patient 4711")
+
+        lines = []
+        exchange = inprocess_exchange({"north": fail, "south": bytes})
+        exchange._observer = lines.append
+        assert exchange({"north": b"x", "south": b"y"}, 5.0) == {"south": b"y"}
+        assert "asked 2, answered 1" in lines[0]
+        assert "north: error 100: FL-627 the courier failed" in lines[0]
+        assert "4711" not in lines[0]
+
+    def test_a_lost_reply_makes_its_site_absent_when_the_time_is_over(self):
+        exchange, lines = faulty(lambda replies: [r for r in replies if b"north" not in unpack(r.content)])
+        began = time.monotonic()
+        assert exchange({"north": b"", "south": b""}, 0.3) == {"south": b"south:"}
+        assert 0.3 <= time.monotonic() - began < 2.0
+        assert "north: silent" in lines[0]
+
+    def test_a_late_reply_to_an_earlier_exchange_is_not_taken_for_an_answer(self):
+        kept = []
+
+        def late(replies):
+            arrived = [*kept, *replies]
+            kept[:] = replies
+            return arrived
+
+        exchange, _ = faulty(late)
+        assert exchange({"north": b"1"}, 0.3) == {"north": b"north:1"}
+        assert exchange({"north": b"2"}, 0.3) == {"north": b"north:2"}
+
+    def test_a_reply_that_is_no_message_makes_its_site_absent(self):
+        def corrupt(replies):
+            for reply in replies:
+                reply.content = RecordDict({"x": ArrayRecord({"y": Array(np.zeros(2))})})
+            return replies
+
+        exchange, lines = faulty(corrupt)
+        assert exchange({"north": b""}, 0.3) == {}
+        assert "FL-721" in lines[0]
+
+    @pytest.mark.parametrize("sent, answered", [([False, True], {"south": b"south:"}), ([False, False], {}), ([], {})])
+    def test_a_message_that_could_not_be_sent_makes_its_site_absent(self, sent, answered):
+        class Refusing(InProcessGrid):
+            def push_messages(self, messages):
+                ids = super().push_messages(messages)
+                return [id_ if kept else None for id_, kept in zip(ids, sent, strict=False)]
+
+        exchange, lines = faulty(list, Refusing)
+        assert exchange({"north": b"", "south": b""}, 0.3) == answered
+        assert lines[0].count("could not be sent") == 2 - len(answered)
+
+
+def faulty(change, base=InProcessGrid):
+    """Two sites behind a grid whose pulled replies pass through `change`; the exchange and what it tells."""
+
+    class Faulty(base):
+        def pull_messages(self, message_ids):
+            return change(list(super().pull_messages(message_ids)))
+
+    nodes = {"north": 2, "south": 3}
+    handlers = sites(*nodes)
+    apps = {
+        node: courier_app.courier(lambda _, site=site: lambda blob, timeout_s: handlers[site](blob))
+        for site, node in nodes.items()
+    }
+    lines = []
+    return GridExchange(Faulty(apps), nodes, poll_s=0.01, observer=lines.append), lines
+
+
+class TestRecords:
+    def test_both_sides_of_the_wire_agree(self):
+        assert courier_app.unpack(pack(b"abc")) == b"abc"
+        assert unpack(courier_app.pack(b"abc")) == b"abc"
+        assert (hub_grid.RECORD, hub_grid.ARRAY) == (courier_app.RECORD, courier_app.ARRAY)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            RecordDict(),
+            RecordDict({"fedloupe": ArrayRecord({"message": Array(np.zeros(3))})}),
+            RecordDict({"fedloupe": ArrayRecord({"message": Array("uint8", (3,), "torch", b"abc")})}),
+            RecordDict({"fedloupe": ArrayRecord({"message": Array("uint8", (3,), "numpy.ndarray", b"abc")})}),
+        ],
+    )
+    def test_anything_else_is_refused(self, content):
+        with pytest.raises(NotOneMessage, match="FL-721"):
+            unpack(content)
+
+    def test_a_message_through_the_wire_is_equal_and_not_the_same(self):
+        InProcessGrid({})  # gives the process its identity
+        message = Message(pack(b"abc"), 7, "query.ask", ttl=30.0)
+        arrived, id_ = through_wire(message)
+        assert arrived is not message
+        assert unpack(arrived.content) == b"abc"
+        assert arrived.metadata.message_id == id_ == message.object_id
+        assert (arrived.metadata.dst_node_id, arrived.metadata.ttl) == (7, 30.0)
