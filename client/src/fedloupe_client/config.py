@@ -52,6 +52,10 @@ class DicomSource(_Frozen):
         default={}, description="sequence name to a regular expression on SeriesDescription; else tags decide"
     )
     roi: str = Field(default="(?i)tumou?r|gtv|lesion", description="regular expression: RTSTRUCT ROI name or SEG segment label")
+    mask: str | None = Field(
+        default=None,
+        description="NIfTI masks instead of RTSTRUCT or SEG: file pattern with `{case}`, relative to `root`",
+    )
 
 
 class NiftiSource(_Frozen):

@@ -1,0 +1,10 @@
+"""From a stored case to one common grid, and to the cube that the network sees.
+
+grid = to_grid(store, record, study)          # images (z, y, x) float32, mask, spacing in mm
+cube = crop(grid, study.imaging.crop_mm)      # (C, D, H, W) float32, zeros where a sequence is missing
+"""
+
+from fedloupe_client.imaging.cropping import Crop, crop
+from fedloupe_client.imaging.grid import GridCase, to_grid
+
+__all__ = ["Crop", "GridCase", "crop", "to_grid"]

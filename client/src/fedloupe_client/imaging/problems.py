@@ -1,0 +1,29 @@
+"""What imaging refuses, each with its own code; `what` holds no identifier.
+
+raise TumourOutside("`adc` covers 40 % of the tumour", where=record.case, remedy="leave the sequence out")
+"""
+
+from __future__ import annotations
+
+from fedloupe.errors import FedLoupeError
+
+
+class TumourOutside(FedLoupeError):
+    """A required sequence does not cover the tumour."""
+
+    code = "FL-301"
+    title = "sequence does not cover the tumour"
+
+
+class ImageFlat(FedLoupeError):
+    """A required sequence has no contrast to normalise by."""
+
+    code = "FL-302"
+    title = "image has no contrast"
+
+
+class RegistrationRefused(FedLoupeError):
+    """A required CT could not be registered onto the MRI with enough confidence."""
+
+    code = "FL-303"
+    title = "registration failed its quality gate"

@@ -1,0 +1,182 @@
+"""What ingest leaves behind: one record a case, the report, and the store that reads it all back.
+
+store = load_store(home)
+for record in store.ready: store.volume(record.case, "t2w"), store.mask(record.case)
+
+store/index.json                          `Index`
+store/cases/<case>/<sequence>.nii.gz      native grid; and mask.nii.gz
+store/features.csv                        instead of cases/, where the site brings a feature table
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedloupe_client.ingest.problems import StoreMissing, StoreUnreadable
+
+SCHEMA = 1
+Status = Literal["ready", "excluded", "broken"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CaseRecord(_Frozen):
+    """One case, without any identifier.
+
+    Attributes:
+        case: pseudonym, 16 hex digits.
+        patient: pseudonym of the patient, 16 hex digits.
+        status: `ready`; `excluded` (nothing is wrong, something is absent); `broken` (mend it).
+        code: error code, None when ready.
+        reason: what is the matter, in plain words.
+        remedy: what to do next.
+        label: 0 or 1; None only where the label itself is the problem.
+        clinical: value by the study's variable name, None where unknown; numbers, not centred.
+        reference: the generator's true probability (synthetic studies).
+        sequences: names of the sequences present, in the study's order.
+        notes: decisions that were taken for this case.
+    """
+
+    case: str
+    patient: str
+    status: Status
+    code: str | None = None
+    reason: str = ""
+    remedy: str = ""
+    label: int | None = None
+    clinical: dict[str, float | None] = {}
+    reference: float | None = None
+    sequences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Index(_Frozen):
+    """`store/index.json`."""
+
+    schema_version: int
+    site: str
+    source: Literal["dicom", "nifti", "table"]
+    endpoint_column: str
+    records: tuple[CaseRecord, ...]
+
+
+class IngestReport(_Frozen):
+    """What became of every case. `notes` are remarks on the folder as a whole."""
+
+    site: str
+    records: tuple[CaseRecord, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def statuses(self) -> dict[str, int]:
+        """Cases by status; all three are always there."""
+        return {status: sum(r.status == status for r in self.records) for status in ("ready", "excluded", "broken")}
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Cases left out, by error code."""
+        return dict(sorted(Counter(r.code for r in self.records if r.code).items()))
+
+
+@dataclass(frozen=True)
+class Store:
+    """A site's cases on disk. Records are sorted by case."""
+
+    folder: Path
+    index: Index
+
+    @property
+    def records(self) -> tuple[CaseRecord, ...]:
+        """Every case, ready or not."""
+        return self.index.records
+
+    @property
+    def ready(self) -> tuple[CaseRecord, ...]:
+        """The cases that a study can use."""
+        return tuple(r for r in self.index.records if r.status == "ready")
+
+    def volume(self, case: str, sequence: str) -> sitk.Image:
+        """One sequence on its native grid.
+
+        Raises:
+            StoreUnreadable: the file is absent, damaged or not permitted.
+        """
+        return self._read(self.folder / "cases" / case / f"{sequence}.nii.gz")
+
+    def mask(self, case: str) -> sitk.Image:
+        """The tumour on the native grid of the study's first sequence; uint8, 0 or 1.
+
+        Raises:
+            StoreUnreadable: the file is absent, damaged or not permitted.
+        """
+        return self._read(self.folder / "cases" / case / "mask.nii.gz")
+
+    def features(self) -> pd.DataFrame:
+        """The site's own features: ready cases by feature name, float64, index `case`.
+
+        Raises:
+            StoreUnreadable: this store holds images, or the file is damaged.
+        """
+        path = self.folder / "features.csv"
+        try:
+            text = pd.read_csv(path, index_col="case", dtype=str)
+            numbers = text.to_numpy(dtype=object).astype(np.float64)  # exact, whatever pandas' own parser does
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        return pd.DataFrame(numbers, index=text.index, columns=text.columns)
+
+    @staticmethod
+    def _read(path: Path) -> sitk.Image:
+        try:
+            return sitk.ReadImage(str(path))
+        except RuntimeError as error:
+            raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> StoreUnreadable:
+    return StoreUnreadable(
+        f"a file of the store cannot be read ({type(error).__name__})", where=str(path), remedy="run ingest again"
+    )
+
+
+def recover(home: Path) -> None:
+    """Finish a swap that was interrupted between its two renames: the earlier store comes back."""
+    if not (home / "store").exists() and (home / "store.old").exists():
+        os.rename(home / "store.old", home / "store")
+
+
+def load_store(home: Path) -> Store:
+    """The store that ingest built.
+
+    Raises:
+        StoreMissing: nothing was ingested.
+        StoreUnreadable: another version, damaged, or not permitted.
+    """
+    recover(home)
+    path = home / "store" / "index.json"
+    try:
+        index = Index.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StoreMissing(
+            "the cases have not been ingested", where=str(home), remedy="run `fedloupe-site ingest`"
+        ) from None
+    except (OSError, ValidationError) as error:
+        raise _unreadable(path, error) from None
+    if index.schema_version != SCHEMA:
+        raise StoreUnreadable(
+            f"the store is of schema {index.schema_version}, this version reads {SCHEMA}",
+            where=str(path),
+            remedy="run ingest again",
+        )
+    return Store(path.parent, index)
