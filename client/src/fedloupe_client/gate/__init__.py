@@ -1,0 +1,71 @@
+"""The hospital's gate: policy, approvals, privacy ledger, audit chain; the only door, and it fails closed.
+
+gate = Gate(home, site="north")
+request, study = gate.admit(blob)
+"""
+
+from fedloupe_client.gate.approvals import Approval, approve, approved, approved_study
+from fedloupe_client.gate.audit import Audit, Entry, Problem, verify
+from fedloupe_client.gate.errors import (
+    AlreadyAnswered,
+    AnswerDamaged,
+    ApprovalDamaged,
+    AuditDamaged,
+    BudgetExceeded,
+    CellTooSmall,
+    CohortTooSmall,
+    GateFault,
+    GateRefused,
+    KindNotAllowed,
+    LedgerDamaged,
+    NotInStudy,
+    PolicyInvalid,
+    PrivacyRequired,
+    ReplyRefused,
+    RoleRefused,
+    RoundRefused,
+    SplitRefused,
+    StudyNotApproved,
+    VersionMismatch,
+    WrongSite,
+)
+from fedloupe_client.gate.gate import Gate
+from fedloupe_client.gate.ledger import Ledger, LedgerEntry
+from fedloupe_client.gate.policy import Policy, load_policy
+
+__all__ = [
+    "AlreadyAnswered",
+    "AnswerDamaged",
+    "Approval",
+    "ApprovalDamaged",
+    "Audit",
+    "AuditDamaged",
+    "BudgetExceeded",
+    "CellTooSmall",
+    "CohortTooSmall",
+    "Entry",
+    "Gate",
+    "GateFault",
+    "GateRefused",
+    "KindNotAllowed",
+    "Ledger",
+    "LedgerDamaged",
+    "LedgerEntry",
+    "NotInStudy",
+    "Policy",
+    "PolicyInvalid",
+    "PrivacyRequired",
+    "Problem",
+    "ReplyRefused",
+    "RoleRefused",
+    "RoundRefused",
+    "SplitRefused",
+    "StudyNotApproved",
+    "VersionMismatch",
+    "WrongSite",
+    "approve",
+    "approved",
+    "approved_study",
+    "load_policy",
+    "verify",
+]

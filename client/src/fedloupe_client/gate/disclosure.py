@@ -1,0 +1,230 @@
+"""What may leave, and in what shape: the last look at an answer before it is encoded.
+
+reply = protect(reply, request, study, policy)      # small cells zeroed or merged; or GateRefused
+print(table())                                      # every field that can leave, for docs/security.md
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from fedloupe.messages import (
+    KINDS,
+    DescribeReply,
+    EvaluateReply,
+    EvaluateRequest,
+    HelloReply,
+    Message,
+    NewtonReply,
+    NewtonRequest,
+    Reply,
+    Request,
+    SketchReply,
+    SketchRequest,
+    TrainReply,
+    TrainRequest,
+)
+from fedloupe.study import DpSgd, Study
+from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
+from fedloupe_client.gate.policy import Policy
+
+_REMEDY = "this is a fault of the site's software: report it; nothing left"
+Group = tuple[float, float, int]
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:
+    """The answer as it may leave.
+
+    Args:
+        reply: what the site worked out.
+        request: what was asked and admitted.
+        study: as approved.
+        policy: of the site.
+
+    Raises:
+        ReplyRefused: not the typed answer to this request, or not of the shape that was asked.
+        CohortTooSmall: sums or weights from fewer training patients than the policy asks.
+        CellTooSmall: a scored split with too few patients of either label.
+    """
+    _check_answers(reply, request)
+    match reply:
+        case HelloReply():
+            if bad := [key for key in reply.excluded if not re.fullmatch(r"FL-\d{3}", key)]:
+                raise ReplyRefused(f"{len(bad)} keys of `excluded` are no error codes", remedy=_REMEDY)
+            _check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
+            return reply
+        case DescribeReply():
+            return _protect_sums(reply, policy)
+        case TrainReply():
+            check_cohort(reply.patients, policy)
+            if not isinstance(study.privacy, DpSgd):
+                return reply
+            if reply.epsilon is None:
+                raise ReplyRefused("weights of a private study without an epsilon", remedy=_REMEDY)
+            # The loss is a function of the patients that no noise protects.
+            return _changed(reply, loss=None)
+        case EvaluateReply():
+            if reply.reference_auc is not None and not study.synthetic:
+                raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
+            return _protect_scores(reply, policy.minimum_cell)
+        case _:
+            return reply
+
+
+def check_cohort(patients: int, policy: Policy) -> None:
+    """The site has enough training patients to contribute.
+
+    Raises:
+        CohortTooSmall: fewer than the policy's `minimum_cohort`.
+    """
+    if patients < policy.minimum_cohort:
+        raise CohortTooSmall(
+            f"{patients} training patients, the policy asks {policy.minimum_cohort}",
+            remedy="bring more cases, or let the security officer lower `minimum_cohort` in policy.yaml",
+        )
+
+
+def classes(message: Message) -> tuple[str, ...]:
+    """Disclosure classes of the fields that a message fills, sorted."""
+    found = {
+        _disclosure(field)
+        for name, field in type(message).model_fields.items()
+        if name != "kind" and getattr(message, name) is not None
+    }
+    return tuple(sorted(found))
+
+
+def table() -> str:
+    """Every field of every answer, with its disclosure class and meaning, as a Markdown table."""
+    rows = ["| message | field | tells | meaning |", "|---|---|---|---|"]
+    header = Message.model_fields
+    rows += [
+        f"| every message | `{name}` | {_disclosure(field)} | {field.description} |" for name, field in header.items()
+    ]
+    for kind, record in KINDS.items():
+        if kind.endswith("-reply") or kind == "failure":
+            rows += [
+                f"| {kind} | `{name}` | {_disclosure(field)} | {field.description} |"
+                for name, field in record.model_fields.items()
+                if name not in header and name != "kind"
+            ]
+    return "\n".join(rows) + "\n"
+
+
+def _disclosure(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if not isinstance(extra, dict):
+        raise TypeError(f"a message field without a disclosure class: {field.description}")
+    return str(extra["disclosure"])
+
+
+def _changed(record: _Record, **values: object) -> _Record:
+    """A validated copy with other values (`model_copy` would not validate)."""
+    fields = {name: getattr(record, name) for name in type(record).model_fields}
+    return type(record).model_validate({**fields, **values})
+
+
+def _check_answers(reply: Reply, request: Request) -> None:
+    wanted = KINDS.get(f"{request.kind}-reply")
+    if wanted is None or type(reply) is not wanted:
+        raise ReplyRefused(f"{type(reply).__name__} is not the answer to `{request.kind}`", remedy=_REMEDY)
+    same = ["version", "fingerprint", "run", "site"]
+    same += [name for name in ("round", "label", "split") if name in wanted.model_fields]
+    if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
+        raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
+    for name, shape in _shapes(reply, request).items():
+        if np.shape(getattr(reply, name)) != shape:
+            raise ReplyRefused(f"`{name}` is {np.shape(getattr(reply, name))}, asked was {shape}", remedy=_REMEDY)
+
+
+def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
+    """The shape that each array of the answer must have: room for what was asked, and for nothing else."""
+    match reply, request:
+        case DescribeReply(), _:
+            return dict.fromkeys(reply.tensors, (np.size(reply.count),))
+        case SketchReply(), SketchRequest():
+            return {"sketch": np.shape(request.probe)}
+        case NewtonReply(), NewtonRequest():
+            size = np.size(request.beta)
+            return {"gradient": (size,), "hessian": (size, size)}
+        case TrainReply(), TrainRequest():
+            return {"weights": np.shape(request.weights)}
+        case EvaluateReply(), EvaluateRequest():
+            return dict.fromkeys(reply.tensors, (20,))
+        case _:
+            return {}
+
+
+def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
+    """A feature present in one or two patients would give their values away: it is reported as absent."""
+    count = np.asarray(reply.count)
+    check_cohort(int(count.max(initial=0)), policy)
+    keep = count >= policy.minimum_cell
+    return _changed(reply, **{name: np.where(keep, getattr(reply, name), 0.0) for name in reply.tensors})
+
+
+def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
+    _check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
+    histograms = {name: suppress(np.asarray(getattr(reply, name)), cell) for name in reply.tensors}
+    return _changed(reply, **histograms, calibration=merge_groups(reply.calibration, cell))
+
+
+def _check_cells(patients: int, positives: int, cell: int, what: str) -> None:
+    for group, size in (("with", positives), ("without", patients - positives)):
+        if size < cell:
+            raise CellTooSmall(
+                f"{size} patients {group} the event in {what}, the policy asks {cell}",
+                remedy="bring more cases, or let the security officer lower `minimum_cell` in policy.yaml",
+            )
+
+
+def suppress(counts: NDArray[Any], cell: int) -> NDArray[np.int64]:
+    """A histogram without its small cells.
+
+    Cells of 1 to `cell - 1` become 0. The total is known, so what was hidden could be told from the difference: the
+    smallest remaining cells go too until nothing or at least `cell` patients are hidden.
+
+    Args:
+        counts: whole numbers, >= 0.
+        cell: smallest count that may be shown.
+    """
+    shown = np.asarray(counts, dtype=np.int64).copy()
+    total = int(shown.sum())
+    shown[shown < cell] = 0
+    while 0 < total - int(shown.sum()) < cell and shown.any():
+        shown[np.flatnonzero(shown)[np.argmin(shown[shown > 0])]] = 0
+    return shown
+
+
+def merge_groups(groups: Sequence[Group], cell: int) -> tuple[Group, ...]:
+    """Risk groups of at least `cell` patients: a smaller one joins its successor, the last its predecessor.
+
+    Args:
+        groups: mean predicted, observed rate, patients; in the order of risk.
+        cell: smallest group that may be shown.
+    """
+    merged: list[Group] = []
+    for group in groups:
+        if merged and merged[-1][2] < cell:
+            merged[-1] = _join(merged[-1], group)
+        else:
+            merged.append(group)
+    if len(merged) > 1 and merged[-1][2] < cell:
+        last = merged.pop()
+        merged[-1] = _join(merged[-1], last)
+    return tuple(group for group in merged if group[2] >= cell)
+
+
+def _join(a: Group, b: Group) -> Group:
+    size = a[2] + b[2]
+    if size == 0:
+        return a
+    return ((a[0] * a[2] + b[0] * b[2]) / size, (a[1] * a[2] + b[1] * b[2]) / size, size)

@@ -1,0 +1,154 @@
+"""Every reason for which the gate says no, one class each.
+
+except GateRefused as error:        # nothing was trained, nothing left
+    blob = gate.refuse(error, request)
+"""
+
+from fedloupe.errors import FedLoupeError
+
+
+class GateRefused(FedLoupeError):
+    """Base of the gate's refusals."""
+
+    code = "FL-500"
+    title = "refused by the site's gate"
+
+
+class StudyNotApproved(GateRefused):
+    """This site has not approved a study with this fingerprint."""
+
+    code = "FL-501"
+    title = "the site has not approved this study"
+
+
+class VersionMismatch(GateRefused):
+    """Sender and site run different versions of FedLoupe."""
+
+    code = "FL-502"
+    title = "FedLoupe's versions differ"
+
+
+class WrongSite(GateRefused):
+    """The request is addressed to another site, or the study does not name this one."""
+
+    code = "FL-503"
+    title = "the request is not for this site"
+
+
+class RoleRefused(GateRefused):
+    """The site's role in the study does not allow this request."""
+
+    code = "FL-504"
+    title = "the site's role does not allow this request"
+
+
+class KindNotAllowed(GateRefused):
+    """The site's policy does not allow this kind of request, or it is no request at all."""
+
+    code = "FL-505"
+    title = "the site does not allow this kind of request"
+
+
+class PolicyInvalid(GateRefused):
+    """`policy.yaml` cannot be read or is not a policy; everything is refused until it is mended."""
+
+    code = "FL-506"
+    title = "the site's policy is not valid"
+
+
+class PrivacyRequired(GateRefused):
+    """The study's privacy is weaker than the site's policy asks."""
+
+    code = "FL-507"
+    title = "the study's privacy does not meet the site's policy"
+
+
+class NotInStudy(GateRefused):
+    """The approved study does not provide for this request."""
+
+    code = "FL-508"
+    title = "the approved study does not provide for this request"
+
+
+class RoundRefused(GateRefused):
+    """The round lies beyond the study's or the site's limit."""
+
+    code = "FL-509"
+    title = "round beyond the limit"
+
+
+class SplitRefused(GateRefused):
+    """The split may not be scored by this site in this run."""
+
+    code = "FL-510"
+    title = "this split may not be scored at this site"
+
+
+class CohortTooSmall(GateRefused):
+    """Fewer training patients than the site's policy asks."""
+
+    code = "FL-511"
+    title = "too few patients for the site's policy"
+
+
+class CellTooSmall(GateRefused):
+    """An answer would describe fewer patients than the site's smallest cell."""
+
+    code = "FL-512"
+    title = "a group of patients is too small to report"
+
+
+class ReplyRefused(GateRefused):
+    """What was about to leave is not the typed answer to the request."""
+
+    code = "FL-513"
+    title = "the answer was held back by the gate"
+
+
+class ApprovalDamaged(GateRefused):
+    """An approval on disk no longer holds the study that was approved."""
+
+    code = "FL-514"
+    title = "the site's approval record is damaged"
+
+
+class BudgetExceeded(GateRefused):
+    """The privacy budget does not cover the planned steps."""
+
+    code = "FL-515"
+    title = "privacy budget would be exceeded"
+
+
+class LedgerDamaged(GateRefused):
+    """The privacy ledger cannot be read or written."""
+
+    code = "FL-516"
+    title = "the site's privacy ledger cannot be used"
+
+
+class AuditDamaged(GateRefused):
+    """The audit chain was altered or shortened; nothing passes until somebody has looked."""
+
+    code = "FL-517"
+    title = "the site's audit chain is damaged"
+
+
+class AlreadyAnswered(GateRefused):
+    """Budget was asked for a request whose answer is stored; training again would spend again."""
+
+    code = "FL-518"
+    title = "the request was already answered"
+
+
+class AnswerDamaged(GateRefused):
+    """A stored answer is no longer a message."""
+
+    code = "FL-519"
+    title = "a stored answer is damaged"
+
+
+class GateFault(GateRefused):
+    """Something unexpected inside the gate; treated as a refusal."""
+
+    code = "FL-599"
+    title = "the site's gate failed and refused"

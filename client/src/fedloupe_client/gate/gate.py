@@ -1,0 +1,265 @@
+"""The only door in and out of a hospital.
+
+    gate = Gate(home, site="north")
+    try:
+        request, study = gate.admit(blob)
+        answer = gate.stored_answer(request) or work(request, study)     # work ends with gate.release and store_answer
+    except FedLoupeError as error:
+        answer = gate.refuse(error, request)
+
+Whatever goes wrong inside is a refusal; every passage and every refusal is a line of the audit chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import fedloupe
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import Failure, Message, MessageRefused, Reply, Request, TrainReply, TrainRequest, decode, encode
+from fedloupe.privacy import Spend
+from fedloupe.study import DpSgd, Study
+from fedloupe_client.gate import disclosure, rules
+from fedloupe_client.gate.approvals import approved_study
+from fedloupe_client.gate.audit import Audit, Direction
+from fedloupe_client.gate.errors import AlreadyAnswered, GateFault, KindNotAllowed, ReplyRefused
+from fedloupe_client.gate.ledger import Ledger
+from fedloupe_client.gate.policy import load_policy
+from fedloupe_client.gate.runs import Runs
+
+_NOBODY = "0" * 64
+
+
+class Gate:
+    """One site's gate. Policy and approvals are read again at every passage, so a change is in force at once.
+
+    Args:
+        home: the site's home folder.
+        site: the site's name, as in `site.yaml`.
+    """
+
+    def __init__(self, home: Path, site: str) -> None:
+        self.site = site
+        self.ledger = Ledger(home)
+        self._home = home
+        self._audit = Audit(home)
+        self._runs = Runs(home)
+
+    def admit(self, blob: bytes) -> tuple[Request, Study]:
+        """Let a request in, or refuse it; either way it is in the audit chain.
+
+        Args:
+            blob: as it came.
+
+        Returns:
+            The request and the study as this site approved it.
+
+        Raises:
+            MessageRefused: not a message.
+            GateRefused: one subclass a reason.
+        """
+        message: Message | None = None
+        try:
+            message = decode(blob)
+            if not isinstance(message, Request):
+                raise KindNotAllowed(
+                    f"`{message.kind}` is no request", remedy="only a coordinator's requests are answered"
+                )
+            study = self._check(message)
+        except FedLoupeError as error:
+            self._log("in", message, blob, outcome=error.code)
+            raise
+        except Exception as error:  # the wall: what nobody foresaw is a refusal too
+            self._log("in", message, blob, outcome=GateFault.code)
+            raise _fault(error) from error
+        self._log("in", message, blob)
+        return message, study
+
+    def _check(self, request: Request) -> Study:
+        rules.check_sender(request, self.site)
+        policy = load_policy(self._home)
+        study = approved_study(self._home, request.fingerprint)
+        digest = _digest(request)
+        rules.check_request(
+            request,
+            study,
+            policy,
+            site=self.site,
+            took_part=self._runs.took_part(request.run),
+            trained=self._runs.contributions(request.run, "train"),
+            digest=digest,
+        )
+        if isinstance(request, rules.CONTRIBUTING):
+            self._runs.take_part(request.run, request.kind, digest)
+        return study
+
+    def check_cohort(self, patients: int) -> None:
+        """The site has enough training patients to contribute.
+
+        Raises:
+            CohortTooSmall: fewer than the policy asks.
+            PolicyInvalid: see there.
+        """
+        disclosure.check_cohort(patients, load_policy(self._home))
+
+    def check_budget(self, run: str, spend: Spend, rounds: int) -> None:
+        """The site's budget covers the rest of a run of `rounds` such spends; to be asked before its first round.
+
+        Raises:
+            BudgetExceeded: nothing is spent.
+            LedgerDamaged, PolicyInvalid: see there.
+        """
+        policy = load_policy(self._home)
+        self.ledger.check_plan(run, spend, rounds, policy.epsilon_budget, policy.delta)
+
+    def intend(self, request: TrainRequest, spend: Spend) -> int:
+        """Write this round's spend into the ledger, before training, against the site's budget.
+
+        Returns:
+            The row's number, for `store_answer`.
+
+        Raises:
+            AlreadyAnswered: the answer is stored: send that one; nothing is spent.
+            BudgetExceeded: nothing is spent and nothing may be trained.
+            LedgerDamaged, PolicyInvalid: see there.
+        """
+        if self._runs.answer(request.run, _digest(request)) is not None:
+            raise AlreadyAnswered(
+                "the answer to this request is stored", where=f"run {request.run}", remedy="send the stored answer"
+            )
+        policy = load_policy(self._home)
+        return self.ledger.intend(
+            request.run, request.round, request.fingerprint, spend, policy.epsilon_budget, policy.delta
+        )
+
+    def release(self, reply: Reply, request: Request) -> bytes:
+        """Let an answer out: checked against the request, small cells suppressed, recorded, encoded.
+
+        Args:
+            reply: what the site worked out.
+            request: as admitted.
+
+        Raises:
+            GateRefused: ReplyRefused, CohortTooSmall, CellTooSmall, or what holds for the study and policy now.
+        """
+        try:
+            study = approved_study(self._home, request.fingerprint)
+            checked = disclosure.protect(reply, request, study, load_policy(self._home))
+            if isinstance(checked, TrainReply) and isinstance(study.privacy, DpSgd):
+                self._check_paid(checked)
+            blob = encode(checked)
+            decode(blob)  # what the coordinator would not accept, such as weights that are not finite, does not leave
+        except MessageRefused as error:
+            raise self._held_back(
+                request, ReplyRefused(error.what, remedy="see the site's log; nothing left")
+            ) from None
+        except FedLoupeError as error:
+            raise self._held_back(request, error) from None
+        except Exception as error:  # the wall: what nobody foresaw is a refusal too
+            raise self._held_back(request, _fault(error)) from error
+        self._log("out", checked, blob)
+        return blob
+
+    def _check_paid(self, reply: TrainReply) -> None:
+        rows = self.ledger.entries()
+        if not any((r.run, r.round, r.study) == (reply.run, reply.round, reply.fingerprint) for r in rows):
+            raise ReplyRefused(
+                "weights of a private study whose round is not in the ledger",
+                where=f"run {reply.run}, round {reply.round}",
+                remedy="this is a fault of the site's software: report it; nothing left",
+            )
+
+    def refuse(self, error: Exception, request: Request | None = None) -> bytes:
+        """An encoded `Failure`: the code and the class's fixed title, never what, where or remedy.
+
+        Args:
+            error: why; anything but a `FedLoupeError` becomes `GateFault`.
+            request: what is refused, where it could be decoded.
+        """
+        kind = type(error) if isinstance(error, FedLoupeError) else GateFault
+        failure = Failure(
+            version=fedloupe.__version__,
+            fingerprint=request.fingerprint if request else _NOBODY,
+            run=request.run if request else "unknown",
+            site=self.site,
+            code=kind.code,
+            title=kind.title,
+        )
+        blob = encode(failure)
+        self._log("out", failure, blob, outcome=kind.code)
+        return blob
+
+    def stored_answer(self, request: Request) -> bytes | None:
+        """The bytes that this very request got before, also before a restart; None where there are none.
+
+        Raises:
+            AnswerDamaged: the file on disk is no longer a message.
+        """
+        blob = self._runs.answer(request.run, _digest(request))
+        if blob is not None:
+            self._log("out", decode(blob), blob, outcome="repeated")
+        return blob
+
+    def store_answer(self, request: Request, blob: bytes, entry: int | None = None) -> None:
+        """Keep what `release` gave, then confirm the ledger's row. Failures are not kept: the next try may succeed.
+
+        Args:
+            request: as admitted.
+            blob: as released.
+            entry: the row from `intend`, under DP.
+        """
+        self._runs.store(request.run, _digest(request), blob)
+        if entry is not None:
+            self.ledger.confirm(entry)
+
+    def _held_back(self, request: Request, error: FedLoupeError) -> FedLoupeError:
+        """Note in the chain that an answer did not leave."""
+        self._note("local", "held-back", request, error.code)
+        return error
+
+    def _log(self, direction: Direction, message: Message | None, blob: bytes, outcome: str = "ok") -> None:
+        self._note(
+            direction,
+            str(getattr(message, "kind", "unknown")),
+            message,
+            outcome,
+            size=len(blob),
+            digest=hashlib.sha256(blob).hexdigest(),
+            disclosed=disclosure.classes(message) if message and direction == "out" else (),
+        )
+
+    def _note(
+        self,
+        direction: Direction,
+        kind: str,
+        message: Message | None,
+        outcome: str,
+        size: int = 0,
+        digest: str = "",
+        disclosed: tuple[str, ...] = (),
+    ) -> None:
+        try:
+            self._audit.append(
+                direction=direction,
+                kind=kind,
+                run=message.run if message else "",
+                round=getattr(message, "round", None),
+                size=size,
+                digest=digest,
+                outcome=outcome,
+                disclosure=disclosed,
+                epsilon=getattr(message, "epsilon", None),
+            )
+        except OSError as error:  # a full or unreadable disk: what cannot be recorded does not pass
+            raise _fault(error) from error
+
+
+def _digest(request: Request) -> str:
+    return hashlib.sha256(encode(request)).hexdigest()
+
+
+def _fault(error: Exception) -> GateFault:
+    return GateFault(
+        f"{type(error).__name__}: {error}", remedy="see the site's log and report it; nothing was trained, nothing left"
+    )

@@ -1,0 +1,210 @@
+"""The privacy ledger, `gate/ledger.sqlite`: what every run of every study has spent on this site's patients.
+
+    entry = Ledger(home).intend(run, round, fingerprint, Spend(3.5, 0.25, 8), budget=10, delta=1e-5)
+    ...train...     # `intend` raised BudgetExceeded where the budget does not cover it
+    Ledger(home).confirm(entry)
+
+A row is on disk before training begins and counts from then on, confirmed or not: a crash never gives budget back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedloupe.privacy import Spend, epsilon
+from fedloupe_client.gate.disk import gate_folder
+from fedloupe_client.gate.errors import BudgetExceeded, LedgerDamaged
+
+# Rows are never removed, and change once: from planned to confirmed. The database itself refuses the rest.
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS spends (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    run TEXT NOT NULL,
+    round INTEGER NOT NULL,
+    study TEXT NOT NULL,
+    noise_multiplier REAL NOT NULL CHECK (noise_multiplier > 0),
+    sampling_rate REAL NOT NULL CHECK (sampling_rate > 0 AND sampling_rate <= 1),
+    steps INTEGER NOT NULL CHECK (steps >= 1),
+    confirmed INTEGER NOT NULL DEFAULT 0 CHECK (confirmed IN (0, 1))
+) STRICT;
+CREATE TRIGGER IF NOT EXISTS keep BEFORE DELETE ON spends
+    BEGIN SELECT RAISE(ABORT, 'rows of the ledger are never deleted'); END;
+CREATE TRIGGER IF NOT EXISTS fixed
+    BEFORE UPDATE OF entry, time, run, round, study, noise_multiplier, sampling_rate, steps ON spends
+    BEGIN SELECT RAISE(ABORT, 'rows of the ledger are never changed'); END;
+CREATE TRIGGER IF NOT EXISTS once BEFORE UPDATE OF confirmed ON spends WHEN NEW.confirmed < OLD.confirmed
+    BEGIN SELECT RAISE(ABORT, 'a confirmed row stays confirmed'); END;
+"""
+_CHEAPER = "train fewer rounds or with more noise, or let the security officer raise the budget"
+_COLUMNS = "entry, time, run, round, study, noise_multiplier, sampling_rate, steps, confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One planned or finished spend.
+
+    Attributes:
+        entry: number, from 1.
+        time: UTC, ISO 8601.
+        run: name of the run.
+        round: round of the run.
+        study: fingerprint.
+        spend: noise, sampling rate, steps.
+        confirmed: whether the answer was stored; it counts either way.
+    """
+
+    entry: int
+    time: str
+    run: str
+    round: int
+    study: str
+    spend: Spend
+    confirmed: bool
+
+
+class Ledger:
+    """One site's ledger; safe among threads and processes.
+
+    Args:
+        home: the site's home folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def entries(self) -> tuple[LedgerEntry, ...]:
+        """All rows, oldest first.
+
+        Raises:
+            LedgerDamaged: the file is not a ledger.
+        """
+        with self._transaction() as connection:
+            return _rows(connection)
+
+    def spends(self, study: str | None = None) -> tuple[Spend, ...]:
+        """What was spent, planned rows included; of one study's fingerprint, or of all."""
+        return tuple(row.spend for row in self.entries() if study in (None, row.study))
+
+    def spent(self, delta: float) -> float:
+        """Epsilon spent so far by all runs of all studies, computed afresh from the rows.
+
+        Args:
+            delta: at which epsilon is told.
+        """
+        return epsilon(self.spends(), delta)
+
+    def intend(self, run: str, round: int, study_fingerprint: str, spend: Spend, budget: float, delta: float) -> int:
+        """Write down a spend before training; it counts from here on.
+
+        Every call is a spend of its own: a repeated request is met with its stored answer (`Gate.intend` sees to that),
+        and a round begun again after a crash, without one, is paid again, because its first noise may have been seen.
+
+        Args:
+            run: name of the run.
+            round: round of the run.
+            study_fingerprint: of the approved study.
+            spend: what this round will do.
+            budget: epsilon that everything together may reach.
+            delta: at which the budget is counted.
+
+        Returns:
+            The row's number, for `confirm`.
+
+        Raises:
+            BudgetExceeded: the total would pass the budget; no row is written.
+            LedgerDamaged: the file cannot be read or written.
+        """
+        with self._transaction() as connection:
+            before = tuple(row.spend for row in _rows(connection))
+            after = epsilon((*before, spend), delta)
+            if not after <= budget:
+                raise BudgetExceeded(
+                    f"spent so far {epsilon(before, delta):.3f}, this round would bring it to {after:.3f}, "
+                    f"the budget is {budget:g} (epsilon at delta {delta:g})",
+                    where=f"run {run}, round {round}",
+                    remedy=_CHEAPER,
+                )
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            cursor = connection.execute(
+                "INSERT INTO spends (time, run, round, study, noise_multiplier, sampling_rate, steps)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (now, run, round, study_fingerprint, spend.noise_multiplier, spend.sampling_rate, spend.steps),
+            )
+            entry = cursor.lastrowid
+        if entry is None:
+            raise LedgerDamaged("the row got no number", where=str(self._path), remedy="check the disk; do not train")
+        return entry
+
+    def check_plan(self, run: str, spend: Spend, rounds: int, budget: float, delta: float) -> None:
+        """The budget covers the rest of a run; writes nothing.
+
+        Args:
+            run: name of the run; its confirmed rounds are not planned again.
+            spend: what each round will do.
+            rounds: of the run.
+            budget: epsilon that everything together may reach.
+            delta: at which the budget is counted.
+
+        Raises:
+            BudgetExceeded: the run would end in a refused round.
+        """
+        rows = self.entries()
+        left = rounds - len({row.round for row in rows if row.run == run and row.confirmed})
+        if left < 1:
+            return
+        before = tuple(row.spend for row in rows)
+        planned = Spend(spend.noise_multiplier, spend.sampling_rate, spend.steps * left)
+        if not (after := epsilon((*before, planned), delta)) <= budget:
+            raise BudgetExceeded(
+                f"spent so far {epsilon(before, delta):.3f}, the {left} rounds ahead would bring it to {after:.3f}, "
+                f"the budget is {budget:g} (epsilon at delta {delta:g})",
+                where=f"run {run}",
+                remedy=_CHEAPER,
+            )
+
+    def confirm(self, entry: int) -> None:
+        """Note that the answer of this row is stored.
+
+        Raises:
+            LedgerDamaged: no such row.
+        """
+        with self._transaction() as connection:
+            if connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ?", (entry,)).rowcount != 1:
+                raise LedgerDamaged(f"no row {entry}", where=str(self._path), remedy="restore the ledger from its copy")
+
+    @property
+    def _path(self) -> Path:
+        return self._home / "gate" / "ledger.sqlite"
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """One writer at a time, from reading the rows to the committed insert: two rounds cannot share a remainder."""
+        gate_folder(self._home)
+        try:
+            # Two minutes: another round's accounting may hold the lock for some seconds.
+            with closing(sqlite3.connect(self._path, timeout=120, isolation_level=None)) as connection:
+                connection.execute("PRAGMA synchronous = EXTRA")
+                connection.executescript(_SCHEMA)
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LedgerDamaged(
+                f"SQLite says: {error}",
+                where=str(self._path),
+                remedy="check permission and disk, restore the ledger from its copy; never start an empty one",
+            ) from None
+
+
+def _rows(connection: sqlite3.Connection) -> tuple[LedgerEntry, ...]:
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM spends ORDER BY entry").fetchall()
+    return tuple(
+        LedgerEntry(entry, time, run, round_, study, Spend(noise, rate, steps), bool(confirmed))
+        for entry, time, run, round_, study, noise, rate, steps, confirmed in rows
+    )

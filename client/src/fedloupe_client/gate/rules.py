@@ -1,0 +1,154 @@
+"""Which request an approved study and the site's policy allow; pure rules, no files.
+
+check_request(request, study, policy, site="north", took_part=False, trained=set(), digest=digest)   # or GateRefused
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import fedloupe
+from fedloupe.messages import (
+    DescribeRequest,
+    EvaluateRequest,
+    NewtonRequest,
+    PrepareRequest,
+    Request,
+    SketchRequest,
+    TrainRequest,
+)
+from fedloupe.study import DpSgd, Study
+from fedloupe_client.gate.errors import (
+    KindNotAllowed,
+    NotInStudy,
+    PrivacyRequired,
+    RoleRefused,
+    RoundRefused,
+    SplitRefused,
+    VersionMismatch,
+    WrongSite,
+)
+from fedloupe_client.gate.policy import Policy
+
+# The site's patients shape the model through these; a validate-only site answers none of them.
+CONTRIBUTING = (DescribeRequest, SketchRequest, NewtonRequest, TrainRequest)
+_ASK = "ask the coordinator; a request outside the approved study should not have been sent"
+
+
+def check_sender(request: Request, site: str) -> None:
+    """The request is for this site and from the same version.
+
+    Raises:
+        WrongSite, VersionMismatch: see there.
+    """
+    if request.site != site:
+        raise WrongSite(f"the request is for `{request.site}`, this is `{site}`", remedy="check the coordinator's list")
+    if request.version != fedloupe.__version__:
+        raise VersionMismatch(
+            f"the sender runs {request.version}, this site {fedloupe.__version__}",
+            remedy="install the same version everywhere",
+        )
+
+
+def check_request(
+    request: Request, study: Study, policy: Policy, *, site: str, took_part: bool, trained: Set[str], digest: str
+) -> None:
+    """Policy first, then role, then what the study provides for.
+
+    Args:
+        request: decoded, its sender checked.
+        study: as approved.
+        policy: of the site.
+        site: this site's name.
+        took_part: whether this site's patients already shaped something in this run.
+        trained: digests of the training requests admitted in this run.
+        digest: of this request.
+
+    Raises:
+        KindNotAllowed, PrivacyRequired, RoundRefused, WrongSite, RoleRefused, NotInStudy, SplitRefused: see there.
+    """
+    _check_policy(request, study, policy)
+    role = study.role(site)
+    if role is None:
+        raise WrongSite(f"the study names no site `{site}`", where=study.study, remedy=_ASK)
+    if role == "validate" and isinstance(request, CONTRIBUTING):
+        raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
+    _check_preparation(request, study)
+    match request:
+        case NewtonRequest() if not study.evaluation.logistic_baseline:
+            raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
+        case TrainRequest():
+            _check_training(request, study, policy, trained | {digest})
+        case EvaluateRequest():
+            _check_split(request, study, role, took_part)
+        case _:
+            pass
+
+
+def _check_policy(request: Request, study: Study, policy: Policy) -> None:
+    change = "leave it so, or let the security officer change policy.yaml"
+    if request.kind not in policy.messages:
+        raise KindNotAllowed(f"the policy does not allow `{request.kind}`", remedy=change)
+    if study.training.rounds > policy.maximum_rounds:
+        raise RoundRefused(
+            f"the study has {study.training.rounds} rounds, the policy allows {policy.maximum_rounds}", remedy=change
+        )
+    if isinstance(study.privacy, DpSgd):
+        # Refused now rather than in a late round, when most of the budget is gone.
+        if study.privacy.epsilon > policy.epsilon_budget or study.privacy.delta > policy.delta:
+            raise PrivacyRequired(
+                f"the study plans epsilon {study.privacy.epsilon:g} at delta {study.privacy.delta:g}, "
+                f"the policy allows {policy.epsilon_budget:g} at {policy.delta:g}",
+                remedy=change,
+            )
+    elif policy.require_dp:
+        raise PrivacyRequired("the policy requires differential privacy, the study has none", remedy=change)
+
+
+def _check_preparation(request: Request, study: Study) -> None:
+    """Sums over patients are sent only where the study fits its scaling on them, and never under DP."""
+    private = isinstance(study.privacy, DpSgd)
+    if isinstance(request, DescribeRequest | SketchRequest) and study.training.preparation != "federated":
+        raise NotInStudy(f"`{request.kind}` in a study with a public preparation", where=study.study, remedy=_ASK)
+    if isinstance(request, PrepareRequest) and request.origin != study.training.preparation:
+        raise NotInStudy(
+            f"a {request.origin} preparation in a study that says {study.training.preparation}",
+            where=study.study,
+            remedy=_ASK,
+        )
+    if private and isinstance(request, NewtonRequest):
+        raise NotInStudy("exact Newton sums would bypass differential privacy", where=study.study, remedy=_ASK)
+
+
+def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:
+    where = f"run {request.run}"
+    if request.scope == "local":
+        if not study.evaluation.local_baseline or isinstance(study.privacy, DpSgd):
+            raise NotInStudy("the study trains no local baseline, or not under DP", where=where, remedy=_ASK)
+        if request.round != 0:
+            raise RoundRefused(f"round {request.round} of a local model, which has round 0", where=where, remedy=_ASK)
+    elif not 1 <= request.round <= study.training.rounds:
+        raise RoundRefused(f"round {request.round} of {study.training.rounds}", where=where, remedy=_ASK)
+    # One more than the rounds: the local baseline is a training request of the same run.
+    if len(trained) > policy.maximum_rounds + 1:
+        raise RoundRefused(
+            f"more than {policy.maximum_rounds} different training requests in one run",
+            where=where,
+            remedy="find out why rounds were asked again with other weights",
+        )
+
+
+def _check_split(request: EvaluateRequest, study: Study, role: str, took_part: bool) -> None:
+    where = f"run {request.run}"
+    if role == "validate":
+        if request.split != "all":
+            raise SplitRefused(f"`{request.split}` at a site that only validates", where=where, remedy=_ASK)
+    elif request.split == "all":
+        if not study.evaluation.leave_one_site_out:
+            raise SplitRefused("`all` at a training site, and the study leaves no site out", where=where, remedy=_ASK)
+        if took_part:
+            raise SplitRefused(
+                "`all` at a site whose patients took part in this run: that is no external validation",
+                where=where,
+                remedy="name each fold as a run of its own, and leave this site out of it",
+            )

@@ -1,0 +1,78 @@
+"""What this site did in each run: where it took part, and the answers it gave.
+
+    runs.take_part(run, digest)              # before anything is computed
+    runs.store(run, digest, blob)            # after: the same request gets the same bytes, also after a restart
+
+`digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>` and
+`gate/answers/<run>/<digest>.safetensors`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedloupe.messages import MessageRefused, decode
+from fedloupe_client.gate.disk import gate_folder, write_atomic
+from fedloupe_client.gate.errors import AnswerDamaged
+
+
+class Runs:
+    """The site's memory of its runs.
+
+    Args:
+        home: the site's home folder.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def took_part(self, run: str) -> bool:
+        """Whether the site's patients shaped anything in this run."""
+        return bool(self._marks(run))
+
+    def contributions(self, run: str, kind: str) -> set[str]:
+        """Digests of the different requests of this kind that the site agreed to work on in this run."""
+        return {digest for found, _, digest in (mark.partition(".") for mark in self._marks(run)) if found == kind}
+
+    def take_part(self, run: str, kind: str, digest: str) -> None:
+        """Remember, before the work begins, that the site takes part."""
+        path = gate_folder(self._home, "trained", _folder(run)) / f"{kind}.{digest}"
+        if not path.exists():
+            write_atomic(path, b"")
+
+    def answer(self, run: str, digest: str) -> bytes | None:
+        """The stored answer to this request.
+
+        Raises:
+            AnswerDamaged: the file is no longer a message.
+        """
+        path = self._answer_path(run, digest)
+        if not path.exists():
+            return None
+        blob = path.read_bytes()
+        try:
+            decode(blob)
+        except MessageRefused as error:
+            raise AnswerDamaged(
+                f"a stored answer does not decode: {error.what}",
+                where=str(path),
+                remedy="check the disk, then delete the file: the site will work on the request again, and spend again",
+            ) from None
+        return blob
+
+    def store(self, run: str, digest: str, blob: bytes) -> None:
+        """Keep the answer; whole or not at all."""
+        gate_folder(self._home, "answers", _folder(run))
+        write_atomic(self._answer_path(run, digest), blob)
+
+    def _answer_path(self, run: str, digest: str) -> Path:
+        return self._home / "gate" / "answers" / _folder(run) / f"{digest}.safetensors"
+
+    def _marks(self, run: str) -> list[str]:
+        folder = self._home / "gate" / "trained" / _folder(run)
+        return [p.name for p in folder.iterdir() if not p.name.startswith(".")] if folder.exists() else []
+
+
+def _folder(run: str) -> str:
+    # `+` cannot stand in a run's name, so two runs never share a folder, and no run is a folder inside another's.
+    return run.replace("/", "+")

@@ -1,0 +1,27 @@
+"""What an epsilon is: spends, how they add up, how much noise a budget needs, and where the noise comes from.
+
+epsilon([Spend(3.486, 1 / 7, 280)], delta=1e-5)              # 3.00
+noise_for(3.0, delta=1e-5, sampling_rate=1 / 7, steps=280)   # 3.49
+"""
+
+from fedloupe.privacy.accountant import (
+    AccountantFailed,
+    NoNoiseSuffices,
+    Spend,
+    SpendInvalid,
+    epsilon,
+    noise_for,
+)
+from fedloupe.privacy.randomness import Randomness, SecureNoise, SeededNoise
+
+__all__ = [
+    "AccountantFailed",
+    "NoNoiseSuffices",
+    "Randomness",
+    "SecureNoise",
+    "SeededNoise",
+    "Spend",
+    "SpendInvalid",
+    "epsilon",
+    "noise_for",
+]
