@@ -37,7 +37,9 @@ class Clinical(_Frozen):
 
     file: str = Field(description="CSV (or .csv.gz), relative to `root`")
     case: str = Field(default="case", description="column with the case's local id, which also names its files")
-    patient: str | None = Field(default=None, description="column with the patient's local id; None: one case a patient")
+    patient: str | None = Field(
+        default=None, description="column with the patient's local id; None: one case a patient"
+    )
     where: dict[str, str] = Field(default={}, description="keep rows whose column equals the value; `ABC*` is a prefix")
 
 
@@ -51,7 +53,9 @@ class DicomSource(_Frozen):
     series: dict[str, str] = Field(
         default={}, description="sequence name to a regular expression on SeriesDescription; else tags decide"
     )
-    roi: str = Field(default="(?i)tumou?r|gtv|lesion", description="regular expression: RTSTRUCT ROI name or SEG segment label")
+    roi: str = Field(
+        default="(?i)tumou?r|gtv|lesion", description="regular expression: RTSTRUCT ROI name or SEG segment label"
+    )
     mask: str | None = Field(
         default=None,
         description="NIfTI masks instead of RTSTRUCT or SEG: file pattern with `{case}`, relative to `root`",
@@ -69,7 +73,7 @@ class NiftiSource(_Frozen):
 
 
 class TableSource(_Frozen):
-    """A table of radiomic features that the site already has; labels and clinical values stand in the clinical table."""
+    """A table of radiomic features that the site already has; labels and clinical values are in the clinical table."""
 
     format: Literal["table"]
     root: Path

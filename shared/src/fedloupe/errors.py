@@ -1,6 +1,6 @@
 """Every error that a user can cause: a code, what happened, where, and what to do next.
 
-    raise EmptyMask("the tumour mask holds no voxel", where="case 7f3a", remedy="draw the tumour, or leave the case out")
+    raise EmptyMask("the tumour mask holds no voxel", where="case 7f3a", remedy="draw it, or leave the case out")
 
 Each room derives its own precise errors from `FedLoupeError`. Only `code` and `title` may cross a hospital's
 door: `what` and `where` can name files and stay at home.
@@ -30,6 +30,14 @@ class FedLoupeError(Exception):
     def __init__(self, what: str, *, where: str = "", remedy: str) -> None:
         self.what, self.where, self.remedy = what, where, remedy
         super().__init__(f"[{self.code}] {what}" + (f" ({where})" if where else "") + f". {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross a process border (an exception with keyword arguments does not by itself)."""
+        return _rebuild, (type(self), self.what, self.where, self.remedy)
+
+
+def _rebuild(kind: type[FedLoupeError], what: str, where: str, remedy: str) -> FedLoupeError:
+    return kind(what, where=where, remedy=remedy)
 
 
 def catalogue() -> dict[str, type[FedLoupeError]]:

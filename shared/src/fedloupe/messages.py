@@ -125,7 +125,7 @@ class PrepareRequest(Message):
     kind: Literal["prepare"] = "prepare"
     mean: Tensor = _says(A, "(p) float64")
     scale: Tensor = _says(A, "(p) float64")
-    projection: Tensor = _says(A, "(p, k) float32: whitening loadings, block by group")
+    projection: Tensor = _says(A, "(p, k) float32: principal loadings, block by group")
     origin: Literal["federated", "public"] = _says(P, "fitted on the training sites' sums, or on a public artefact")
 
 
@@ -208,9 +208,13 @@ class EvaluateReply(Message):
     calibration: tuple[tuple[float, float, int], ...] = _says(
         A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
     )
-    reference_auc: float | None = _says(A, "AUC of the generator's true probability on the same patients; synthetic only")
-    positives_by_score: Tensor = _says(A, "(20) int64: patients with the event by score bin; zeros where suppressed")
-    negatives_by_score: Tensor = _says(A, "(20) int64: patients without the event by score bin; zeros where suppressed")
+    reference_auc: float | None = _says(
+        A, "AUC of the generator's true probability on the same patients; synthetic only"
+    )
+    positives_by_score: Tensor = _says(
+        A, "(20) float64: patients with the event by score bin; small bins merged, spread evenly"
+    )
+    negatives_by_score: Tensor = _says(A, "(20) float64: patients without the event by score bin; likewise")
 
 
 class Failure(Message):
@@ -224,9 +228,7 @@ class Failure(Message):
 Request = (
     HelloRequest | DescribeRequest | SketchRequest | PrepareRequest | NewtonRequest | TrainRequest | EvaluateRequest
 )
-Reply = (
-    HelloReply | DescribeReply | SketchReply | PrepareReply | NewtonReply | TrainReply | EvaluateReply | Failure
-)
+Reply = HelloReply | DescribeReply | SketchReply | PrepareReply | NewtonReply | TrainReply | EvaluateReply | Failure
 KINDS: dict[str, type[Message]] = {
     str(kind.model_fields["kind"].default): kind for kind in (*Request.__args__, *Reply.__args__)
 }
@@ -262,5 +264,6 @@ def decode(blob: bytes) -> Request | Reply:
         return message
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, ValidationError) as error:
         raise MessageRefused(
-            f"the bytes are not a message: {type(error).__name__}: {str(error)[:300]}", remedy="run the same FedLoupe version everywhere"
+            f"the bytes are not a message: {type(error).__name__}: {str(error)[:300]}",
+            remedy="run the same FedLoupe version everywhere",
         ) from None

@@ -53,7 +53,8 @@ def make_study() -> Callable[..., Study]:
 @pytest.fixture
 def private_study(make_study) -> Study:
     return make_study(
-        training={"rounds": 4, "preparation": "public"}, privacy={"mode": "dp-sgd", "epsilon": 8.0, "clip": 1.0}
+        training={"rounds": 4, "preparation": "public", "start": "random"},
+        privacy={"mode": "dp-sgd", "epsilon": 8.0, "clip": 1.0},
     )
 
 

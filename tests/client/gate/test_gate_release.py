@@ -22,7 +22,7 @@ from fedloupe_client.gate import (
     approve,
     verify,
 )
-from fedloupe_client.gate.disclosure import merge_groups, suppress
+from fedloupe_client.gate.disclosure import coarsen, merge_groups
 
 SPEND = Spend(4.0, 0.25, 4)
 
@@ -162,19 +162,32 @@ class TestScores:
             gate.release(scored(ask("evaluate")), ask("evaluate"))
 
 
-class TestSuppress:
-    @pytest.mark.parametrize(
-        ("counts", "shown"),
-        [
-            ([5, 0, 3], [5, 0, 3]),
-            ([5, 2, 1], [5, 0, 0]),
-            ([5, 2, 4], [5, 0, 0]),  # 2 alone would follow from the total: the next smallest goes too
-            ([1, 1, 0], [0, 0, 0]),
-            ([9, 1, 0], [0, 0, 0]),
-        ],
-    )
-    def test_hides_nothing_or_at_least_a_cell(self, counts, shown):
-        assert suppress(np.array(counts), 3).tolist() == shown
+class TestCoarsen:
+    def test_merges_neighbours_until_no_cell_of_either_outcome_is_small(self):
+        positives, negatives = coarsen(np.array([0, 1, 2, 0, 4]), np.array([3, 0, 1, 2, 0]), 3)
+        assert positives.tolist() == [0, 1, 1, 1, 4]
+        assert negatives.tolist() == [3, 1, 1, 1, 0]
+
+    def test_a_small_rest_joins_its_predecessors(self):
+        positives, negatives = coarsen(np.array([3, 0, 1]), np.array([3, 3, 0]), 3)
+        assert positives.tolist() == [pytest.approx(4 / 3)] * 3
+        assert negatives.tolist() == [2, 2, 2]
+
+    def test_a_cell_of_one_changes_nothing(self):
+        counts = np.array([5, 0, 1, 2])
+        assert [c.tolist() for c in coarsen(counts, counts[::-1], 1)] == [[5, 0, 1, 2], [2, 1, 0, 5]]
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_keeps_totals_and_leaves_no_small_merged_bin(self, seed):
+        rng = np.random.default_rng(seed)
+        counts = rng.poisson(0.7, (2, 20))
+        coarse = coarsen(counts[0], counts[1], 3)
+        assert [c.sum() for c in coarse] == [pytest.approx(c.sum()) for c in counts]
+        both = np.stack(coarse)
+        if counts.sum(axis=1).min() >= 3:
+            starts = np.flatnonzero(np.r_[True, (np.abs(np.diff(both)) > 1e-9).any(axis=0)])
+            merged = np.add.reduceat(both, starts, axis=1)
+            assert ((merged < 1e-9) | (merged > 3 - 1e-9)).all()
 
 
 class TestMergeGroups:

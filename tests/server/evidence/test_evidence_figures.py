@@ -53,7 +53,7 @@ class TestRoc:
         false, sensitivity = points[9]  # 0.45
         assert (1 - false, sensitivity) == (pytest.approx(site.specificity), pytest.approx(site.sensitivity))
 
-    def test_a_suppressed_histogram_draws_no_curve(self, make_results: Maker) -> None:
+    def test_a_histogram_that_does_not_add_up_draws_no_curve(self, make_results: Maker) -> None:
         results = make_results()
         cells = tuple(n if n >= 3 else 0 for n in results.sites[0].federated.positives_by_score)
         assert 0 < sum(cells) < results.sites[0].federated.positives

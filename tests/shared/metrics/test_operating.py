@@ -84,8 +84,8 @@ class TestYouden:
         summed = [sum(p[k] for p in parts) for k in range(2)]
         assert youden_threshold(*summed) == youden_threshold(*score_histogram(labels, scores))
 
-    def test_suppressed_histograms_give_no_threshold(self) -> None:
-        with pytest.raises(OneClassOnly, match="suppressed"):
+    def test_withheld_histograms_give_no_threshold(self) -> None:
+        with pytest.raises(OneClassOnly, match="withheld"):
             youden_threshold(np.zeros(20), np.ones(20))
 
     def test_histograms_of_two_binnings_are_refused(self) -> None:

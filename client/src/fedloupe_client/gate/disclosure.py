@@ -1,6 +1,6 @@
 """What may leave, and in what shape: the last look at an answer before it is encoded.
 
-reply = protect(reply, request, study, policy)      # small cells zeroed or merged; or GateRefused
+reply = protect(reply, request, study, policy)      # small cells merged; or GateRefused
 print(table())                                      # every field that can leave, for docs/security.md
 """
 
@@ -173,8 +173,9 @@ def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
 
 def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
     _check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
-    histograms = {name: suppress(np.asarray(getattr(reply, name)), cell) for name in reply.tensors}
-    return _changed(reply, **histograms, calibration=merge_groups(reply.calibration, cell))
+    positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), cell)
+    calibration = merge_groups(reply.calibration, cell)
+    return _changed(reply, positives_by_score=positives, negatives_by_score=negatives, calibration=calibration)
 
 
 def _check_cells(patients: int, positives: int, cell: int, what: str) -> None:
@@ -186,22 +187,34 @@ def _check_cells(patients: int, positives: int, cell: int, what: str) -> None:
             )
 
 
-def suppress(counts: NDArray[Any], cell: int) -> NDArray[np.int64]:
-    """A histogram without its small cells.
+def coarsen(
+    positives: NDArray[Any], negatives: NDArray[Any], cell: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two score histograms in bins so wide that no cell is small.
 
-    Cells of 1 to `cell - 1` become 0. The total is known, so what was hidden could be told from the difference: the
-    smallest remaining cells go too until nothing or at least `cell` patients are hidden.
+    Neighbouring bins are merged, alike in both, until each merged bin holds of each outcome nobody or at least `cell`
+    patients; its count is then spread evenly over the bins that it replaces. Totals stay as they are.
 
     Args:
-        counts: whole numbers, >= 0.
+        positives: (bins) whole numbers, >= 0.
+        negatives: (bins) likewise.
         cell: smallest count that may be shown.
     """
-    shown = np.asarray(counts, dtype=np.int64).copy()
-    total = int(shown.sum())
-    shown[shown < cell] = 0
-    while 0 < total - int(shown.sum()) < cell and shown.any():
-        shown[np.flatnonzero(shown)[np.argmin(shown[shown > 0])]] = 0
-    return shown
+
+    def small(start: int, stop: int) -> bool:
+        return any(0 < int(counts[start:stop].sum()) < cell for counts in (positives, negatives))
+
+    edges = [0]
+    for stop in range(1, len(positives) + 1):
+        if not small(edges[-1], stop):
+            edges.append(stop)
+    if edges[-1] < len(positives):
+        edges.append(len(positives))
+    while len(edges) > 2 and small(edges[-2], edges[-1]):
+        del edges[-2]
+    sizes = np.diff(edges)
+    wide = [np.repeat(np.add.reduceat(counts, edges[:-1]) / sizes, sizes) for counts in (positives, negatives)]
+    return wide[0], wide[1]
 
 
 def merge_groups(groups: Sequence[Group], cell: int) -> tuple[Group, ...]:

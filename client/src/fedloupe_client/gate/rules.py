@@ -75,7 +75,7 @@ def check_request(
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
     _check_preparation(request, study)
     match request:
-        case NewtonRequest() if not study.evaluation.logistic_baseline:
+        case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
         case TrainRequest():
             _check_training(request, study, policy, trained | {digest})

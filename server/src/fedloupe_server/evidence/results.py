@@ -30,15 +30,15 @@ class Scores(_Frozen):
     specificity: float | None
     calibration: tuple[tuple[float, float, int], ...]
     reference_auc: float | None
-    positives_by_score: tuple[int, ...]
-    negatives_by_score: tuple[int, ...]
+    positives_by_score: tuple[float, ...]
+    negatives_by_score: tuple[float, ...]
 
     @classmethod
     def of(cls, reply: EvaluateReply) -> Scores:
         """The scores in a site's reply."""
         fields = {name: getattr(reply, name) for name in cls.model_fields}
         for name in ("positives_by_score", "negatives_by_score"):
-            fields[name] = tuple(int(v) for v in fields[name])
+            fields[name] = tuple(round(float(v), 6) for v in fields[name])
         return cls.model_validate(fields)
 
 

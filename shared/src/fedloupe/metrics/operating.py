@@ -75,7 +75,7 @@ def youden_threshold(positives_by_bin: ArrayLike, negatives_by_bin: ArrayLike) -
 
     Raises:
         ScoresInvalid: the histograms differ in length or hold a negative count.
-        OneClassOnly: a histogram is empty, for want of patients or because small cells were suppressed.
+        OneClassOnly: a histogram is empty, for want of patients or because they were withheld.
     """
     positives, negatives = np.asarray(positives_by_bin), np.asarray(negatives_by_bin)
     if positives.ndim != 1 or positives.shape != negatives.shape or min(positives.min(), negatives.min()) < 0:
@@ -85,12 +85,12 @@ def youden_threshold(positives_by_bin: ArrayLike, negatives_by_bin: ArrayLike) -
     if not positives.sum() or not negatives.sum():
         raise OneClassOnly(
             "the summed score histograms hold only one class",
-            remedy="let more sites take part, or ask sites whether their policy suppressed the histograms",
+            remedy="let more sites take part, or ask sites whether their policy withheld the histograms",
         )
-    reached = positives[::-1].cumsum()[::-1].astype(np.int64)
-    spared = (negatives.cumsum() - negatives).astype(np.int64)
-    # In integers, so that equal Youden indices compare as equal.
-    index = reached * int(negatives.sum()) + spared * int(positives.sum())
+    reached = positives[::-1].cumsum()[::-1]
+    spared = negatives.cumsum() - negatives
+    # Rounded, so that equal Youden indices compare as equal: merged bins hold fractions of patients.
+    index = np.round(reached * float(negatives.sum()) + spared * float(positives.sum()), 6)
     return float(_edges(positives.size)[int(np.argmax(index))])
 
 

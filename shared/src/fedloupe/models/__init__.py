@@ -1,14 +1,14 @@
 """The models that a study can name, and how their parameters cross the wire.
 
-    schema = Schema.of(study, groups=("shape", "t2w"))
-    model = build_model(study, schema)            # same study and schema, same initial parameters everywhere
-    vector = flatten(model)                       # (m) float32, what a round carries
+schema = Schema.of(study, groups=("shape", "t2w"))
+model = build_model(study, schema)            # same study and schema, same initial parameters everywhere
+vector = flatten(model)                       # (m) float32, what a round carries
 """
 
-from fedloupe.models.build import build_model
+from fedloupe.models.build import build_model, start_at_logistic
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.inputs import Inputs, Schema
-from fedloupe.models.logistic import design_matrix, logistic_probability
+from fedloupe.models.logistic import design_matrix, logistic_probability, newton_step
 from fedloupe.models.preparation import Preparation, group_order, standardise
 from fedloupe.models.transformer import RadiomicsTransformer
 
@@ -23,6 +23,8 @@ __all__ = [
     "flatten",
     "group_order",
     "logistic_probability",
+    "newton_step",
     "standardise",
+    "start_at_logistic",
     "unflatten",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedloupe.models.inputs import Schema
 from fedloupe.models.transformer import RadiomicsTransformer
@@ -14,3 +18,18 @@ def build_model(study: Study, schema: Schema) -> RadiomicsTransformer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(study.seed)
         return RadiomicsTransformer(study.model, schema)
+
+
+def start_at_logistic(model: RadiomicsTransformer, beta: NDArray[Any]) -> RadiomicsTransformer:
+    """The model whose logit is that of logistic regression with these coefficients: training adds what is not linear.
+
+    Args:
+        model: changed in place.
+        beta: (1 + G*K + V), in the order of `design_matrix`.
+    """
+    with torch.no_grad():
+        model.deep.weight.zero_()
+        model.deep.bias.zero_()
+        model.wide.weight.copy_(torch.from_numpy(np.asarray(beta[1:], dtype=np.float32)[None]))
+        model.wide.bias.fill_(float(beta[0]))
+    return model

@@ -34,7 +34,9 @@ def unflatten(model: nn.Module, vector: NDArray[Any]) -> None:
     """
     expected = sum(p.numel() for p in model.parameters())
     if vector.shape != (expected,):
-        raise WrongSize(f"{vector.shape} numbers arrived, the model has ({expected},)", remedy="run the same study everywhere")
+        raise WrongSize(
+            f"{vector.shape} numbers arrived, the model has ({expected},)", remedy="run the same study everywhere"
+        )
     position = 0
     with torch.no_grad():
         for parameter in model.parameters():

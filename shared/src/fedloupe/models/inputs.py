@@ -1,4 +1,4 @@
-"""What a model sees of a patient: whitened radiomics, clinical values, image crops, and what is missing of each."""
+"""What a model sees of a patient: projected radiomics, clinical values, image crops, and what is missing of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Schema:
 
     Attributes:
         groups: feature groups in column order (`shape`, then one a sequence; `table` for ready-made tables).
-        components: whitened components a group.
+        components: principal components a group.
         clinical: number of clinical variables.
         mr: number of MR volumes, the image stem's channels (0: no image tokens).
         ct: number of CT volumes (0 or 1 and more; 0: no CT tokens).
@@ -49,7 +49,7 @@ class Inputs:
     """A batch of B patients. Absent values are zero and marked in the `*_present` masks (1 present, 0 missing).
 
     Attributes:
-        radiomics: (B, G, K) whitened components.
+        radiomics: (B, G, K) principal components.
         radiomics_present: (B, G).
         clinical: (B, V) centred and scaled.
         clinical_present: (B, V).

@@ -5,7 +5,7 @@ and cheap under DP-SGD (Opacus walks leaf modules); no layer mixes patients.
 from __future__ import annotations
 
 import torch
-from monai.networks.blocks import Convolution
+from monai.networks.blocks.convolutions import Convolution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +24,7 @@ class GroupTokens(nn.Module):
         self.missing = nn.Parameter(torch.randn(groups, width) * 0.02)
 
     def forward(self, packed: Tensor) -> Tensor:
+        """Tokens of a batch."""
         values, there = packed[..., :-1], packed[..., -1:]
         tokens = torch.einsum("bgk,gkd->bgd", values, self.weight) + self.bias
         return there * tokens + (1 - there) * self.missing
@@ -41,6 +42,7 @@ class Places(nn.Module):
         self.missing = nn.Parameter(torch.randn(volumes, width) * 0.02)
 
     def forward(self, packed: Tensor) -> Tensor:
+        """Placed tokens."""
         width = self.place.shape[1]
         return packed[..., :width] + self.place + packed[..., width:] @ self.missing
 
@@ -65,6 +67,7 @@ class ImageTokens(nn.Module):
         self.places = Places((-(-edge // 8)) ** 3, volumes, width)
 
     def forward(self, images: Tensor, present: Tensor) -> Tensor:
+        """Tokens of a batch of images."""
         tokens = self.stem(images).flatten(2).transpose(1, 2)
         absent = (1 - present).unsqueeze(1).expand(-1, tokens.shape[1], -1)
         placed: Tensor = self.places(torch.cat([self.project(tokens), absent], dim=-1))
@@ -81,6 +84,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Attended tokens."""
         batch, count, width = tokens.shape
         qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
@@ -99,6 +103,7 @@ class Block(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens after attention and feed-forward."""
         tokens = tokens + self.drop(self.attention(self.norm1(tokens)))
         fed: Tensor = tokens + self.drop(self.feed(self.norm2(tokens)))
         return fed

@@ -1,7 +1,7 @@
-"""Scaling and whitening that every site applies alike: fitted on the training sites' sums, or on a public artefact.
+"""Scaling and projection that every site applies alike: fitted on the training sites' sums, or on a public artefact.
 
-    prep = Preparation(mean, scale, projection, "federated")
-    components, present = prep.apply(features, columns)     # (n, G, K), (n, G)
+prep = Preparation(mean, scale, projection, "federated")
+components, present = prep.apply(features, columns)     # (n, G, K), (n, G)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Preparation:
     Attributes:
         mean: (p) float64.
         scale: (p) float64, zero for a constant feature.
-        projection: (p, K) float32; the rows of a group project it to its K whitened components.
+        projection: (p, K) float32; the rows of a group project it to its K principal components.
         origin: where it was fitted.
     """
 
@@ -70,12 +70,16 @@ class Preparation:
                 origin = (file.metadata() or {}).get("origin")
         except (SafetensorError, OSError) as error:
             raise PreparationDamaged(
-                f"not a preparation: {error}", where=str(path), remedy="restore it, or delete it: its step is then repeated"
+                f"not a preparation: {error}",
+                where=str(path),
+                remedy="restore it, or delete it: its step is then repeated",
             ) from None
         return cls(arrays[0], arrays[1], arrays[2], "public" if origin == "public" else "federated")
 
-    def apply(self, features: NDArray[np.float64], columns: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Whitened components by group.
+    def apply(
+        self, features: NDArray[np.float64], columns: tuple[str, ...]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Principal components by group.
 
         Args:
             features: (n, p), NaN where missing.
@@ -104,4 +108,5 @@ def standardise(features: NDArray[np.float64], mean: NDArray[Any], scale: NDArra
     """(n, p) features as clipped z-scores; missing values and constant features become 0, the mean."""
     safe = np.where(scale > 0, scale, 1.0)
     scores = np.where(scale > 0, (features - mean) / safe, 0.0)
-    return np.clip(np.nan_to_num(scores, nan=0.0), -CLIP, CLIP)
+    clipped: NDArray[np.float64] = np.clip(np.nan_to_num(scores, nan=0.0), -CLIP, CLIP)
+    return clipped

@@ -1,12 +1,14 @@
-"""The Transformer radiomics model: tokens from radiomics, clinical values, MR crop and CT crop, and a linear path beside.
+"""The Transformer radiomics model: tokens from radiomics, clinical values, MR and CT crops; a linear path beside.
 
     logit = model(*inputs.tensors)          # (B)
 
-The linear path ("wide", Cheng 2016) reads the same whitened radiomics and clinical values; the tokens add what is
+The linear path ("wide", Cheng 2016) reads the same radiomics components and clinical values; the tokens add what is
 not linear and what only images show. No BatchNorm; every parameter takes part in every batch.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +32,10 @@ class RadiomicsTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(size.width, size.heads, size.dropout) for _ in range(size.depth))
         self.norm = nn.LayerNorm(size.width)
         self.deep = nn.Linear(size.width, 1)
-        self.wide = nn.Linear(groups * schema.components + schema.clinical, 1)
+        with warnings.catch_warnings():
+            # a study of images alone has no column here, of which PyTorch warns
+            warnings.simplefilter("ignore", UserWarning)
+            self.wide = nn.Linear(groups * schema.components + schema.clinical, 1)
         nn.init.zeros_(self.wide.weight)
         nn.init.zeros_(self.wide.bias)
 

@@ -1,7 +1,7 @@
 """The study: one YAML that every party agrees on, and its fingerprint.
 
-    study = load_study(Path("configs/demo.yaml"))
-    study.fingerprint            # changes with anything that matters, and with nothing else
+study = load_study(Path("configs/demo.yaml"))
+study.fingerprint            # changes with anything that matters, and with nothing else
 """
 
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study

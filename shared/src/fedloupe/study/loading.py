@@ -6,6 +6,7 @@ JSON is YAML, so the canonical form loads too.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,24 @@ class StudyInvalid(FedLoupeError):
 class _NoDuplicates(yaml.SafeLoader):
     """YAML in which a key given twice is an error, not a silent choice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key `{key}` is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        # Before merge keys (`<<`) are resolved: what they bring may be given again, a key of the same mapping may not.
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key `{key.value}` is given twice", key.start_mark
+                    )
+                seen.add((key.tag, key.value))
+        return node
+
+
+# JSON writes 0.00001 as 1e-05; YAML 1.1 would read text.
+_NoDuplicates.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: Path) -> Any:
@@ -57,13 +66,22 @@ def read_yaml(path: Path) -> Any:
         raise StudyUnreadable("there is no such file", where=str(path), remedy="check the path") from None
     except PermissionError:
         raise StudyUnreadable(
-            "this user may not read the file", where=str(path), remedy="ask for read permission; the file itself may be fine"
+            "this user may not read the file",
+            where=str(path),
+            remedy="ask for read permission; the file itself may be fine",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyUnreadable(f"reading failed: {error}", where=str(path), remedy="check that it is a text file") from None
+        raise StudyUnreadable(
+            f"reading failed: {error}", where=str(path), remedy="check that it is a text file"
+        ) from None
     except yaml.YAMLError as error:
         text = " ".join(str(error).split())
         raise StudyUnreadable(f"not YAML: {text}", where=str(path), remedy="mend the line named") from None
+    except (ValueError, RecursionError) as error:
+        # PyYAML lets these out: a date or number that looks like one and is none, and bottomless nesting.
+        raise StudyUnreadable(
+            f"not YAML: {error}", where=str(path), remedy="put quotes around dates and codes; see configs/demo.yaml"
+        ) from None
 
 
 def parse_study(content: Any, source: str = "study") -> Study:
@@ -77,7 +95,9 @@ def parse_study(content: Any, source: str = "study") -> Study:
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise StudyInvalid(explain(error), where=source, remedy="mend these keys; configs/demo.yaml shows all of them") from None
+        raise StudyInvalid(
+            explain(error), where=source, remedy="mend these keys; configs/demo.yaml shows all of them"
+        ) from None
 
 
 def explain(error: ValidationError) -> str:

@@ -62,7 +62,9 @@ class ClinicalVariable(_Frozen):
     column: str
     centre: float = 0.0
     scale: float = Field(default=1.0, gt=0)
-    levels: dict[str, float] | None = Field(default=None, description="category text to number; None: the column is numeric")
+    levels: dict[str, float] | None = Field(
+        default=None, description="category text to number; None: the column is numeric"
+    )
 
 
 class Site(_Frozen):
@@ -94,7 +96,7 @@ class Radiomics(_Frozen):
 class Model(_Frozen):
     """The Transformer's size and regularisation."""
 
-    components: int = Field(default=8, ge=1, le=64, description="whitened components a feature group")
+    components: int = Field(default=8, ge=1, le=64, description="principal components a feature group")
     image: bool = Field(default=True, description="image tokens from a convolutional stem")
     width: int = Field(default=32, ge=4, le=512)
     depth: int = Field(default=2, ge=1, le=12)
@@ -122,9 +124,13 @@ class Training(_Frozen):
     proximal_mu: float = Field(default=0.01, ge=0, description="FedProx only")
     server_learning_rate: float = Field(default=0.01, gt=0, description="FedAdam only")
     weighting: Literal["patients", "equal"] = "patients"
+    start: Literal["logistic", "random"] = Field(
+        default="logistic",
+        description="the linear path begins at the logistic baseline (federated, or a local model's own), or at zero",
+    )
     preparation: Literal["federated", "public"] = Field(
         default="federated",
-        description="scaling and projection: from the training sites' sums, or from a public artefact (needed under DP)",
+        description="scaling and projection: from the training sites' sums, or a public artefact (needed under DP)",
     )
 
 
@@ -141,7 +147,9 @@ class DpSgd(_Frozen):
     epsilon: float = Field(gt=0, le=100)
     delta: float = Field(default=1e-5, gt=0, lt=1e-2)
     clip: float = Field(default=1.0, gt=0, description="L2 bound on a patient's gradient")
-    sampling_rate: float = Field(default=0.25, gt=0, le=1, description="Poisson sampling probability of a patient in a step")
+    sampling_rate: float = Field(
+        default=0.25, gt=0, le=1, description="Poisson sampling probability of a patient in a step"
+    )
     learning_rate: float = Field(default=1.0, gt=0, description="SGD; momentum and Adam lose under this noise")
 
 
@@ -150,7 +158,10 @@ class Quorum(_Frozen):
 
     minimum: int = Field(default=2, ge=1)
     required: tuple[Name, ...] = ()
-    attempts: int = Field(default=3, ge=1, le=100, description="times a silent site is asked again before the run pauses")
+    attempts: int = Field(
+        default=3, ge=1, le=100, description="times a silent site is asked again before the run pauses"
+    )
+    retry_after_s: float = Field(default=15, ge=0, le=3600, description="seconds before a silent site is asked again")
     timeout_s: float = Field(default=3600, gt=0, description="seconds to wait for a site's answer")
 
 
@@ -172,6 +183,7 @@ class Evaluation(_Frozen):
 
     local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
     logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
+    ridge: float = Field(default=5.0, gt=0, description="penalty of the logistic baseline, lambda/2 |beta|^2")
     leave_one_site_out: bool = False
     reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
 
@@ -221,7 +233,15 @@ class Study(_Frozen):
         if self.sequences and not (self.sequences[0].required and self.sequences[0].modality == "MR"):
             raise ValueError("the first of `sequences` defines the grid: it must be MR and required")
         if isinstance(self.privacy, DpSgd) and self.training.preparation != "public":
-            raise ValueError("`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget")
+            raise ValueError(
+                "`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget"
+            )
+        if isinstance(self.privacy, DpSgd) and self.training.start != "random":
+            raise ValueError(
+                "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
+            )
+        if self.evaluation.leave_one_site_out and len(train) < 2:
+            raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
         if self.evaluation.reference_score and not self.synthetic:
             raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
         return self

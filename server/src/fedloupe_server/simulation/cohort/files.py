@@ -14,6 +14,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -90,9 +91,9 @@ def write_truth(root: Path, patients: list[Patient]) -> None:
     (root / "truth.csv").write_text(_table(TRUTH_COLUMNS, rows), encoding="utf-8")
 
 
-def site_configuration(site: SiteSpec) -> dict[str, object]:
+def site_configuration(site: SiteSpec) -> dict[str, Any]:
     """The content of `site.yaml`, in the schema of the hospital client's site configuration."""
-    source: dict[str, object] = {
+    source: dict[str, Any] = {
         "format": "nifti" if site.format == "nifti" else "dicom",
         "root": "data",
         "clinical": {"file": "clinical.csv", "case": "case"},

@@ -105,25 +105,25 @@ class SiteSpec:
 
 
 DEMO_SITES = (
-    SiteSpec("north", "train", 90, 0.40, "dicom-rtstruct", gain=0.45, gamma=0.95, bias=0.15, noise=0.020),
+    SiteSpec("north", "train", 70, 0.40, "dicom-rtstruct", gain=0.45, gamma=0.95, bias=0.15, noise=0.020),
     SiteSpec(
-        "harbour", "train", 75, 0.33, "dicom-seg", vendor="b", gain=2.6, gamma=1.10, bias=0.25, noise=0.025,
+        "harbour", "train", 60, 0.33, "dicom-seg", vendor="b", gain=2.6, gamma=1.10, bias=0.25, noise=0.025,
         t2_mm=(1.8, 3.5), adc_scale=1.03, late_shift=-0.05, contour=0.05,
     ),
     SiteSpec(
-        "lakeside", "train", 60, 0.48, "nifti", gain=1.0, gamma=0.90, bias=0.20, noise=0.030,
+        "lakeside", "train", 80, 0.48, "nifti", gain=1.0, gamma=0.90, bias=0.20, noise=0.030,
         blur_mm=1.0, adc_scale=0.97, late_shift=0.06, contour=-0.05,
     ),
     SiteSpec(
-        "hillcrest", "train", 50, 0.28, "nifti", gain=0.8, gamma=1.05, bias=0.30, noise=0.025,
+        "hillcrest", "train", 60, 0.28, "nifti", gain=0.8, gamma=1.05, bias=0.30, noise=0.025,
         t2_mm=(1.8, 3.0), functional_mm=(2.0, 3.5), adc_scale=1.02, missing="dce_late",
     ),
     SiteSpec(
-        "riverside", "train", 45, 0.55, "nifti", gain=1.6, gamma=1.00, bias=0.10, noise=0.035,
+        "riverside", "train", 40, 0.55, "nifti", gain=1.6, gamma=1.00, bias=0.10, noise=0.035,
         blur_mm=0.9, adc_scale=0.98, late_shift=0.03, contour=0.04, has_ct=True,
     ),
     SiteSpec(
-        "island", "validate", 110, 0.37, "nifti", gain=3.2, gamma=1.15, bias=0.25, noise=0.030,
+        "island", "validate", 100, 0.37, "nifti", gain=3.2, gamma=1.15, bias=0.25, noise=0.030,
         blur_mm=1.0, t2_mm=(1.8, 3.5), adc_scale=1.04, late_shift=-0.03, contour=-0.04,
     ),
 )  # fmt: skip

@@ -1,0 +1,58 @@
+# How things are done here. Each target does all of its own set-up and is safe to repeat; `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+MANIFESTS := shared/pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-deployed test lint bench docs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/installed  ## six SYNTHETIC hospitals, from images to a validated model and its report
+	$(BIN)/fedloupe demo
+
+demo-deployed: $(VENV)/installed  ## the same study through real Flower processes over TLS on this machine
+	$(BIN)/fedloupe demo --deployed
+
+test: $(VENV)/installed-dev  ## every test, with coverage; the real data are found by FEDLOUPE_DATA
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-dev  ## ruff, formatting and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy shared/src client/src server/src
+
+bench: $(VENV)/installed-dev  ## every benchmark in benchmarks/
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+docs: $(VENV)/installed  ## write docs/errors.md again from the error classes
+	$(BIN)/python docs/generate_errors.py
+
+clean:  ## remove .venv, caches and the demo's folder; runs/ stays
+	@[ ! -d demo ] || chmod -R u+w demo  # the couriers' Flower homes in it are read-only
+	rm -rf $(VENV) demo .coverage .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: installation runs again only when a manifest changed or an earlier one did not finish. The pinned pip
+# comes first: the one that Python 3.11 brings misreads some requirements.
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "FedLoupe needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
+	    echo "Install one, or name it: make PYTHON=python3.12 demo" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	  { rm -rf $(VENV); echo "Making .venv failed: on Debian and Ubuntu, install the package python3-venv." >&2; exit 1; }
+	@touch $@
+
+$(VENV)/installed: $(MANIFESTS) | $(VENV)/made
+	@echo "installing FedLoupe into $(VENV): some minutes the first time"
+	$(PIP) pip
+	$(PIP) -e shared -e 'client[courier]' -e 'server[simulation]'
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(PIP) -r requirements-dev.txt
+	@touch $@

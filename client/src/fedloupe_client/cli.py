@@ -1,0 +1,153 @@
+"""`fedloupe-site`: what a hospital's data manager types.
+
+fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
+fedloupe-site check HOME STUDY      is this site ready? derives features and crops on the way
+fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
+fedloupe-site start HOME            answer the courier on a Unix socket until stopped
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedloupe.study import load_study
+from fedloupe.terminal import console, say_json, speaking
+from fedloupe_client.config import load_site
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
+)
+Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
+StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console)
+
+
+@app.command("ingest")
+def ingest_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
+    """Read the site's data into the case store; say of every case whether it is ready, and if not why and what to do.
+
+    Nothing leaves the site and no identifier enters the store. An earlier store stays until the new one is complete.
+    """
+    from fedloupe_client.ingest import ingest
+
+    with speaking(as_json):
+        config, protocol = load_site(home), load_study(study)
+        with _bars() as bars:
+            bar = bars.add_task("ingest", total=None, visible=not as_json)
+            report = ingest(config, protocol, home, progress=lambda d, t, _: bars.update(bar, completed=d, total=t))
+    if as_json:
+        say_json(report.model_dump(mode="json"))
+        return
+    console.print(f"[bold]{report.site}[/]: " + ", ".join(f"{n} {status}" for status, n in report.statuses.items()))
+    problems = Table("case", "status", "code", "what", "do", title="cases that need attention", title_justify="left")
+    for record in report.records:
+        if record.status != "ready":
+            problems.add_row(record.case, record.status, record.code, record.reason, record.remedy)
+    if problems.row_count:
+        console.print(problems)
+        console.print(f"Local names of these cases: {home / 'ingest-local.csv'} (stays here)", style="dim")
+    for note in report.notes:
+        console.print(f"note: {note}", style="yellow")
+
+
+@app.command("check")
+def check_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
+    """Is this site ready for the study? Derives features and crops, splits patients, and counts.
+
+    What is derived is kept: the first round does not wait for it.
+    """
+    from fedloupe_client.dataset import derive, load_cohort
+    from fedloupe_client.gate import Policy, approved, load_policy
+
+    with speaking(as_json):
+        config, protocol = load_site(home), load_study(study)
+        policy: Policy = load_policy(home)
+        with _bars() as bars:
+            bar = bars.add_task("imaging and radiomics", total=None, visible=not as_json)
+            derive(home, protocol, progress=lambda d, t, _: bars.update(bar, completed=d, total=t))
+        cohort = load_cohort(home, protocol, config.site)
+        facts = {
+            "site": config.site,
+            "role": protocol.role(config.site),
+            "fingerprint": protocol.fingerprint,
+            "approved": protocol.fingerprint in approved(home),
+            "patients": {name: len(cohort.rows(name)) for name in ("train", "tune", "test")},
+            "events": int(cohort.labels.sum()),
+            "features": len(cohort.names),
+            "minimum_cohort": policy.minimum_cohort,
+        }
+    if as_json:
+        say_json(facts)
+        return
+    for key, value in facts.items():
+        console.print(f"{key:16} {value}", highlight=False)
+    if not facts["approved"]:
+        console.print("Next: read the study, then `fedloupe-site approve`.", style="yellow")
+
+
+@app.command("approve")
+def approve_command(
+    home: Home,
+    study: StudyFile,
+    by: Annotated[str, typer.Option(help="who approves: a name that your audit will recognise")],
+    as_json: Json = False,
+) -> None:
+    """Approve one study, by its fingerprint. Any change to it needs a new approval."""
+    from fedloupe_client.gate import approve
+
+    with speaking(as_json):
+        load_site(home)
+        protocol = load_study(study)
+        approve(home, protocol, by=by)
+    if as_json:
+        say_json({"approved": protocol.fingerprint, "study": protocol.study, "by": by})
+    else:
+        console.print(
+            f"approved [bold]{protocol.study}[/] by {by}\nfingerprint {protocol.fingerprint}", highlight=False
+        )
+
+
+@app.command("start")
+def start_command(
+    home: Home,
+    socket: Annotated[
+        Path | None, typer.Option(help="Unix socket for the courier; HOME/site.sock if not given")
+    ] = None,
+) -> None:
+    """Run the site process: answers approved requests on a Unix socket, opens no network connection. Ctrl-C stops it."""
+    import SimpleITK as sitk
+    import torch
+
+    from fedloupe_client.site.server import serve
+    from fedloupe_client.site.site import Site
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    torch.set_num_threads(1)  # the numbers must not depend on the machine
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with speaking():
+        site = Site(home)
+        server = serve(site.handle, socket or home / "site.sock")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: server.stop())
+    console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)
+    server.wait()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,11 @@
+"""From the case store to what a model sees: features and crops, derived once and kept, then split by patient.
+
+derive(home, study)                  # imaging and radiomics for every ready case; resumes where it stopped
+cohort = load_cohort(home, study)
+"""
+
+from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cohort
+from fedloupe_client.dataset.derive import derivation, derive
+from fedloupe_client.dataset.splits import SPLITS, OneClass, split_cases
+
+__all__ = ["SPLITS", "Cohort", "OneClass", "cohort_digest", "derivation", "derive", "load_cohort", "split_cases"]

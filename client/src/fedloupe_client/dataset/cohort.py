@@ -1,0 +1,161 @@
+"""A site's patients in memory: features, clinical values, crops, labels and splits; never leaves the site process."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from fedloupe.features import FeatureSettings, feature_table
+from fedloupe.models import Inputs, Preparation, Schema, group_order
+from fedloupe.study import Study
+from fedloupe_client.dataset.derive import derivation
+from fedloupe_client.dataset.splits import split_cases
+from fedloupe_client.ingest import CaseRecord, load_store
+from fedloupe_client.ingest.pseudonyms import site_key
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """n ready patients of one site.
+
+    Attributes:
+        cases: pseudonymous case ids, sorted.
+        labels: (n) 0 or 1.
+        split: (n) `train`, `tune` or `test`.
+        names: p feature columns; `columns` their groups.
+        features: (n, p) float64, NaN where missing.
+        clinical: (n, V) centred and scaled, NaN where missing.
+        mr: (n, M, D, H, W) float32; `ct` likewise; M or T is 0 without image tokens.
+        mr_present: (n, M); `ct_present` likewise.
+        reference: (n) true probability in synthetic studies, else None.
+    """
+
+    cases: tuple[str, ...]
+    labels: NDArray[np.int64]
+    split: NDArray[np.str_]
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    features: NDArray[np.float64]
+    clinical: NDArray[np.float64]
+    mr: NDArray[np.float32]
+    mr_present: NDArray[np.float32]
+    ct: NDArray[np.float32]
+    ct_present: NDArray[np.float32]
+    reference: NDArray[np.float64] | None
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Feature groups in column order."""
+        return group_order(self.columns)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Positions of the patients of a split; `all` for everyone."""
+        return np.flatnonzero((self.split == split) | (split == "all")).astype(np.int64)
+
+    def inputs(self, preparation: Preparation, rows: NDArray[np.int64]) -> Inputs:
+        """What a model sees of these patients."""
+        components, present = preparation.apply(self.features[rows], self.columns)
+        clinical = self.clinical[rows]
+        arrays = (
+            components,
+            present,
+            np.nan_to_num(clinical),
+            np.isfinite(clinical),
+            self.mr[rows],
+            self.mr_present[rows],
+            self.ct[rows],
+            self.ct_present[rows],
+        )
+        return Inputs(*(torch.from_numpy(np.asarray(a, dtype=np.float32)) for a in arrays))
+
+    def digest(self, secret: bytes) -> str:
+        """Keyed SHA-256 of features, labels and splits: shows that data did not change, tells nothing else."""
+        state = hmac.new(secret, digestmod=hashlib.sha256)
+        for array in (self.features, self.labels, self.split.astype("U5"), self.clinical, self.mr, self.ct):
+            state.update(np.ascontiguousarray(array).tobytes())
+        return state.hexdigest()
+
+
+def load_cohort(home: Path, study: Study, site: str) -> Cohort:
+    """Stack the ready cases of a derived study.
+
+    Raises:
+        OneClass: see `split_cases`.
+    """
+    records = load_store(home).ready
+    cases = tuple(r.case for r in records)
+    labels = np.array([r.label for r in records], dtype=np.int64)
+    names, columns, features = _features(home, study, cases)
+    mr, mr_present, ct, ct_present = _images(home, study, cases)
+    reference = np.array([r.reference for r in records], dtype=np.float64) if study.evaluation.reference_score else None
+    return Cohort(
+        cases=cases,
+        labels=labels,
+        split=split_cases(study, site, cases, [int(v) for v in labels]),
+        names=names,
+        columns=columns,
+        features=features,
+        clinical=_clinical(study, records),
+        mr=mr,
+        mr_present=mr_present,
+        ct=ct,
+        ct_present=ct_present,
+        reference=reference,
+    )
+
+
+def cohort_digest(home: Path, cohort: Cohort) -> str:
+    """`Cohort.digest` under the site's secret."""
+    return cohort.digest(site_key(home))
+
+
+def _clinical(study: Study, records: tuple[CaseRecord, ...]) -> NDArray[np.float64]:
+    values = np.full((len(records), len(study.clinical)), np.nan)
+    for row, record in enumerate(records):
+        for column, variable in enumerate(study.clinical):
+            value = record.clinical.get(variable.name)
+            if value is not None:
+                values[row, column] = (value - variable.centre) / variable.scale
+    return values
+
+
+def _features(
+    home: Path, study: Study, cases: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
+    if study.radiomics.source == "none":
+        return (), (), np.zeros((len(cases), 0))
+    if study.radiomics.source == "table":
+        table = load_store(home).features()
+        names = tuple(sorted(str(c) for c in table.columns))
+        values = table.loc[list(cases), list(names)].to_numpy(dtype=np.float64)
+        return names, ("table",) * len(names), values
+    settings = FeatureSettings.model_validate(study.radiomics.settings)
+    layout = feature_table(settings, [s.name for s in study.sequences])
+    folder = home / "derived" / derivation(study)
+    rows = [load_file(folder / f"{case}.safetensors")["features"] for case in cases]
+    values = np.stack(rows) if rows else np.zeros((0, len(layout.names)))
+    return layout.names, layout.groups, values
+
+
+def _images(
+    home: Path, study: Study, cases: tuple[str, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    schema = Schema.of(study, ())
+    edge = schema.crop
+    modality = np.array([s.modality for s in study.sequences])
+    if not (schema.mr or schema.ct) or not cases:
+        empty, none = np.zeros((len(cases), 0, edge, edge, edge), np.float32), np.zeros((len(cases), 0), np.float32)
+        return empty, none, empty, none
+    folder = home / "derived" / derivation(study)
+    loaded = [load_file(folder / f"{case}.safetensors") for case in cases]
+    images = np.stack([item["images"] for item in loaded]).astype(np.float32)
+    present = np.stack([item["present"] for item in loaded]).astype(np.float32)
+    mr, ct = modality == "MR", modality == "CT"
+    return images[:, mr], present[:, mr], images[:, ct], present[:, ct]

@@ -1,0 +1,201 @@
+"""One hospital: bytes in, gate, work, gate, bytes out. Holds data and models warm; never opens a connection.
+
+site = Site(home)
+reply = site.handle(request)          # never raises; a failure is an encoded `Failure` with a code
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import (
+    DescribeReply,
+    DescribeRequest,
+    EvaluateRequest,
+    HelloReply,
+    HelloRequest,
+    NewtonReply,
+    NewtonRequest,
+    PrepareReply,
+    PrepareRequest,
+    Reply,
+    Request,
+    SketchReply,
+    SketchRequest,
+    TrainReply,
+    TrainRequest,
+)
+from fedloupe.models import Preparation
+from fedloupe.study import DpSgd, Study
+from fedloupe_client.config import load_site
+from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort
+from fedloupe_client.gate import Gate, load_policy
+from fedloupe_client.ingest import load_store
+from fedloupe_client.training.evaluation import evaluate
+from fedloupe_client.training.local import train_alone, train_round
+from fedloupe_client.training.private import planned_spend, train_round_privately
+from fedloupe_client.training.statistics import describe, newton_terms, sketch
+
+_log = logging.getLogger(__name__)
+
+
+class NotPrepared(FedLoupeError):
+    """A request that needs the agreed scaling came before it."""
+
+    code = "FL-604"
+    title = "the run's preparation has not arrived at this site"
+
+
+class Broken(FedLoupeError):
+    """Something unforeseen; the site's log has the details."""
+
+    code = "FL-699"
+    title = "unexpected failure at the site"
+
+
+class Site:
+    """A site process's state: its home, its gate, and the cohorts of the studies that it has opened."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.name = load_site(home).site
+        self.gate = Gate(home, self.name)
+        self._cohorts: dict[str, Cohort] = {}
+        self._preparations: dict[str, Preparation] = {}
+
+    def handle(self, blob: bytes) -> bytes:
+        """Answer one request; the same request gets the same bytes again, also after a restart."""
+        request: Request | None = None
+        try:
+            request, study = self.gate.admit(blob)
+            if (stored := self.gate.stored_answer(request)) is not None:
+                return stored
+            reply, entry = self._answer(request, study)
+            answer = self.gate.release(reply, request)
+            self.gate.store_answer(request, answer, entry)
+            return answer
+        except FedLoupeError as error:
+            _log.warning("refused: %s", error)
+            return self.gate.refuse(error, request)
+        except Exception as error:  # noqa: BLE001 - the outermost wall: the text stays here, a code leaves
+            _log.exception("failed")
+            wrapped = Broken(
+                f"{type(error).__name__}: {error}", remedy="send the site's log to the FedLoupe maintainers"
+            )
+            return self.gate.refuse(wrapped, request)
+
+    def cohort(self, study: Study) -> Cohort:
+        """The site's patients for this study; derived and loaded on first use."""
+        if study.fingerprint not in self._cohorts:
+            derive(self.home, study)
+            self._cohorts[study.fingerprint] = load_cohort(self.home, study, self.name)
+        return self._cohorts[study.fingerprint]
+
+    def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
+        """The reply, and under DP the ledger's row that it is paid from."""
+        cohort = self.cohort(study)
+        header: dict[str, Any] = {
+            "version": request.version,
+            "fingerprint": request.fingerprint,
+            "run": request.run,
+            "site": self.name,
+        }
+        if isinstance(request, DescribeRequest | SketchRequest | NewtonRequest | TrainRequest):
+            self.gate.check_cohort(len(cohort.rows("train")))
+        reply: Reply
+        match request:
+            case TrainRequest() if isinstance(study.privacy, DpSgd):
+                return self._train_privately(header, request, study, study.privacy, cohort)
+            case TrainRequest():
+                reply = self._train(header, request, study, cohort)
+            case HelloRequest():
+                reply = self._hello(header, study, cohort)
+            case DescribeRequest():
+                count, total, square = describe(cohort)
+                reply = DescribeReply(**header, count=count, total=total, square=square)
+            case SketchRequest():
+                reply = SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
+            case PrepareRequest():
+                reply = self._install(header, request)
+            case NewtonRequest():
+                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta)
+                reply = NewtonReply(**header, gradient=gradient, hessian=hessian)
+            case EvaluateRequest():
+                cell = load_policy(self.home).minimum_cell
+                reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
+        return reply, None
+
+    def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
+        if isinstance(study.privacy, DpSgd) and study.role(self.name) == "train":
+            self.gate.check_budget(header["run"], planned_spend(study, study.privacy), study.training.rounds)
+        excluded: dict[str, int] = {}
+        for record in load_store(self.home).records:
+            if record.code:
+                excluded[record.code] = excluded.get(record.code, 0) + 1
+        return HelloReply(
+            **header,
+            train=len(cohort.rows("train")),
+            tune=len(cohort.rows("tune")),
+            test=len(cohort.rows("test")),
+            positives=int(cohort.labels.sum()),
+            excluded=dict(sorted(excluded.items())),
+            features=cohort.names,
+            groups=cohort.columns,
+            data_digest=cohort_digest(self.home, cohort),
+        )
+
+    def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
+        patients = len(cohort.rows("train"))
+        preparation = self._preparation(request.run)
+        if request.scope == "local":
+            trained = train_alone(study, self.name, cohort, preparation, request.weights)
+        else:
+            trained = train_round(study, self.name, cohort, preparation, request.weights, number=request.round)
+        return TrainReply(
+            **header, round=request.round, weights=trained.weights, patients=patients, loss=trained.loss, epsilon=None
+        )
+
+    def _train_privately(
+        self, header: dict[str, Any], request: TrainRequest, study: Study, privacy: DpSgd, cohort: Cohort
+    ) -> tuple[TrainReply, int]:
+        patients = len(cohort.rows("train"))
+        preparation = self._preparation(request.run)
+        spend = planned_spend(study, privacy)
+        entry = self.gate.intend(request, spend)
+        weights = train_round_privately(
+            study,
+            self.name,
+            cohort,
+            preparation,
+            request.weights,
+            number=request.round,
+            privacy=privacy,
+            spend=spend,
+        )
+        spent = self.gate.ledger.spent(load_policy(self.home).delta)
+        reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
+        return reply, entry
+
+    def _install(self, header: dict[str, Any], request: PrepareRequest) -> PrepareReply:
+        preparation = Preparation(request.mean, request.scale, request.projection, request.origin)
+        path = self._preparation_path(request.run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(preparation.to_bytes())
+        part.replace(path)
+        self._preparations[request.run] = preparation
+        return PrepareReply(**header, preparation=preparation.digest)
+
+    def _preparation(self, run: str) -> Preparation:
+        if run not in self._preparations:
+            found = Preparation.read(self._preparation_path(run))
+            if found is None:
+                raise NotPrepared("no preparation for this run", where=run, remedy="the coordinator must send it first")
+            self._preparations[run] = found
+        return self._preparations[run]
+
+    def _preparation_path(self, run: str) -> Path:
+        return self.home / "runs" / run / "preparation.safetensors"

@@ -1,0 +1,62 @@
+"""A site's terms of federated sums: each function returns a sum over training patients, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fedloupe.models import Preparation, design_matrix, newton_step, standardise
+from fedloupe_client.dataset import Cohort
+
+Floats = NDArray[np.float64]
+
+
+def describe(cohort: Cohort) -> tuple[Floats, Floats, Floats]:
+    """Count, sum and sum of squares of each feature over training patients, (p) each; missing values count nowhere."""
+    features = cohort.features[cohort.rows("train")]
+    there = np.isfinite(features)
+    values = np.where(there, features, 0.0)
+    return there.sum(axis=0).astype(np.float64), values.sum(axis=0), (values**2).sum(axis=0)
+
+
+def sketch(cohort: Cohort, mean: NDArray[Any], scale: NDArray[Any], probe: NDArray[Any]) -> Floats:
+    """The site's X'X Omega, group by group.
+
+    Args:
+        cohort: the site's patients.
+        mean: (p) pooled mean.
+        scale: (p) pooled standard deviation.
+        probe: (p, k) Omega.
+
+    Returns:
+        (p, k): rows of group g are X_g' X_g Omega_g over training patients, X standardised and clipped.
+    """
+    scores = standardise(cohort.features[cohort.rows("train")], mean, scale)
+    columns = np.array(cohort.columns)
+    result = np.zeros(probe.shape)
+    for group in cohort.groups:
+        rows = np.flatnonzero(columns == group)
+        block = scores[:, rows]
+        result[rows] = block.T @ (block @ probe[rows].astype(np.float64))
+    return result
+
+
+def newton_terms(cohort: Cohort, preparation: Preparation, beta: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Gradient (1+q) and negative Hessian (1+q, 1+q) of the log-likelihood at `beta` over training patients."""
+    rows = cohort.rows("train")
+    design = design_matrix(cohort.inputs(preparation, rows))
+    probability = expit(design @ beta)
+    gradient = design.T @ (cohort.labels[rows] - probability)
+    hessian = (design * (probability * (1 - probability))[:, None]).T @ design
+    return gradient, hessian
+
+
+def logistic_alone(cohort: Cohort, preparation: Preparation, ridge: float) -> Floats:
+    """Ridge logistic regression on the site's own training patients, (1+q): where its own model starts."""
+    beta = np.zeros(1 + len(cohort.groups) * preparation.projection.shape[1] + cohort.clinical.shape[1])
+    for _ in range(12):
+        beta = beta + newton_step(beta, *newton_terms(cohort, preparation, beta), ridge)
+    return beta

@@ -1,0 +1,139 @@
+"""`fedloupe`: what a coordinator and a newcomer type.
+
+fedloupe demo                       the whole thing on a generated, synthetic cohort
+fedloupe study check FILE           is this study valid?
+fedloupe study fingerprint FILE     what hospitals approve
+fedloupe run FILE                   a study on one machine, from the sites' data to the report
+fedloupe report RUN                 write the report of a finished run again
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloupe.study import Study, load_study
+from fedloupe.terminal import console, say_json, speaking
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    help="FedLoupe for the coordinator: studies, runs, evidence. Research use only, not a medical device.",
+)
+study_app = typer.Typer(no_args_is_help=True, help="Look at a study file.")
+app.add_typer(study_app, name="study")
+Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
+StudyFile = Annotated[Path, typer.Argument(help="the study's YAML", show_default=False)]
+Fresh = Annotated[bool, typer.Option("--fresh", help="forget an earlier run in this folder instead of continuing it")]
+
+
+@study_app.command("check")
+def study_check(file: StudyFile, as_json: Json = False) -> None:
+    """Validate a study; every wrong key is named with what it accepts."""
+    with speaking(as_json):
+        study = load_study(file)
+    if as_json:
+        say_json({"valid": True, "study": study.study, "fingerprint": study.fingerprint})
+        return
+    console.print(f"[bold]{study.title}[/] is valid", highlight=False)
+    console.print(
+        f"  endpoint     {study.endpoint.name}\n  train        {', '.join(study.train_sites)}", highlight=False
+    )
+    console.print(f"  validate     {', '.join(study.validate_sites) or '-'}", highlight=False)
+    console.print(f"  privacy      {study.privacy.mode}\n  fingerprint  {study.fingerprint}", highlight=False)
+
+
+@study_app.command("fingerprint")
+def study_fingerprint(file: StudyFile, as_json: Json = False) -> None:
+    """Print the fingerprint: blind to key order and comments, different for anything that matters."""
+    with speaking(as_json):
+        study = load_study(file)
+    if as_json:
+        say_json({"study": study.study, "fingerprint": study.fingerprint})
+    else:
+        print(study.fingerprint)
+
+
+@app.command("demo")
+def demo(
+    seed: Annotated[int, typer.Option(help="of the patients, the splits and the training")] = 1,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; demo/seed-SEED if not given")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="train under DP-SGD with this epsilon a site")] = None,
+    scale: Annotated[float, typer.Option(help="size of the hospitals; 0.25 for a quick look")] = 1.0,
+    deployed: Annotated[
+        bool, typer.Option("--deployed", help="real Flower processes over TLS instead of one process")
+    ] = False,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Six SYNTHETIC hospitals, from generated DICOM and NIfTI to an externally validated model and its report."""
+    from fedloupe_server.simulation.showing import Screen, demo_run
+
+    with speaking(as_json), Screen(quiet=as_json) as screen:
+        folder = out or Path("demo") / (f"seed-{seed}" + (f"-epsilon-{epsilon:g}" if epsilon else ""))
+        outcome = demo_run(
+            folder, seed=seed, epsilon=epsilon, scale=scale, deployed=deployed, fresh=fresh, screen=screen
+        )
+    _show(outcome, as_json)
+
+
+@app.command("run")
+def run(
+    file: StudyFile,
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="FEDLOUPE_DATA", help="folder below which the sites' data lie", show_default=False),
+    ] = None,
+    sites: Annotated[
+        Path | None, typer.Option(help="where each site's data are; STUDY.sites.yaml if not given")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; runs/STUDY if not given")] = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Run a study on one machine: every site with its own home, gate and model, through Flower's in-process Grid."""
+    from fedloupe_server.simulation.showing import Screen, run_files
+
+    with speaking(as_json), Screen(quiet=as_json) as screen:
+        study: Study = load_study(file)
+        sites_file = sites or file.with_suffix(".sites.yaml")
+        outcome = run_files(study, sites_file, data, out or Path("runs") / study.study, fresh=fresh, screen=screen)
+    _show(outcome, as_json)
+
+
+@app.command("report")
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Write the report of a finished run from its results.json."""
+    from fedloupe_server.evidence.loading import load_results
+    from fedloupe_server.evidence.report import write_report
+
+    with speaking(as_json):
+        path = write_report(load_results(folder), folder)
+    if as_json:
+        say_json({"report": str(path)})
+    else:
+        console.print(f"report  {path}", highlight=False, soft_wrap=True)
+
+
+def _show(outcome: object, as_json: bool) -> None:
+    from fedloupe_server.evidence.summary import summary_json
+    from fedloupe_server.simulation.local import Outcome
+    from fedloupe_server.simulation.showing import result_table
+
+    assert isinstance(outcome, Outcome)
+    if as_json:
+        say_json({**summary_json(outcome.results), "report": str(outcome.report)})
+        return
+    console.print(result_table(outcome.results))
+    console.print(f"report  {outcome.report}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,162 @@
+"""Asking sites: every request to every site at once, again where a site was silent, and the quorum at the end.
+
+conversation = Conversation(study, exchange, run="demo")
+replies = conversation.ask_all(study.train_sites, lambda header: HelloRequest(**header), HelloReply)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from fedloupe import __version__
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import Failure, Message, MessageRefused, Request, decode, encode
+from fedloupe.study import Study
+from fedloupe_server.federation.exchange import Exchange
+
+R = TypeVar("R", bound=Message)
+
+
+class QuorumNotMet(FedLoupeError):
+    """Too few sites, or not the required ones, answered."""
+
+    code = "FL-701"
+    title = "the round's quorum was not met"
+
+
+class SiteRefused(FedLoupeError):
+    """A site answered with a refusal or a failure."""
+
+    code = "FL-702"
+    title = "a site refused the request"
+
+
+class WrongAnswer(FedLoupeError):
+    """A site's answer is not an answer to what it was asked."""
+
+    code = "FL-703"
+    title = "a site's answer does not fit the request"
+
+
+class Conversation:
+    """Speaks to the sites of one run.
+
+    Attributes:
+        refusals: the latest refusal of each site, as `code title`.
+    """
+
+    def __init__(self, study: Study, exchange: Exchange, run: str) -> None:
+        self.study, self.run = study, run
+        self._exchange = exchange
+        self.refusals: dict[str, str] = {}
+
+    def header(self, site: str) -> dict[str, Any]:
+        """The fields that every request to this site shares."""
+        return {"version": __version__, "fingerprint": self.study.fingerprint, "run": self.run, "site": site}
+
+    def ask(self, requests: Mapping[str, Request], expected: type[R]) -> dict[str, R]:
+        """Ask these sites; repeat for the silent ones as often as the study allows.
+
+        Returns:
+            The replies by site, in sorted order; sites that stayed silent or refused are absent.
+
+        Raises:
+            WrongAnswer: a reply of another kind or from another site, run or study.
+        """
+        replies: dict[str, R] = {}
+        waiting = dict(requests)
+        for attempt in range(self.study.quorum.attempts):
+            if attempt:
+                time.sleep(self.study.quorum.retry_after_s)  # a site that restarts needs a moment
+            blobs = {site: encode(request) for site, request in sorted(waiting.items())}
+            for site, blob in self._exchange(blobs, self.study.quorum.timeout_s).items():
+                if site not in waiting:
+                    raise WrongAnswer(f"{site} was not asked", where=site, remedy="check the site table")
+                reply = self._read(site, blob)
+                if isinstance(reply, Failure):
+                    self.refusals[site] = f"{reply.code} {reply.title}"
+                elif not isinstance(reply, expected):
+                    raise WrongAnswer(
+                        f"{site} sent a {type(reply).__name__}", where=site, remedy="run the same version everywhere"
+                    )
+                elif not _fits(waiting[site], reply):
+                    raise WrongAnswer(
+                        f"{site} answered another request, or with arrays of another shape",
+                        where=site,
+                        remedy="run the same version everywhere",
+                    )
+                else:
+                    self.refusals.pop(site, None)
+                    replies[site] = reply
+                waiting.pop(site, None)
+            if not waiting:
+                break
+        for site in waiting:
+            self.refusals[site] = "no answer"
+        return dict(sorted(replies.items()))
+
+    def ask_all(
+        self, sites: tuple[str, ...], make: Callable[[dict[str, Any]], Request], expected: type[R]
+    ) -> dict[str, R]:
+        """Ask each of these sites for the same thing; every one must answer.
+
+        Raises:
+            SiteRefused: naming each site that did not, and its code.
+        """
+        replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
+        if missing := [site for site in sites if site not in replies]:
+            raise SiteRefused(
+                "; ".join(f"{site}: {self.refusals.get(site, 'no answer')}" for site in missing),
+                where=self.run,
+                remedy="the site's own log has the details; start the run again when the site is ready: it continues",
+            )
+        return replies
+
+    def require_quorum(self, answered: Mapping[str, object], sites: tuple[str, ...]) -> None:
+        """Check the study's quorum among the sites asked.
+
+        Raises:
+            QuorumNotMet: naming who is missing and why.
+        """
+        quorum = self.study.quorum
+        required = [site for site in quorum.required if site in sites and site not in answered]
+        if required or len(answered) < min(quorum.minimum, len(sites)):
+            missing = "; ".join(f"{s}: {self.refusals.get(s, 'no answer')}" for s in sites if s not in answered)
+            raise QuorumNotMet(
+                f"{len(answered)} of {len(sites)} sites answered, {quorum.minimum} needed"
+                + (f", required sites missing: {', '.join(required)}" if required else "")
+                + f". Missing: {missing}",
+                where=self.run,
+                remedy="see to the sites named and start the run again: it continues after the last complete round",
+            )
+
+    def _read(self, site: str, blob: bytes) -> Message:
+        try:
+            reply = decode(blob)
+        except MessageRefused as error:
+            raise WrongAnswer(
+                f"{site} sent bytes that are no message: {error.what}", where=site, remedy=error.remedy
+            ) from None
+        expected = (site, self.run, self.study.fingerprint)
+        if (reply.site, reply.run, reply.fingerprint) != expected and not isinstance(reply, Failure):
+            raise WrongAnswer(
+                f"{site} answered for another site, run or study", where=site, remedy="check the site table"
+            )
+        return reply
+
+
+def _fits(request: Message, reply: Message) -> bool:
+    """Whether the reply repeats what was asked and has its shapes: a late answer to another round must not count."""
+    repeated = all(
+        getattr(reply, name) == getattr(request, name)
+        for name in ("round", "label", "split")
+        if name in type(request).model_fields and name in type(reply).model_fields
+    )
+    shaped = all(
+        getattr(reply, answer).shape == getattr(request, asked).shape
+        for asked, answer in (("weights", "weights"), ("probe", "sketch"), ("beta", "gradient"))
+        if asked in request.tensors and answer in reply.tensors
+    )
+    return repeated and shaped

@@ -1,0 +1,293 @@
+"""Everything that is fitted on training sites: scaling, projection, logistic baseline, rounds, threshold.
+
+`fit` is called once for the study and once for each fold of leave-one-site-out, always with all fitting redone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import (
+    DescribeReply,
+    DescribeRequest,
+    EvaluateReply,
+    EvaluateRequest,
+    HelloReply,
+    NewtonReply,
+    NewtonRequest,
+    PrepareReply,
+    PrepareRequest,
+    SketchReply,
+    SketchRequest,
+    TrainReply,
+    TrainRequest,
+)
+from fedloupe.metrics import youden_threshold
+from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
+from fedloupe.study import Study
+from fedloupe_server.evidence.results import RoundRecord
+from fedloupe_server.federation.conversation import Conversation, SiteRefused
+from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
+from fedloupe_server.federation.strategies import strategy_for
+from fedloupe_server.statistics.logistic import STEPS, newton_step
+from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
+from fedloupe_server.statistics.scaling import pooled_scaling
+
+
+class NoPublicPreparation(FedLoupeError):
+    """The study wants a public preparation and none fits."""
+
+    code = "FL-706"
+    title = "the study needs a public preparation"
+
+
+class FeaturesDiffer(FedLoupeError):
+    """Sites bring different feature columns."""
+
+    code = "FL-707"
+    title = "sites bring different feature columns"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is frozen before a validate-only site is opened."""
+
+    preparation: Preparation
+    weights: NDArray[np.float32]
+    beta: NDArray[np.float64] | None
+    threshold: float
+    threshold_sites: tuple[str, ...]
+    rounds: tuple[RoundRecord, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over weights, baseline, preparation and threshold."""
+        beta = np.zeros(0) if self.beta is None else self.beta
+        prep = self.preparation
+        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+
+
+def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Feature names and their groups, the same at every site.
+
+    Raises:
+        FeaturesDiffer: naming two sites that differ and by how much.
+    """
+    first, *others = hellos
+    for other in others:
+        if hellos[other].groups != hellos[first].groups and hellos[other].features == hellos[first].features:
+            raise FeaturesDiffer(
+                f"{first} and {other} put the same columns into different groups",
+                where=other,
+                remedy="run the same FedLoupe version everywhere",
+            )
+        if hellos[other].features != hellos[first].features:
+            apart = set(hellos[other].features) ^ set(hellos[first].features)
+            raise FeaturesDiffer(
+                f"{first} and {other} differ in {len(apart)} columns, e.g. {sorted(apart)[:3]}",
+                where=other,
+                remedy="bring the same columns everywhere; `exclude` in site.yaml drops those that are not features",
+            )
+    return hellos[first].features, hellos[first].groups
+
+
+def fit(
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    columns: tuple[str, ...],
+    journal: Journal,
+    observer: Observer,
+    stage: str = "rounds",
+) -> Fitted:
+    """Fit on these sites, going on after the last complete step of the journal."""
+    preparation = _preparation(study, talk, sites, columns, journal)
+    install(talk, sites, preparation)
+    wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
+    fits = wanted and study.privacy.mode == "none"
+    beta = _logistic(study, talk, sites, preparation, columns, journal) if fits else None
+    start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
+    weights, rounds = _rounds(study, talk, sites, start, journal, observer, stage)
+    threshold, threshold_sites = _threshold(talk, sites, weights, journal)
+    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds)
+
+
+def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
+    """Send the preparation to these sites."""
+    talk.ask_all(
+        sites,
+        lambda header: PrepareRequest(
+            **header,
+            mean=preparation.mean,
+            scale=preparation.scale,
+            projection=preparation.projection,
+            origin=preparation.origin,
+        ),
+        PrepareReply,
+    )
+
+
+def initial_weights(
+    study: Study, columns: tuple[str, ...], beta: NDArray[np.float64] | None = None
+) -> NDArray[np.float32]:
+    """The study's starting point; with `beta`, at the logistic baseline."""
+    model = build_model(study, Schema.of(study, group_order(columns)))
+    return flatten(model if beta is None else start_at_logistic(model, beta))
+
+
+def _preparation(
+    study: Study, talk: Conversation, sites: tuple[str, ...], columns: tuple[str, ...], journal: Journal
+) -> Preparation:
+    if (found := Preparation.read(journal.preparation_path)) is not None:
+        return found
+    if study.training.preparation == "public":
+        path = journal.public_preparation_path
+        public = Preparation.read(path)
+        if public is None or public.projection.shape != (len(columns), study.model.components):
+            raise NoPublicPreparation(
+                f"no file, or not for {len(columns)} features and {study.model.components} components",
+                where=str(path),
+                remedy="make one from public images or phantoms with the same settings; docs/demo.md shows how",
+            )
+        preparation = Preparation(public.mean, public.scale, public.projection, "public")
+    else:
+        preparation = _federated_preparation(study, talk, sites, columns)
+    write_atomic(journal.preparation_path, preparation.to_bytes())
+    return preparation
+
+
+def _federated_preparation(
+    study: Study, talk: Conversation, sites: tuple[str, ...], columns: tuple[str, ...]
+) -> Preparation:
+    if not columns:
+        return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
+    described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
+    mean, scale = pooled_scaling(list(described.values()))
+    patients = float(np.max(np.sum([r.count for r in described.values()], axis=0)))
+    probe = first_probe(columns, study.model.components, study.seed)
+    sketch = np.zeros(probe.shape)
+    for iteration in range(PASSES):
+        if iteration:
+            probe = next_probe(sketch, columns)
+
+        def ask(
+            header: dict[str, Any], probe: NDArray[np.float32] = probe, iteration: int = iteration
+        ) -> SketchRequest:
+            return SketchRequest(**header, mean=mean, scale=scale, probe=probe, iteration=iteration)
+
+        replies = talk.ask_all(sites, ask, SketchReply)
+        sketch = np.sum([reply.sketch for reply in replies.values()], axis=0)
+    return Preparation(
+        mean, scale, principal_projection(probe, sketch, columns, study.model.components, patients), "federated"
+    )
+
+
+def _logistic(
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    preparation: Preparation,
+    columns: tuple[str, ...],
+    journal: Journal,
+) -> NDArray[np.float64]:
+    width = len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
+    beta = np.zeros(1 + width)
+    for step in range(STEPS):
+
+        def ask(header: dict[str, Any], beta: NDArray[np.float64] = beta, step: int = step) -> NewtonRequest:
+            return NewtonRequest(**header, step=step, beta=beta)
+
+        replies = talk.ask_all(sites, ask, NewtonReply)
+        beta, converged = newton_step(beta, list(replies.values()), study.evaluation.ridge)
+        if converged:
+            break
+    write_tensors(journal.folder / "logistic.safetensors", {"beta": beta})
+    return beta
+
+
+def _rounds(
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    weights: NDArray[np.float32],
+    journal: Journal,
+    observer: Observer,
+    stage: str,
+) -> tuple[NDArray[np.float32], tuple[RoundRecord, ...]]:
+    strategy = strategy_for(study.training)
+    records = journal.rounds()
+    if records:
+        weights, state = journal.load_round(records[-1])
+        strategy.restore(state)
+    for number in range(len(records) + 1, study.training.rounds + 1):
+        requests = {
+            site: TrainRequest(**talk.header(site), round=number, scope="federated", weights=weights) for site in sites
+        }
+        replies = talk.ask(requests, TrainReply)
+        talk.require_quorum(replies, sites)
+        shares = {
+            site: (reply.weights, float(reply.patients) if study.training.weighting == "patients" else 1.0)
+            for site, reply in replies.items()
+        }
+        weights = strategy.aggregate(weights, shares)
+        record = RoundRecord(
+            round=number,
+            participants=tuple(replies),
+            absent=tuple(site for site in sites if site not in replies),
+            loss={site: r.loss for site, r in replies.items() if r.loss is not None},
+            epsilon={site: r.epsilon for site, r in replies.items() if r.epsilon is not None},
+            weights=digest(weights),
+        )
+        journal.save_round(record, weights, strategy.state())
+        records.append(record)
+        observer(Event(stage, number, study.training.rounds, ", ".join(replies)))
+    return weights, tuple(records)
+
+
+def _threshold(
+    talk: Conversation, sites: tuple[str, ...], weights: NDArray[np.float32], journal: Journal
+) -> tuple[float, tuple[str, ...]]:
+    """Youden's threshold on the tuning patients of the training sites, from the sum of their score histograms.
+
+    A site with too few tuning patients of an outcome refuses to describe them; the others decide, and are named.
+    Fixed once: a run that goes on takes the threshold that it had.
+
+    Raises:
+        SiteRefused: a site was silent, or no site could.
+    """
+    path = journal.folder / "threshold.json"
+    if path.exists():
+        kept = json.loads(path.read_text())
+        return float(kept["threshold"]), tuple(kept["sites"])
+
+    def ask(header: dict[str, Any]) -> EvaluateRequest:
+        return EvaluateRequest(
+            **header, label="federated", architecture="transformer", split="tune", threshold=None, weights=weights
+        )
+
+    replies = talk.ask({site: ask(talk.header(site)) for site in sites}, EvaluateReply)
+    if silent := [site for site in sites if talk.refusals.get(site) == "no answer"]:
+        raise SiteRefused(
+            f"no answer about the threshold from {', '.join(silent)}",
+            where=talk.run,
+            remedy="start the run again when these sites are ready: it continues",
+        )
+    if not replies:
+        refusals = "; ".join(f"{site}: {talk.refusals[site]}" for site in sites)
+        raise SiteRefused(
+            f"no site has enough tuning patients for a threshold: {refusals}",
+            where=talk.run,
+            remedy="raise `split.tune`",
+        )
+    positives = np.sum([r.positives_by_score for r in replies.values()], axis=0)
+    negatives = np.sum([r.negatives_by_score for r in replies.values()], axis=0)
+    threshold = youden_threshold(positives, negatives)
+    write_atomic(path, (json.dumps({"threshold": threshold, "sites": list(replies)}) + "\n").encode())
+    return threshold, tuple(replies)

@@ -1,0 +1,170 @@
+"""A run on disk, complete after every step: safetensors and JSON, written aside and renamed, never half.
+
+run/
+  study.json                  the canonical study
+  preparation.safetensors     scaling and projection
+  rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
+  logistic.safetensors        the baseline's coefficients
+  local/<site>.safetensors    each site's own model
+  frozen.json                 digest of everything fixed before validate-only sites are opened
+  folds/<site>/...            the same for a left-out site
+  results.json  report.html   written last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.models import digest
+from fedloupe.study import Study
+from fedloupe_server.evidence.results import RoundRecord
+
+
+class AnotherStudy(FedLoupeError):
+    """The run's folder belongs to another study."""
+
+    code = "FL-704"
+    title = "the run folder holds another study"
+
+
+class JournalDamaged(FedLoupeError):
+    """A file of the run cannot be read."""
+
+    code = "FL-705"
+    title = "a file of the run is damaged"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write aside, flush to disk, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], **metadata: str) -> None:
+    """Arrays and a few words as one safetensors file."""
+    write_atomic(path, save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, metadata=metadata))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:
+    """What `write_tensors` wrote, or None where the file is absent.
+
+    Raises:
+        JournalDamaged: the file is not safetensors.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise JournalDamaged(
+            f"not a safetensors file: {error}",
+            where=str(path),
+            remedy="restore it, or delete it: its step is then repeated",
+        ) from None
+
+
+class Journal:
+    """The folder of a run, or of one fold of it."""
+
+    def __init__(self, folder: Path, run: Path | None = None) -> None:
+        self.folder = folder
+        self.public_preparation_path = (run or folder) / "public-preparation.safetensors"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def open_for(self, study: Study) -> None:
+        """Take the folder for this study, or go on with it.
+
+        Raises:
+            AnotherStudy: the folder already holds another fingerprint.
+        """
+        path = self.folder / "study.json"
+        if path.exists() and path.read_bytes() != (study.canonical + "\n").encode():
+            raise AnotherStudy(
+                "the folder was made by a study with another fingerprint",
+                where=str(self.folder),
+                remedy="choose another --out",
+            )
+        write_atomic(path, (study.canonical + "\n").encode())
+
+    def fold(self, site: str) -> Journal:
+        """The journal of the fold that leaves this site out."""
+        return Journal(self.folder / "folds" / site, run=self.folder)
+
+    @property
+    def preparation_path(self) -> Path:
+        """Where the run's preparation stands."""
+        return self.folder / "preparation.safetensors"
+
+    def save_round(self, record: RoundRecord, weights: NDArray[np.float32], state: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a round: the model first, then the record that makes it count."""
+        stem = self.folder / "rounds" / f"{record.round:04d}"
+        write_tensors(
+            stem.with_suffix(".safetensors"),
+            {"weights": weights, **{f"state.{k}": v for k, v in state.items()}},
+            state=digest(*(state[k] for k in sorted(state))),
+        )
+        write_atomic(stem.with_suffix(".json"), (record.model_dump_json(indent=1) + "\n").encode())
+
+    def rounds(self) -> list[RoundRecord]:
+        """The complete rounds, in order, up to the first gap."""
+        records: list[RoundRecord] = []
+        while (path := self.folder / "rounds" / f"{len(records) + 1:04d}.json").exists():
+            try:
+                records.append(RoundRecord.model_validate_json(path.read_bytes()))
+            except ValidationError:
+                raise JournalDamaged(
+                    "the record of a round cannot be read", where=str(path), remedy="delete it: the round is repeated"
+                ) from None
+        return records
+
+    def load_round(self, record: RoundRecord) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """A round's weights and the strategy's state.
+
+        Raises:
+            JournalDamaged: the model is absent or not the one that the record names.
+        """
+        path = self.folder / "rounds" / f"{record.round:04d}.safetensors"
+        found = read_tensors(path)
+        tensors, words = found or ({}, {})
+        state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
+        whole = "weights" in tensors and digest(tensors["weights"]) == record.weights
+        if not whole or digest(*(state[k] for k in sorted(state))) != words.get("state"):
+            raise JournalDamaged(
+                "the round's model is absent or altered",
+                where=str(path),
+                remedy="delete this round's JSON: the round is repeated",
+            )
+        return tensors["weights"], state
+
+    def freeze(self, content: Mapping[str, object]) -> None:
+        """Write `frozen.json`; a second freeze must say the same.
+
+        Raises:
+            JournalDamaged: something changed after the freeze.
+        """
+        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+        path = self.folder / "frozen.json"
+        if path.exists() and path.read_text() != text:
+            raise JournalDamaged(
+                "weights, preparation or threshold changed after the freeze",
+                where=str(path),
+                remedy="start a new run in another folder",
+            )
+        write_atomic(path, text.encode())

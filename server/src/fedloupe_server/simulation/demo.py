@@ -1,0 +1,102 @@
+"""The demo: a synthetic six-hospital study from generated DICOM and NIfTI to the report, in one folder.
+
+demo_study(seed=1)                       # configs/demo.yaml with another seed
+demo_study(seed=1, epsilon=8.0)          # the same under DP-SGD, with a model small enough for it
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedloupe.models import Preparation
+from fedloupe.study import Study, load_study, parse_study
+from fedloupe_client.config import load_site
+from fedloupe_client.dataset import Cohort, derive, load_cohort
+from fedloupe_client.ingest import ingest
+from fedloupe_client.training.statistics import describe, sketch
+from fedloupe_server.simulation.cohort import CohortSpec, SiteSpec
+from fedloupe_server.simulation.cohort.files import site_configuration
+from fedloupe_server.simulation.preparing import generate_site
+from fedloupe_server.simulation.sites import make_home
+from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
+from fedloupe_server.statistics.scaling import scaling_from_sums
+
+PHANTOMS = 64
+SMALL = 40
+
+
+def demo_study(seed: int, epsilon: float | None = None) -> Study:
+    """The embedded study; with `epsilon`, under DP-SGD with the small token model that survives it.
+
+    Under DP: no image stem, width 16, one layer, public preparation from label-free phantoms (notes in docs/demo.md).
+    """
+    with as_file(files("fedloupe_server.simulation")) as folder:
+        study = load_study(folder / "demo.yaml")
+    content = {**study.model_dump(mode="json"), "seed": seed}
+    if epsilon is not None:
+        content["privacy"] = {"mode": "dp-sgd", "epsilon": epsilon}
+        content["training"] = {**content["training"], "preparation": "public", "start": "random", "strategy": "fedavg"}
+        content["model"] = {**content["model"], "image": False, "width": 16, "depth": 1, "heads": 2}
+    return parse_study(content)
+
+
+def demo_cohort(seed: int, scale: float = 1.0) -> CohortSpec:
+    """The synthetic hospitals of the demo; `scale` shrinks them for a quick look."""
+    spec = CohortSpec(seed=seed)
+    return spec if scale == 1.0 else spec.scaled(scale)
+
+
+def demo_homes(study: Study, cohort: Path, spec: CohortSpec, homes: Path) -> dict[str, Path]:
+    """A home for each synthetic hospital; where `--scale` made them tiny, their policies let small numbers pass."""
+    tiny = min(site.patients for site in spec.sites) < SMALL
+    policy = {"minimum_cohort": 3, "minimum_cell": 1} if tiny else {"minimum_cohort": 15}
+    made = {}
+    for site in spec.sites:
+        source = _source(cohort, site)
+        made[site.name] = make_home(homes / site.name, study, site.name, source, policy)
+    return made
+
+
+def public_preparation(study: Study, folder: Path) -> Preparation:
+    """Scaling and projection from synthetic phantoms of an invented scanner: no patient, so no privacy is spent.
+
+    The phantoms pass through the same ingest, imaging and radiomics as a hospital's cases.
+    """
+    spec = CohortSpec(
+        seed=study.seed + 1_000_003, sites=(SiteSpec("phantom", "train", PHANTOMS, 0.4, "nifti", has_ct=True),)
+    )
+    content = study.model_dump(mode="json") | {
+        "sites": [{"name": "phantom", "role": "train"}],
+        "privacy": {"mode": "none"},
+        "quorum": {"minimum": 1},
+    }
+    lab = parse_study(content)
+    generate_site(folder / "cohort", spec, "phantom", lambda *_: None)
+    home = make_home(folder / "home", lab, "phantom", _source(folder / "cohort", spec.sites[0]), {})
+    ingest(load_site(home), lab, home)
+    derive(home, lab)
+    cohort = load_cohort(home, lab, "phantom")
+    cohort = replace(cohort, split=np.full(len(cohort.cases), "train"))
+    return _fit(cohort, study)
+
+
+def _source(cohort: Path, site: SiteSpec) -> dict[str, Any]:
+    source: dict[str, Any] = dict(site_configuration(site)["source"])
+    source["root"] = str((cohort / site.name / str(source["root"])).resolve())
+    return source
+
+
+def _fit(cohort: Cohort, study: Study) -> Preparation:
+    count, total, square = describe(cohort)
+    mean, scale = scaling_from_sums(count, total, square)
+    columns, width = cohort.columns, study.model.components
+    probe = first_probe(columns, width, study.seed)
+    for _ in range(PASSES - 1):
+        probe = next_probe(sketch(cohort, mean, scale, probe), columns)
+    projection = principal_projection(probe, sketch(cohort, mean, scale, probe), columns, width, float(count.max()))
+    return Preparation(mean, scale, projection, "public")

@@ -1,0 +1,190 @@
+"""One-machine runs as a person sees them: a bar a site while data are prepared, a bar for the rounds, a small table.
+
+with Screen() as screen:
+    outcome = demo_run(Path("demo/seed-1"), seed=1, screen=screen)
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.study import Study
+from fedloupe.terminal import console
+from fedloupe_server.evidence.loading import load_results
+from fedloupe_server.evidence.report import write_report
+from fedloupe_server.evidence.results import Results
+from fedloupe_server.evidence.summary import summary_table
+from fedloupe_server.federation.events import Event
+from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.hub.deployment import run_deployed
+from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study, public_preparation
+from fedloupe_server.simulation.local import Outcome, run_here
+from fedloupe_server.simulation.preparing import prepare_sites
+from fedloupe_server.simulation.sites import make_homes
+
+DEPLOYED_TIMEOUT_S = 3600.0
+
+
+class NoData(FedLoupeError):
+    """The folder of the sites' data was not given or is not there."""
+
+    code = "FL-711"
+    title = "the folder of the sites' data is not known"
+
+
+class Screen:
+    """Progress bars: one a site while it prepares, one a stage of the run; silent where `quiet`."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        columns = (TextColumn("[bold]{task.description:22}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
+        note = TextColumn("[dim]{task.fields[note]}")
+        self._bars = Progress(*columns, note, console=console, disable=quiet)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def tell(self, site: str, stage: str, done: int, total: int) -> None:
+        """A site's preparation went on."""
+        self._update(site, done, total, stage)
+
+    def observe(self, event: Event) -> None:
+        """A run went on."""
+        self._update(event.stage, event.done, event.total, event.note)
+
+    def say(self, text: str) -> None:
+        """One line above the bars."""
+        if not self._bars.disable:
+            self._bars.console.print(text, highlight=False, style="dim")
+
+    def _update(self, name: str, done: int, total: int, note: str) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, note=note)
+        self._bars.update(self._tasks[name], completed=done, total=total, note=note)
+
+
+def demo_run(
+    folder: Path,
+    *,
+    seed: int,
+    screen: Screen,
+    epsilon: float | None = None,
+    scale: float = 1.0,
+    deployed: bool = False,
+    fresh: bool = False,
+) -> Outcome:
+    """Generate the synthetic hospitals, run the demo study on them, write the report.
+
+    Args:
+        folder: everything of the demo; an interrupted one goes on in it.
+        seed: of patients, splits and training.
+        screen: shows what happens.
+        epsilon: DP-SGD with this budget a site, or None.
+        scale: of the hospitals' sizes.
+        deployed: real Flower processes over TLS on this machine instead of one process.
+        fresh: start over.
+    """
+    study = demo_study(seed, epsilon)
+    spec = demo_cohort(seed, scale)
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    cohort, run_dir = folder / "synthetic-hospitals", folder / ("deployed" if deployed else "run")
+    homes = demo_homes(study, cohort, spec, folder / ("deployed-sites" if deployed else "sites"))
+    if study.training.preparation == "public":
+        path = run_dir / "public-preparation.safetensors"
+        if not path.exists():
+            screen.say("public preparation from synthetic phantoms")
+            write_atomic(path, public_preparation(study, folder / "phantoms").to_bytes())
+    if not deployed:
+        return run_here(study, homes, run_dir, tell=screen.tell, observer=screen.observe, cohort=(cohort, spec))
+    prepare_sites(study, homes, screen.tell, cohort=(cohort, spec))
+    file = folder / "study.json"
+    write_atomic(file, (study.canonical + "\n").encode())
+    run_deployed(
+        file,
+        homes,
+        run_dir,
+        folder / "processes",
+        site_command=lambda home, socket: [
+            sys.executable, "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)
+        ],
+        progress=screen.say,
+        timeout_s=DEPLOYED_TIMEOUT_S,
+    )  # fmt: skip
+    results = load_results(run_dir)
+    return Outcome(results, write_report(results, run_dir))
+
+
+def run_files(
+    study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
+) -> Outcome:
+    """Run a study whose sites' data lie on this machine.
+
+    Raises:
+        NoData: no folder was given, or it does not exist.
+    """
+    if data is None or not data.is_dir():
+        raise NoData(
+            "no folder was given" if data is None else "there is no such folder",
+            where=str(data or sites_file),
+            remedy="give --data FOLDER or set FEDLOUPE_DATA; the sites file names sources below it",
+        )
+    if fresh and folder.exists():
+        shutil.rmtree(folder)
+    homes = make_homes(study, sites_file, data, folder / "sites")
+    return run_here(study, homes, folder / "run", tell=screen.tell, observer=screen.observe)
+
+
+def result_table(results: Results) -> Table:
+    """The small table at the end of a run; pooled and external rows apart."""
+    title = f"{'SYNTHETIC data: ' if results.synthetic else ''}{results.title}"
+    table = Table(title=title, title_justify="left", caption=_caption(results), caption_justify="left")
+    for name in ("site", "n", "events", "local-only AUC", "federated AUC (95 %)", "logistic AUC"):
+        table.add_column(name, justify="left" if name == "site" else "right")
+    if results.synthetic:
+        table.add_column("oracle AUC", justify="right")
+    if results.privacy != "none":
+        table.add_column("epsilon", justify="right")
+    previous = "train"
+    for row in summary_table(results):
+        if row.role != previous:
+            table.add_section()
+        previous = row.role
+        name = f"{row.site} (external)" if row.role == "validate" else row.site
+        cells = [name, str(row.n), str(row.events), _number(row.local_auc)]
+        cells += [f"{row.auc:.2f} ({row.low:.2f}-{row.high:.2f})", _number(row.logistic_auc)]
+        cells += [_number(row.oracle_auc)] if results.synthetic else []
+        cells += [_number(row.epsilon)] if results.privacy != "none" else []
+        table.add_row(*cells)
+    for fold in results.left_out:
+        logistic = _number(fold.logistic.auc if fold.logistic else None)
+        scores = fold.federated
+        if fold is results.left_out[0]:
+            table.add_section()
+        cells = [f"without {fold.site}", str(scores.patients), str(scores.positives), "-"]
+        cells += [f"{scores.auc:.2f} ({scores.auc_low:.2f}-{scores.auc_high:.2f})", logistic]
+        table.add_row(*cells)
+    return table
+
+
+def _caption(results: Results) -> str:
+    privacy = "no formal privacy guarantee" if results.privacy == "none" else results.privacy
+    return f"{privacy}; research use only, not a medical device"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,68 @@
+"""The same study in one process and through real processes over TLS: the same model to the last digits."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedloupe_client.gate import approve, verify
+from fedloupe_server.evidence.loading import load_results
+from fedloupe_server.hub.deployment import DeployedRunFailed, deployment, run_deployed
+from fedloupe_server.simulation.local import run_here
+from fedloupe_server.simulation.preparing import prepare_sites
+from fedloupe_server.simulation.sites import make_homes
+
+pytestmark = [pytest.mark.deployed, pytest.mark.filterwarnings("ignore")]
+
+
+def silent(*_: object) -> None:
+    """No progress."""
+
+
+def start_site(home: Path, socket: Path) -> list[str]:
+    return [sys.executable, "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)]
+
+
+class TestInProcessAndDeployed:
+    def test_give_equal_weights_and_results(self, tables, make_study, tmp_path):
+        study = make_study()
+        here = run_here(
+            study, make_homes(study, tables / "sites.yaml", tables, tmp_path / "a"), tmp_path / "here/run", tell=silent
+        )
+        homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "b")
+        prepare_sites(study, homes, silent)
+        file = tmp_path / "study.json"
+        file.write_text(study.canonical)
+        there = tmp_path / "there" / "run"
+        run_deployed(file, homes, there, tmp_path / "work", site_command=start_site, timeout_s=400)
+        for number in range(1, study.training.rounds + 1):
+            a, b = (
+                load_file(d / "rounds" / f"{number:04d}.safetensors")["weights"] for d in (tmp_path / "here/run", there)
+            )
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+        assert load_results(there) == here.results
+        for home in homes.values():
+            assert verify(home) == []
+
+
+class TestAnUnapprovedFingerprint:
+    def test_is_refused_by_the_deployed_site_and_named_by_code(self, tables, make_study, tmp_path):
+        approved, other = make_study(), make_study(seed=4)
+        homes = make_homes(approved, tables / "sites.yaml", tables, tmp_path / "homes")
+        prepare_sites(approved, homes, silent)
+        approve(homes["alpha"], other, by="only alpha")
+        file = tmp_path / "other.json"
+        file.write_text(other.canonical)
+        with deployment(homes, tmp_path / "work", site_command=start_site, progress=silent) as federation:
+            with pytest.raises(DeployedRunFailed) as refused:
+                federation.run("study", file, tmp_path / "run", timeout_s=200, progress=silent)
+        text = str(refused.value)
+        assert "beta: FL-50" in text and "gamma: FL-50" in text
+        assert "alpha:" not in text
+        assert not (tmp_path / "run" / "rounds").exists()
+        audit = (homes["beta"] / "gate" / "audit.jsonl").read_text()
+        assert "train-reply" not in audit and "hello-reply" not in audit

@@ -1,0 +1,153 @@
+"""A real site process under DP-SGD, killed with -9 while it trains: what it spent stays spent."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedloupe import __version__
+from fedloupe.messages import (
+    Failure,
+    HelloReply,
+    HelloRequest,
+    PrepareRequest,
+    TrainReply,
+    TrainRequest,
+    decode,
+    encode,
+)
+from fedloupe.models import Schema, build_model, flatten
+from fedloupe.privacy import epsilon
+from fedloupe_client.gate import Ledger
+from fedloupe_client.site.server import SiteSilent, ask
+from fedloupe_client.training.private import planned_spend
+from fedloupe_server.simulation.preparing import prepare_sites
+from fedloupe_server.simulation.sites import make_homes
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@contextmanager
+def site_process(home: Path, socket: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+class Talk:
+    """Sends a private study's requests to one site."""
+
+    def __init__(self, study, socket: Path) -> None:
+        self.study, self.socket = study, socket
+        self.header = {"version": __version__, "fingerprint": study.fingerprint, "run": "kill-drill", "site": "alpha"}
+        self.weights = flatten(build_model(study, Schema.of(study, ("table",))))
+
+    def __call__(self, request):
+        return decode(ask(self.socket, encode(request), 120))
+
+    def prepare(self, preparation) -> None:
+        arrays = {"mean": preparation.mean, "scale": preparation.scale, "projection": preparation.projection}
+        assert self(PrepareRequest(**self.header, **arrays, origin="public")).kind == "prepare-reply"
+
+    def train(self, number: int):
+        return self(TrainRequest(**self.header, round=number, scope="federated", weights=self.weights))
+
+
+class TestASiteKilledWhileItTrains:
+    def test_keeps_its_spent_epsilon_and_pays_the_lost_round_again(
+        self, tables, private_study, public_preparation, tmp_path
+    ):
+        study = private_study()
+        homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
+        prepare_sites(study, homes, lambda *_: None)
+        home, socket = homes["alpha"], tmp_path / "a.sock"
+        talk, spend = Talk(study, socket), planned_spend(study, study.privacy)
+        with site_process(home, socket):
+            talk.prepare(public_preparation)
+            first = talk.train(1)
+            assert first == talk.train(1) or np.array_equal(first.weights, talk.train(1).weights)
+            assert first.epsilon == pytest.approx(epsilon([spend], 1e-5))
+            assert first.loss is None
+        with site_process(home, socket) as process:
+            rows = len(Ledger(home).entries())
+            assert rows == 1, "the repeated request was answered from disk, not paid twice"
+            waiting = subprocess.Popen(
+                [sys.executable, "-c", _ASK, str(socket), str(_write(tmp_path, talk))], stderr=subprocess.DEVNULL
+            )
+            while len(Ledger(home).entries()) == rows:
+                time.sleep(0.001)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            waiting.wait()
+            assert not Ledger(home).entries()[-1].confirmed, "killed too late to show anything"
+        with site_process(home, socket):
+            again = talk.train(2)
+        assert isinstance(again, TrainReply)
+        assert len(Ledger(home).entries()) == 3
+        assert again.epsilon == pytest.approx(epsilon([spend] * 3, 1e-5))
+        assert again.epsilon > epsilon([spend] * 2, 1e-5)
+
+    def test_a_dead_site_is_silent_not_wrong(self, tmp_path):
+        with pytest.raises(SiteSilent):
+            ask(tmp_path / "nobody.sock", b"x", 2)
+
+
+class TestABudgetTooSmall:
+    def test_is_refused_at_the_first_word_and_nothing_is_spent(self, tables, private_study, tmp_path):
+        study = private_study(epsilon=8.0)
+        homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
+        prepare_sites(study, homes, lambda *_: None)
+        home, socket = homes["alpha"], tmp_path / "a.sock"
+        policy = home / "policy.yaml"
+        policy.write_text(policy.read_text().replace("12.0", "4.0"))
+        talk = Talk(study, socket)
+        with site_process(home, socket):
+            reply = talk(HelloRequest(**talk.header))
+            assert isinstance(reply, Failure) and reply.code.startswith("FL-5")
+            assert isinstance(talk.train(1), Failure)
+        assert Ledger(home).entries() == ()
+
+    def test_counts_what_earlier_runs_spent(self, tables, private_study, tmp_path):
+        study = private_study(epsilon=8.0)
+        homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
+        prepare_sites(study, homes, lambda *_: None)
+        home, socket = homes["alpha"], tmp_path / "a.sock"
+        talk, spend = Talk(study, socket), planned_spend(study, study.privacy)
+        with site_process(home, socket):
+            assert isinstance(talk(HelloRequest(**talk.header)), HelloReply)
+        for number in range(1, 5):
+            Ledger(home).intend("last-year", number, "0" * 64, spend, 12.0, 1e-5)
+        talk.header["run"] = "another-run"
+        with site_process(home, socket):
+            reply = talk(HelloRequest(**talk.header))
+        assert isinstance(reply, Failure) and reply.code.startswith("FL-5")
+        assert len(Ledger(home).entries()) == 4
+
+
+def _write(folder: Path, talk: Talk) -> Path:
+    path = folder / "request.bin"
+    path.write_bytes(encode(TrainRequest(**talk.header, round=2, scope="federated", weights=talk.weights)))
+    return path
+
+
+_ASK = """
+import sys
+from pathlib import Path
+from fedloupe_client.site.server import ask
+ask(Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), 60)
+"""

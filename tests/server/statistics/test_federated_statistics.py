@@ -1,0 +1,221 @@
+"""Statistics from sums over sites against the same statistics of the stacked patients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fedloupe.messages import DescribeReply, NewtonReply
+from fedloupe.models import Preparation, standardise
+from fedloupe_server.statistics.logistic import STEPS, newton_step
+from fedloupe_server.statistics.projection import OVERSAMPLING, PASSES, first_probe, next_probe, principal_projection
+from fedloupe_server.statistics.scaling import pooled_scaling, scaling_from_sums
+
+HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
+SIZES = (17, 40, 9, 64)
+
+
+def described(table: np.ndarray) -> DescribeReply:
+    """A site's sums by definition, one feature at a time."""
+    columns = [c[~np.isnan(c)] for c in table.T]
+    sums = [np.array([f(c) for c in columns], dtype=float) for f in (len, np.sum, lambda c: np.sum(c**2))]
+    return DescribeReply(**HEADER, count=sums[0], total=sums[1], square=sums[2])
+
+
+@pytest.fixture(scope="module")
+def tables() -> list[np.ndarray]:
+    """Four synthetic sites of unlike scanners: 40 features of rank 6 plus noise, some missing."""
+    rng = np.random.default_rng(0)
+    loadings = rng.standard_normal((6, 40)) * np.array([8, 5, 3, 2, 1.5, 1])[:, None]
+    result = []
+    for number, size in enumerate(SIZES):
+        table = rng.standard_normal((size, 6)) @ loadings + 0.3 * rng.standard_normal((size, 40))
+        table = table * rng.uniform(0.8, 1.2) + number  # a gain and a shift by site
+        table[rng.random(table.shape) < 0.03] = np.nan
+        result.append(table)
+    return result
+
+
+class TestScaling:
+    def test_it_equals_the_pooled_one(self, tables):
+        stacked = np.concatenate(tables)
+        mean, scale = pooled_scaling([described(t) for t in tables])
+        np.testing.assert_allclose(mean, np.nanmean(stacked, axis=0), rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(scale, np.nanstd(stacked, axis=0, ddof=1), rtol=1e-6)
+
+    def test_the_order_of_sites_does_not_matter(self, tables):
+        replies = [described(t) for t in tables]
+        for first, second in zip(pooled_scaling(replies), pooled_scaling(replies[::-1]), strict=True):
+            np.testing.assert_allclose(first, second, rtol=1e-12)
+
+    def test_a_feature_that_one_site_lacks_comes_from_the_others(self, tables):
+        changed = [t.copy() for t in tables]
+        changed[1][:, 3] = np.nan
+        mean, scale = pooled_scaling([described(t) for t in changed])
+        stacked = np.concatenate(changed)
+        assert mean[3] == pytest.approx(np.nanmean(stacked[:, 3]), rel=1e-9)
+        assert scale[3] == pytest.approx(np.nanstd(stacked[:, 3], ddof=1), rel=1e-9)
+
+    @pytest.mark.parametrize("values", [[np.nan] * 4, [5.0, np.nan, np.nan, np.nan], [5.0] * 4, [1e9 + 0.1] * 4])
+    def test_a_feature_without_spread_has_scale_zero(self, values):
+        _, scale = pooled_scaling([described(np.array(values)[:, None])])
+        assert scale.tolist() == [0.0]
+
+    def test_a_small_spread_on_a_large_mean_is_found(self):
+        values = 1000 + np.array([0.0, 0.1, 0.2, 0.3])
+        mean, scale = scaling_from_sums(np.array([4.0]), np.array([values.sum()]), np.array([(values**2).sum()]))
+        assert mean[0] == pytest.approx(1000.15)
+        assert scale[0] == pytest.approx(np.std(values, ddof=1), rel=1e-4)
+
+
+class TestPrincipalComponents:
+    COMPONENTS = 4
+    COLUMNS = ("t2w",) * 25 + ("adc",) * 12 + ("shape",) * 3
+
+    def fit(self, tables: list[np.ndarray], seed: int = 1) -> tuple[Preparation, np.ndarray]:
+        """The federation's passes on these sites, and the standardised patients."""
+        mean, scale = pooled_scaling([described(t) for t in tables])
+        scores = [standardise(t, mean, scale) for t in tables]
+        groups = np.array(self.COLUMNS)
+        probe = first_probe(self.COLUMNS, self.COMPONENTS, seed)
+        for number in range(PASSES):
+            if number:
+                probe = next_probe(sketch, self.COLUMNS)  # noqa: F821 - from the pass before
+            sketch = np.zeros(probe.shape)
+            for block in scores:
+                for group in ("t2w", "adc", "shape"):
+                    rows = groups == group
+                    sketch[rows] += block[:, rows].T @ block[:, rows] @ probe[rows].astype(float)
+        projection = principal_projection(probe, sketch, self.COLUMNS, self.COMPONENTS, sum(SIZES))
+        return Preparation(mean, scale, projection, "federated"), np.concatenate(scores)
+
+    def test_it_spans_the_pooled_principal_components(self, tables):
+        """Explained variance within 1e-3 of the exact one; variances as the eigenvalues', the first one's being 1."""
+        preparation, scores = self.fit(tables)
+        groups = np.array(self.COLUMNS)
+        for group, kept in (("t2w", 4), ("adc", 4), ("shape", 3)):
+            rows = groups == group
+            covariance = scores[:, rows].T @ scores[:, rows] / (len(scores) - 1)
+            values, vectors = np.linalg.eigh(covariance)
+            exact = values[::-1][:kept]
+            loadings = preparation.projection[rows].astype(float)
+            assert np.count_nonzero(np.abs(loadings).sum(axis=0)) == kept
+            loadings = loadings[:, :kept]
+            basis, _ = np.linalg.qr(loadings)
+            explained = np.trace(basis.T @ covariance @ basis)
+            assert explained == pytest.approx(exact.sum(), rel=1e-3)
+            np.testing.assert_allclose(loadings.T @ covariance @ loadings, np.diag(exact / exact[0]), atol=2e-3)
+            np.testing.assert_allclose(1 / np.linalg.norm(loadings, axis=0) ** 2, exact[0], rtol=1e-3)
+            cosine = np.abs(np.sum(vectors[:, ::-1][:, 0] * loadings[:, 0])) * np.sqrt(exact[0])
+            assert cosine == pytest.approx(1, abs=1e-3)
+
+    def test_components_of_the_training_patients_are_uncorrelated_and_the_first_has_unit_variance(self, tables):
+        preparation, _ = self.fit(tables)
+        components, _ = preparation.apply(np.concatenate(tables), self.COLUMNS)
+        for place, kept in enumerate((4, 4, 3)):
+            block = components[:, place, :kept]
+            covariance = np.cov(block, rowvar=False)
+            assert covariance[0, 0] == pytest.approx(1, abs=0.02)
+            assert (np.diff(np.diag(covariance)) < 0).all()
+            assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 0.02
+            assert not components[:, place, kept:].any()
+
+    def test_another_seed_or_order_of_sites_gives_the_same_components(self, tables):
+        first, _ = self.fit(tables)
+        for other, _ in (self.fit(tables, seed=77), self.fit(tables[::-1])):
+            np.testing.assert_allclose(first.projection[:, 0], other.projection[:, 0], atol=2e-3)
+        np.testing.assert_allclose(first.projection, self.fit(tables[::-1])[0].projection, atol=1e-5)
+
+    def test_the_sites_own_sums_are_those_of_the_stacked_patients(self, tables):
+        one, _ = self.fit([np.concatenate(tables)])
+        four, _ = self.fit(tables)
+        np.testing.assert_allclose(one.projection, four.projection, atol=1e-5)
+
+    def test_a_group_of_constants_has_no_component(self):
+        columns = ("flat", "flat", "live")
+        sketch = np.zeros((3, 1 + OVERSAMPLING))
+        probe = next_probe(np.random.default_rng(0).standard_normal(sketch.shape), columns)
+        sketch[2] = probe[2] * 9.0
+        projection = principal_projection(probe, sketch, columns, 1, 10)
+        assert not projection[:2].any()
+        assert projection[2, 0] == pytest.approx(1.0)
+
+    def test_probes_are_orthonormal_in_each_group(self):
+        probe = first_probe(self.COLUMNS, self.COMPONENTS, 3)
+        assert probe.shape == (40, self.COMPONENTS + OVERSAMPLING)
+        for group, size in (("t2w", 12), ("adc", 12), ("shape", 3)):
+            block = probe[np.array(self.COLUMNS) == group].astype(float)
+            gram = np.zeros((12, 12))
+            gram[:size, :size] = np.eye(size)
+            np.testing.assert_allclose(block.T @ block, gram, atol=1e-6)
+
+
+class TestNewton:
+    def fit(self, sites: list[tuple[np.ndarray, np.ndarray]], ridge: float) -> tuple[np.ndarray, bool]:
+        beta, converged = np.zeros(sites[0][0].shape[1]), False
+        for _ in range(STEPS):
+            replies = []
+            for design, labels in sites:
+                p = 1 / (1 + np.exp(-design @ beta))
+                hessian = (design * (p * (1 - p))[:, None]).T @ design
+                replies.append(NewtonReply(**HEADER, gradient=design.T @ (labels - p), hessian=hessian))
+            beta, converged = newton_step(beta, replies, ridge)
+            if converged:
+                break
+        return beta, converged
+
+    @pytest.fixture(scope="class")
+    def sites(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        rng = np.random.default_rng(4)
+        truth = rng.standard_normal(7)
+        result = []
+        for size in SIZES:
+            design = np.column_stack([np.ones(size), rng.standard_normal((size, 6))])
+            result.append((design, (rng.random(size) < 1 / (1 + np.exp(-design @ truth))).astype(float)))
+        return result
+
+    @pytest.mark.parametrize("ridge", [0.1, 1.0, 10.0, 100.0])
+    def test_it_equals_the_pooled_penalised_fit(self, sites, ridge):
+        from sklearn.linear_model import LogisticRegression
+
+        design, labels = (np.concatenate(part) for part in zip(*sites, strict=True))
+        pooled = LogisticRegression(C=1 / ridge, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
+        pooled.fit(design[:, 1:], labels)
+        beta, converged = self.fit(sites, ridge)
+        assert converged
+        np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6)
+
+    def test_without_a_penalty_it_is_maximum_likelihood(self, sites):
+        import statsmodels.api as sm
+
+        design, labels = (np.concatenate(part) for part in zip(*sites, strict=True))
+        pooled = sm.Logit(labels, design).fit(disp=0, tol=1e-12)
+        np.testing.assert_allclose(self.fit(sites, 0.0)[0], pooled.params, atol=1e-6)
+
+    def test_the_intercept_is_not_penalised(self, sites):
+        """Under a huge penalty the intercept is the logit of the prevalence."""
+        labels = np.concatenate([labels for _, labels in sites])
+        beta, _ = self.fit(sites, 1e9)
+        assert beta[0] == pytest.approx(np.log(labels.mean() / (1 - labels.mean())), abs=1e-6)
+        assert np.abs(beta[1:]).max() < 1e-6
+
+    def test_the_order_of_sites_does_not_matter(self, sites):
+        np.testing.assert_allclose(self.fit(sites, 1.0)[0], self.fit(sites[::-1], 1.0)[0], atol=1e-12)
+
+    @pytest.mark.parametrize("ridge", [1e-3, 1e-2, 0.1])
+    def test_separable_patients_still_have_the_penalised_optimum(self, ridge):
+        """A study may choose any positive ridge; whitened radiomics with p near n separate easily."""
+        from scipy.optimize import minimize
+
+        rng = np.random.default_rng(8)
+        design = np.column_stack([np.ones(20), 2 * rng.standard_normal((20, 12))])
+        labels = (design[:, 1] > 0.8).astype(float)
+
+        def loss(beta: np.ndarray) -> float:
+            return float(
+                np.logaddexp(0, design @ beta).sum() - labels @ design @ beta + ridge / 2 * beta[1:] @ beta[1:]
+            )
+
+        best = minimize(loss, np.zeros(13), method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}).fun
+        beta, _ = self.fit([(design, labels)], ridge)
+        assert loss(beta) == pytest.approx(best, abs=1e-3)

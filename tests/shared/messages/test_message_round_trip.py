@@ -1,0 +1,101 @@
+"""Every kind of message: there and back, the same bytes, each field with its disclosure class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedloupe.messages import KINDS, Disclosure, EvaluateReply, Message, TrainRequest, decode, encode
+
+HEADER = {"version": "0.1.0", "fingerprint": "0123456789abcdef" * 4, "run": "demo/without-north", "site": "north"}
+FIELDS: dict[str, dict[str, Any]] = {
+    "hello-reply": {
+        "train": 20, "tune": 4, "test": 9, "positives": 12, "excluded": {"FL-231": 2},
+        "features": ("a", "b"), "groups": ("shape", "t2w"), "data_digest": "ab" * 32,
+    },
+    "sketch": {"iteration": 2},
+    "prepare": {"origin": "public"},
+    "prepare-reply": {"preparation": "ab" * 32},
+    "newton": {"step": 3},
+    "train": {"round": 7, "scope": "federated"},
+    "train-reply": {"round": 7, "patients": 20, "loss": 0.625, "epsilon": None},
+    "evaluate": {"label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None},
+    "evaluate-reply": {
+        "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
+        "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": None, "sensitivity": 0.5, "specificity": 1.0,
+        "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None,
+    },
+    "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
+}  # fmt: skip
+SHAPES = {"probe": (3, 2), "projection": (3, 2), "sketch": (3, 2), "hessian": (3, 3)}
+TYPES = {"probe": "f4", "projection": "f4", "weights": "f4", "positives_by_score": "i8", "negatives_by_score": "i8"}
+
+
+def sample(kind: str) -> Message:
+    rng = np.random.default_rng(0)
+    record = KINDS[kind]
+    tensors = {
+        name: (100 * rng.standard_normal(SHAPES.get(name, (5,)))).astype(TYPES.get(name, "f8"))
+        for name in record.tensors
+    }
+    return record(**HEADER, **FIELDS.get(kind, {}), **tensors)
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_what_arrives_is_what_was_sent(self, kind):
+        message = sample(kind)
+        arrived = decode(encode(message))
+        assert type(arrived) is type(message)
+        for name in type(message).model_fields:
+            sent, got = getattr(message, name), getattr(arrived, name)
+            if name in message.tensors:
+                assert got.dtype == sent.dtype and got.shape == sent.shape
+                assert got.tobytes() == sent.tobytes()
+            else:
+                assert got == sent
+
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_the_same_message_gives_the_same_bytes_again(self, kind):
+        message = sample(kind)
+        assert encode(message) == encode(message) == encode(decode(encode(message)))
+
+    def test_an_array_that_is_not_contiguous_travels_in_its_own_order(self):
+        matrix = np.arange(6.0).reshape(2, 3).T
+        message = KINDS["newton-reply"](**HEADER, gradient=np.zeros(3), hessian=matrix)
+        assert np.array_equal(decode(encode(message)).hessian, matrix)
+
+    def test_an_empty_array_travels(self):
+        message = KINDS["describe-reply"](**HEADER, count=np.zeros(0), total=np.zeros(0), square=np.zeros(0))
+        assert decode(encode(message)).count.shape == (0,)
+
+    def test_every_kind_is_named_by_its_own_word(self):
+        assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
+        assert len(set(KINDS.values())) == len(KINDS) == 15
+
+
+class TestDisclosure:
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_every_field_says_what_it_means_and_what_it_can_tell(self, kind):
+        classes = {item.value for item in Disclosure}
+        for name, field in KINDS[kind].model_fields.items():
+            if name == "kind":
+                continue
+            assert field.description, name
+            assert isinstance(field.json_schema_extra, dict), name
+            assert field.json_schema_extra["disclosure"] in classes, name
+
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_every_array_is_a_declared_field(self, kind):
+        assert set(KINDS[kind].tensors) <= set(KINDS[kind].model_fields)
+
+    def test_weights_are_model_and_scores_are_aggregates(self):
+        def disclosed(record: type[Message], field: str) -> object:
+            return record.model_fields[field].json_schema_extra["disclosure"]
+
+        assert disclosed(TrainRequest, "weights") == "model"
+        assert disclosed(EvaluateReply, "auc") == disclosed(EvaluateReply, "positives_by_score") == "aggregate"
+        assert disclosed(EvaluateReply, "patients") == "count"
+        assert disclosed(EvaluateReply, "site") == "protocol"
