@@ -1,4 +1,4 @@
-"""A small study on feature tables, for tests that start real processes: synthetic patients, three sites train, one validates."""
+"""A small study on synthetic feature tables, for tests that start real processes: three sites train, one validates."""
 
 from __future__ import annotations
 

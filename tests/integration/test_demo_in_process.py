@@ -42,7 +42,7 @@ class TestWhatTheDemoSays:
 
     def test_every_round_is_on_disk_and_nothing_is_pickled(self, demo):
         folder, said = demo
-        rounds = sorted(p.name for p in (folder / "run" / "rounds").glob("*.safetensors"))
+        rounds = sorted(p.name for p in (folder / "demo-rectal" / "rounds").glob("*.safetensors"))
         assert len(rounds) == said["rounds"] == 20
         assert not [p for p in folder.rglob("*") if p.suffix in {".pkl", ".pickle", ".pt", ".pth"}]
 
@@ -62,7 +62,7 @@ class TestTheGateWasThere:
         folder, _ = demo
         local = {p.name for p in (folder / "synthetic-hospitals" / "north" / "data" / "dicom").iterdir()}
         assert local
-        for path in (folder / "run").rglob("*"):
+        for path in (folder / "demo-rectal").rglob("*"):
             if path.is_file():
                 content = path.read_bytes()
                 assert not [name for name in local if name.encode() in content], path
@@ -78,11 +78,13 @@ class TestTheSameSeedAgain:
         other = json.loads(again.stdout)
         other["report"] = said["report"]
         assert other == said
-        assert (tmp_path / "seed-1/run/results.json").read_bytes() == (folder / "run/results.json").read_bytes()
+        assert (tmp_path / "seed-1/demo-rectal/results.json").read_bytes() == (
+            folder / "demo-rectal/results.json"
+        ).read_bytes()
 
     def test_continues_a_finished_run_without_training_again(self, demo):
         folder, said = demo
-        before = (folder / "run" / "rounds" / "0020.safetensors").stat().st_mtime_ns
+        before = (folder / "demo-rectal" / "rounds" / "0020.safetensors").stat().st_mtime_ns
         again = CliRunner().invoke(app, ["demo", "--seed", "1", "--scale", SCALE, "--out", str(folder), "--json"])
         assert json.loads(again.stdout) == said
-        assert (folder / "run" / "rounds" / "0020.safetensors").stat().st_mtime_ns == before
+        assert (folder / "demo-rectal" / "rounds" / "0020.safetensors").stat().st_mtime_ns == before

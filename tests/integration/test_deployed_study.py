@@ -57,9 +57,11 @@ class TestAnUnapprovedFingerprint:
         approve(homes["alpha"], other, by="only alpha")
         file = tmp_path / "other.json"
         file.write_text(other.canonical)
-        with deployment(homes, tmp_path / "work", site_command=start_site, progress=silent) as federation:
-            with pytest.raises(DeployedRunFailed) as refused:
-                federation.run("study", file, tmp_path / "run", timeout_s=200, progress=silent)
+        with (
+            deployment(homes, tmp_path / "work", site_command=start_site, progress=silent) as federation,
+            pytest.raises(DeployedRunFailed) as refused,
+        ):
+            federation.run("study", file, tmp_path / "run", timeout_s=200, progress=silent)
         text = str(refused.value)
         assert "beta: FL-50" in text and "gamma: FL-50" in text
         assert "alpha:" not in text

@@ -130,7 +130,7 @@ def start_command(
         Path | None, typer.Option(help="Unix socket for the courier; HOME/site.sock if not given")
     ] = None,
 ) -> None:
-    """Run the site process: answers approved requests on a Unix socket, opens no network connection. Ctrl-C stops it."""
+    """Run the site process: answers approved requests on a Unix socket, opens no network. Ctrl-C stops it."""
     import SimpleITK as sitk
     import torch
 

@@ -208,6 +208,8 @@ class EvaluateReply(Message):
     calibration: tuple[tuple[float, float, int], ...] = _says(
         A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
     )
+    logit_positives: float = _says(A, "mean log-odds of the score, patients with the event")
+    logit_negatives: float = _says(A, "mean log-odds of the score, patients without the event")
     reference_auc: float | None = _says(
         A, "AUC of the generator's true probability on the same patients; synthetic only"
     )

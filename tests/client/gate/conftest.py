@@ -145,6 +145,7 @@ def scored() -> Callable[..., EvaluateReply]:
             **{"label": request.label, "split": request.split, "patients": 40, "positives": 10},
             **{"auc": 0.8, "auc_se": 0.05, "auc_low": 0.7, "auc_high": 0.88, "brier": 0.15, "accuracy": 0.8},
             **{"sensitivity": 0.7, "specificity": 0.8, "reference_auc": None},
+            **{"logit_positives": 0.7, "logit_negatives": -0.9},
             "calibration": ((0.2, 0.2, 30), (0.6, 0.4, 10)),
             **{"positives_by_score": positives, "negatives_by_score": negatives},
         }

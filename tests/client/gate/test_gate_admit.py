@@ -187,7 +187,9 @@ class TestRefusedByStudy:
             gate.admit(encode(ask("train", scope="local", round=1)))
 
     def test_baselines_that_the_study_does_not_have(self, gate, ask, make_study, home):
-        bare = make_study(evaluation={"local_baseline": False, "logistic_baseline": False})
+        bare = make_study(
+            evaluation={"local_baseline": False, "logistic_baseline": False}, training={"rounds": 4, "start": "random"}
+        )
         approve(home, bare, by="officer")
         for request in (ask("train", bare, scope="local", round=0), ask("newton", bare)):
             with pytest.raises(NotInStudy):

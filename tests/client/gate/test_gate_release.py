@@ -139,13 +139,14 @@ class TestScores:
         with pytest.raises(CellTooSmall):
             gate.release(scored(request, positives=positives), request)
 
-    def test_lose_small_cells_and_small_groups(self, gate, ask, scored):
+    def test_merge_small_cells_and_small_groups(self, gate, ask, scored):
         request = ask("evaluate")
         counts = np.zeros(20, np.int64)
         counts[:4] = (1, 2, 3, 4)
         groups = ((0.1, 0.0, 1), (0.3, 0.5, 19), (0.8, 0.5, 20))
         reply = decode(gate.release(scored(request, positives_by_score=counts, calibration=groups), request))
-        assert reply.positives_by_score.tolist() == [0, 0, 3, 4] + [0] * 16
+        # negatives are 10 in bin 2 and 20 in bin 5, so nothing else has to merge
+        assert reply.positives_by_score.tolist() == [1.5, 1.5, 3, 4] + [0] * 16
         assert reply.calibration[0] == pytest.approx((0.29, 0.475, 20))
 
     def test_name_a_generators_auc_only_in_a_synthetic_study(self, gate, ask, scored, make_study, home):

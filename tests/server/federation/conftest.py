@@ -137,6 +137,8 @@ class Hospitals:
             sensitivity=None if request.threshold is None else 0.7,
             specificity=None if request.threshold is None else 0.8,
             calibration=((0.3, 0.25, 8),),
+            logit_positives=0.5 + self.shift(request.site) / 10,
+            logit_negatives=-0.7,
             reference_auc=None,
             positives_by_score=positives,
             negatives_by_score=negatives,

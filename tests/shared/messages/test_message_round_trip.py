@@ -25,7 +25,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
         "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": None, "sensitivity": 0.5, "specificity": 1.0,
-        "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None,
+        "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None, "logit_positives": 0.4,
+        "logit_negatives": -1.2,
     },
     "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
 }  # fmt: skip

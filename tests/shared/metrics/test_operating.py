@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss, recall_score, roc_curve
+from scipy.special import expit
+from scipy.stats import norm
+from sklearn.metrics import brier_score_loss, recall_score
 
 from fedloupe.metrics import (
     OneClassOnly,
-    ScoresInvalid,
     brier,
     calibration_groups,
+    mean_logits,
     score_histogram,
     threshold_metrics,
     youden_threshold,
@@ -66,31 +68,29 @@ class TestScoreHistogram:
 
 
 class TestYouden:
-    def test_it_is_the_best_point_of_the_roc_curve_over_bins(self, cohort: tuple[np.ndarray, np.ndarray]) -> None:
+    def test_it_is_the_maximum_of_youdens_index_for_normal_log_odds(self) -> None:
+        # brute force on the two normal distributions themselves
+        grid = np.linspace(-6, 6, 120_001)
+        index = norm.sf(grid, 1.3, 0.9) - norm.sf(grid, -0.8, 0.9)
+        best = expit(grid[np.argmax(index)])
+        assert youden_threshold([(1.3, 40)], [(-0.8, 60)]) == pytest.approx(best, abs=1e-4)
+
+    def test_sites_give_the_pooled_answer(self, cohort: tuple[np.ndarray, np.ndarray]) -> None:
         labels, scores = cohort
-        floored = np.floor(scores * 20) / 20
-        false_positive, true_positive, thresholds = roc_curve(labels, floored, drop_intermediate=False)
-        best = thresholds[np.argmax(true_positive - false_positive)]
-        assert youden_threshold(*score_histogram(labels, scores)) == pytest.approx(best)
+        whole = mean_logits(labels, scores)
+        pooled = youden_threshold([(whole[0], int(labels.sum()))], [(whole[1], int((1 - labels).sum()))])
+        parts = [(labels[i::3], mean_logits(labels[i::3], scores[i::3])) for i in range(3)]
+        positives = [(odds[0], int(part.sum())) for part, odds in parts]
+        negatives = [(odds[1], int((1 - part).sum())) for part, odds in parts]
+        assert youden_threshold(positives, negatives) == pytest.approx(pooled, abs=1e-12)
 
-    def test_ties_go_to_the_lowest_edge(self) -> None:
-        positives, negatives = np.zeros(20, int), np.zeros(20, int)
-        positives[12], negatives[3] = 4, 6
-        assert youden_threshold(positives, negatives) == 4 / 20
+    def test_mean_logits_are_the_means_of_each_group(self) -> None:
+        odds = np.array([-1.0, 0.5, 2.0, -3.0])
+        assert mean_logits([0, 1, 1, 0], expit(odds)) == (pytest.approx(1.25), pytest.approx(-2.0))
 
-    def test_it_depends_on_the_sum_over_sites_alone(self, cohort: tuple[np.ndarray, np.ndarray]) -> None:
-        labels, scores = cohort
-        parts = [score_histogram(labels[i::3], scores[i::3]) for i in range(3)]
-        summed = [sum(p[k] for p in parts) for k in range(2)]
-        assert youden_threshold(*summed) == youden_threshold(*score_histogram(labels, scores))
-
-    def test_withheld_histograms_give_no_threshold(self) -> None:
-        with pytest.raises(OneClassOnly, match="withheld"):
-            youden_threshold(np.zeros(20), np.ones(20))
-
-    def test_histograms_of_two_binnings_are_refused(self) -> None:
-        with pytest.raises(ScoresInvalid):
-            youden_threshold(np.ones(20), np.ones(10))
+    def test_one_outcome_alone_gives_no_threshold(self) -> None:
+        with pytest.raises(OneClassOnly):
+            youden_threshold([(1.0, 0)], [(-1.0, 5)])
 
 
 class TestCalibration:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedloupe.messages import EvaluateReply, EvaluateRequest
-from fedloupe.metrics import brier, calibration_groups, delong, score_histogram, threshold_metrics
+from fedloupe.metrics import brier, calibration_groups, delong, mean_logits, score_histogram, threshold_metrics
 from fedloupe.models import Preparation, logistic_probability
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
@@ -56,6 +56,7 @@ def evaluate(
     scores = probabilities(study, cohort, preparation, request.architecture, request.weights, rows)
     area = delong(labels, scores)
     positives, negatives = score_histogram(labels, scores)
+    odds = mean_logits(labels, scores)
     at = None if request.threshold is None else threshold_metrics(labels, scores, request.threshold)
     reference = None if cohort.reference is None else delong(labels, cohort.reference[rows]).auc
     return EvaluateReply(
@@ -76,6 +77,8 @@ def evaluate(
         sensitivity=at.sensitivity if at else None,
         specificity=at.specificity if at else None,
         calibration=calibration_groups(labels, scores, groups=5, minimum=minimum_cell),
+        logit_positives=odds[0],
+        logit_negatives=odds[1],
         reference_auc=reference,
         positives_by_score=positives,
         negatives_by_score=negatives,

@@ -176,8 +176,9 @@ def threshold_origin(results: Results) -> str:
     partly = bool(results.threshold_sites and silent)
     return (
         f"A patient is called positive when the predicted probability reaches {results.threshold:.2f}. This threshold "
-        "maximises Youden's index over the summed score histograms (20 bins) of the training sites' tune splits. It "
-        f"was frozen together with weights and preparation (digest {formats.short(results.frozen)})"
+        "maximises Youden's index on the training sites' tune splits, from the mean log-odds of patients with and "
+        "without the event (equal-variance normal model). It was frozen together with weights and preparation "
+        f"(digest {formats.short(results.frozen)})"
         + (" before any validate-only site was opened." if validating(results) else ".")
         + (f" Too few tuning patients to take part in it: {formats.listed(silent)}." if partly else "")
     )

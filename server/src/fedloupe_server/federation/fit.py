@@ -254,7 +254,7 @@ def _rounds(
 def _threshold(
     talk: Conversation, sites: tuple[str, ...], weights: NDArray[np.float32], journal: Journal
 ) -> tuple[float, tuple[str, ...]]:
-    """Youden's threshold on the tuning patients of the training sites, from the sum of their score histograms.
+    """Youden's threshold on the tuning patients of the training sites, from their mean log-odds.
 
     A site with too few tuning patients of an outcome refuses to describe them; the others decide, and are named.
     Fixed once: a run that goes on takes the threshold that it had.
@@ -286,8 +286,9 @@ def _threshold(
             where=talk.run,
             remedy="raise `split.tune`",
         )
-    positives = np.sum([r.positives_by_score for r in replies.values()], axis=0)
-    negatives = np.sum([r.negatives_by_score for r in replies.values()], axis=0)
-    threshold = youden_threshold(positives, negatives)
+    threshold = youden_threshold(
+        [(r.logit_positives, r.positives) for r in replies.values()],
+        [(r.logit_negatives, r.patients - r.positives) for r in replies.values()],
+    )
     write_atomic(path, (json.dumps({"threshold": threshold, "sites": list(replies)}) + "\n").encode())
     return threshold, tuple(replies)

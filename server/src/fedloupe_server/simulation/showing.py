@@ -102,7 +102,7 @@ def demo_run(
     spec = demo_cohort(seed, scale)
     if fresh and folder.exists():
         shutil.rmtree(folder)
-    cohort, run_dir = folder / "synthetic-hospitals", folder / ("deployed" if deployed else "run")
+    cohort, run_dir = folder / "synthetic-hospitals", folder / (f"{study.study}-deployed" if deployed else study.study)
     homes = demo_homes(study, cohort, spec, folder / ("deployed-sites" if deployed else "sites"))
     if study.training.preparation == "public":
         path = run_dir / "public-preparation.safetensors"
@@ -146,7 +146,7 @@ def run_files(
     if fresh and folder.exists():
         shutil.rmtree(folder)
     homes = make_homes(study, sites_file, data, folder / "sites")
-    return run_here(study, homes, folder / "run", tell=screen.tell, observer=screen.observe)
+    return run_here(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe)
 
 
 def result_table(results: Results) -> Table:

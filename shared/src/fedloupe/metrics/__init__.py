@@ -7,7 +7,13 @@ pooled = pool_auc([(a.auc, a.se, n) for a, n in sites])       # at the coordinat
 from fedloupe.metrics.calibration import brier, calibration_groups
 from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, TooFewPatients
 from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
-from fedloupe.metrics.operating import ThresholdMetrics, score_histogram, threshold_metrics, youden_threshold
+from fedloupe.metrics.operating import (
+    ThresholdMetrics,
+    mean_logits,
+    score_histogram,
+    threshold_metrics,
+    youden_threshold,
+)
 from fedloupe.metrics.pooling import PooledAuc, pool_auc
 
 __all__ = [
@@ -23,6 +29,7 @@ __all__ = [
     "calibration_groups",
     "delong",
     "hanley_mcneil_se",
+    "mean_logits",
     "paired_delong",
     "pool_auc",
     "score_histogram",

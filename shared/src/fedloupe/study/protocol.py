@@ -224,6 +224,14 @@ class Study(_Frozen):
             raise ValueError(f"`quorum.required` names {unknown}, not among the training sites {list(train)}")
         if self.quorum.minimum > len(train):
             raise ValueError(f"`quorum.minimum` is {self.quorum.minimum}, but only {len(train)} sites train")
+        if self.evaluation.leave_one_site_out and len(train) < 2:
+            raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
+        if self.evaluation.reference_score and not self.synthetic:
+            raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
         if self.radiomics.source == "table" and self.sequences:
             raise ValueError("`radiomics.source: table` brings no images: remove `sequences`")
         if self.radiomics.source == "computed" and (not self.sequences or self.radiomics.settings is None):
@@ -232,18 +240,20 @@ class Study(_Frozen):
             raise ValueError("`radiomics.source: none` needs `sequences` and `model.image: true`")
         if self.sequences and not (self.sequences[0].required and self.sequences[0].modality == "MR"):
             raise ValueError("the first of `sequences` defines the grid: it must be MR and required")
-        if isinstance(self.privacy, DpSgd) and self.training.preparation != "public":
+        return self
+
+    @model_validator(mode="after")
+    def _private_all_the_way(self) -> Self:
+        if not isinstance(self.privacy, DpSgd):
+            return self
+        if self.training.preparation != "public":
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget"
             )
-        if isinstance(self.privacy, DpSgd) and self.training.start != "random":
+        if self.training.start != "random":
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
             )
-        if self.evaluation.leave_one_site_out and len(train) < 2:
-            raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
-        if self.evaluation.reference_score and not self.synthetic:
-            raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
         return self
 
     @property
