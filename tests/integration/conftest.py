@@ -1,4 +1,4 @@
-"""A small study on synthetic feature tables, for tests that start real processes: three sites train, one validates."""
+"""A small study on synthetic feature tables, for tests that start real processes: two sites train, one validates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from fedloupe.models import Preparation
 from fedloupe.study import Study, parse_study
 
-SITES = {"alpha": 60, "beta": 48, "gamma": 40, "omega": 44}
+SITES = {"alpha": 60, "beta": 48, "omega": 44}
 FEATURES = 12
 
 
@@ -60,8 +60,9 @@ def make_study() -> Callable[..., Study]:
             "sites": [{"name": s, "role": "validate" if s == "omega" else "train"} for s in SITES],
             "radiomics": {"source": "table"},
             "model": {"components": 6, "image": False, "width": 16, "depth": 1, "heads": 2},
-            "training": {"rounds": 3, "local_epochs": 2, "batch_size": 16, "learning_rate": 0.001},
-            "quorum": {"minimum": 3, "timeout_s": 120, "retry_after_s": 5},
+            "training": {"rounds": 2, "local_epochs": 2, "start": "random", "batch_size": 16, "learning_rate": 0.001},
+            "quorum": {"minimum": 2, "timeout_s": 120, "retry_after_s": 5},
+            "evaluation": {"logistic_baseline": False},
             "seed": 3,
         }
         return parse_study({**content, **changes})

@@ -5,7 +5,9 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +25,14 @@ from fedloupe.messages import (
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study
 from fedloupe_server.evidence.results import LeftOut, Pooled, Results, Scores, SiteResult
-from fedloupe_server.federation.conversation import Conversation, SiteRefused
+from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 
-Vector = NDArray[np.floating]
+Vector = NDArray[np.floating[Any]]
+Split = Literal["test", "all"]
 
 
 def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent) -> Results:
@@ -72,10 +75,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         hellos |= talk.ask_all(validate, lambda header: HelloRequest(**header), HelloReply)
         agreed_columns(hellos)
         install(talk, validate, fitted.preparation)
-    sites = []
-    for number, site in enumerate((*train, *validate), start=1):
-        sites.append(_site_result(study, talk, site, hellos[site], fitted, locals_))
-        observer(Event("evaluation", number, len(study.sites), site))
+    sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
     left_out = (
         _leave_one_out(study, exchange, name, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
     )
@@ -99,7 +99,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         threshold=fitted.threshold,
         threshold_sites=fitted.threshold_sites,
         frozen=fitted.digest,
-        sites=tuple(sites),
+        sites=sites,
         rounds=fitted.rounds,
         pooled=_pool([s.federated for s in trained]),
         pooled_local=_pool([s.local for s in trained if s.local]),
@@ -138,73 +138,90 @@ def _local_models(
     """Each training site's own model, from the study's start with the study's whole budget; none under DP."""
     if not study.evaluation.local_baseline or study.privacy.mode != "none":
         return {}
-    models: dict[str, Vector] = {}
-    start = initial_weights(study, columns)
-    for number, site in enumerate(sites, start=1):
-        path = journal.folder / "local" / f"{site}.safetensors"
-        found = read_tensors(path)
-        if found is None:
-            request = TrainRequest(**talk.header(site), round=0, scope="local", weights=start)
-            reply = talk.ask({site: request}, TrainReply).get(site)
-            if reply is None:
-                raise SiteRefused(
-                    f"{site}: {talk.refusals.get(site, 'no answer')}",
-                    where=talk.run,
-                    remedy="see the site's log and start the run again",
-                )
-            write_tensors(path, {"weights": reply.weights})
-            models[site] = reply.weights
-        else:
-            models[site] = found[0]["weights"]
-        observer(Event("local models", number, len(sites), site))
-    return models
+    paths = {site: journal.folder / "local" / f"{site}.safetensors" for site in sites}
+    todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
+    observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
+    if todo:
+        start = initial_weights(study, columns)
+        replies = talk.ask_all(
+            todo, lambda header: TrainRequest(**header, round=0, scope="local", weights=start), TrainReply
+        )
+        for site, reply in replies.items():
+            write_tensors(paths[site], {"weights": reply.weights})
+    observer(Event("local models", len(sites), len(sites)))
+    found = {site: read_tensors(paths[site]) for site in sites}
+    return {site: tensors[0]["weights"] for site, tensors in found.items() if tensors}
 
 
 def _score(
-    talk: Conversation, site: str, label: str, architecture: Architecture, split: str, threshold: float, weights: Vector
-) -> Scores:
-    request = EvaluateRequest.model_validate(
-        {
+    talk: Conversation,
+    label: str,
+    architecture: Architecture,
+    threshold: float,
+    asked: Mapping[str, tuple[Split, Vector]],
+) -> dict[str, Scores]:
+    """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange."""
+    requests = {
+        site: EvaluateRequest(
             **talk.header(site),
-            "label": label,
-            "architecture": architecture,
-            "split": split,
-            "threshold": threshold,
-            "weights": weights,
-        }
-    )
-    reply = talk.ask_all((site,), lambda _: request, EvaluateReply)[site]
-    return Scores.of(reply)
+            label=label.format(site=site),
+            architecture=architecture,
+            split=split,
+            threshold=threshold,
+            weights=weights,
+        )
+        for site, (split, weights) in asked.items()
+    }
+    replies = talk.ask_all(tuple(requests), lambda header: requests[header["site"]], EvaluateReply)
+    return {site: Scores.of(reply) for site, reply in replies.items()}
 
 
-def _site_result(
-    study: Study, talk: Conversation, site: str, hello: HelloReply, fitted: Fitted, locals_: dict[str, Vector]
-) -> SiteResult:
-    role = study.role(site) or "train"
-    split = "test" if role == "train" else "all"
+def _evaluate(
+    study: Study,
+    talk: Conversation,
+    hellos: Mapping[str, HelloReply],
+    fitted: Fitted,
+    locals_: Mapping[str, Vector],
+    observer: Observer,
+) -> tuple[SiteResult, ...]:
+    """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
+    splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
+    steps = 2 + len(locals_) * bool(study.validate_sites)
 
-    def score(label: str, architecture: Architecture, weights: Vector) -> Scores:
-        return _score(talk, site, label, architecture, split, fitted.threshold, weights)
+    def score(step: int, label: str, architecture: Architecture, weights: Mapping[str, Vector]) -> dict[str, Scores]:
+        observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
+        asked = {site: (splits[site], w) for site, w in weights.items()}
+        return _score(talk, label, architecture, fitted.threshold, asked) if asked else {}
 
-    spent = [r.epsilon[site] for r in fitted.rounds if site in r.epsilon]
-    return SiteResult(
-        site=site,
-        role=role,
-        train=hello.train,
-        tune=hello.tune,
-        test=hello.test,
-        positives=hello.positives,
-        excluded=hello.excluded,
-        data_digest=hello.data_digest,
-        federated=score("federated", "transformer", fitted.weights),
-        logistic=score("logistic", "logistic", fitted.beta)
-        if study.evaluation.logistic_baseline and fitted.beta is not None
-        else None,
-        local=score(f"local-{site}", "transformer", locals_[site]) if site in locals_ else None,
-        local_elsewhere=tuple(score(f"local-{other}", "transformer", w) for other, w in sorted(locals_.items()))
-        if role == "validate"
-        else (),
-        epsilon=spent[-1] if spent else None,
+    federated = score(0, "federated", "transformer", dict.fromkeys(splits, fitted.weights))
+    beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
+    logistic = score(1, "logistic", "logistic", beta)
+    own = score(1, "local-{site}", "transformer", locals_)
+    elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
+    for step, (origin, weights) in enumerate(sorted(locals_.items()), start=2):
+        for site, scores in score(
+            step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
+        ).items():
+            elsewhere[site].append(scores)
+    observer(Event("evaluation", steps, steps))
+    spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
+    return tuple(
+        SiteResult(
+            site=s.name,
+            role=s.role,
+            train=hellos[s.name].train,
+            tune=hellos[s.name].tune,
+            test=hellos[s.name].test,
+            positives=hellos[s.name].positives,
+            excluded=hellos[s.name].excluded,
+            data_digest=hellos[s.name].data_digest,
+            federated=federated[s.name],
+            logistic=logistic.get(s.name),
+            local=own.get(s.name),
+            local_elsewhere=tuple(elsewhere.get(s.name, ())),
+            epsilon=spent.get(s.name),
+        )
+        for s in sorted(study.sites, key=lambda s: s.role)
     )
 
 
@@ -218,9 +235,9 @@ def _leave_one_out(
         talk = Conversation(study, exchange, f"{name}/without-{site}")
         fitted = fit(study, talk, rest, columns, journal.fold(site), observer, stage=f"without {site}")
         install(talk, (site,), fitted.preparation)
-        federated = _score(talk, site, "federated", "transformer", "all", fitted.threshold, fitted.weights)
-        logistic = None
+        federated = _score(talk, "federated", "transformer", fitted.threshold, {site: ("all", fitted.weights)})
+        logistic: dict[str, Scores] = {}
         if study.evaluation.logistic_baseline and fitted.beta is not None:
-            logistic = _score(talk, site, "logistic", "logistic", "all", fitted.threshold, fitted.beta)
-        folds.append(LeftOut(site=site, federated=federated, logistic=logistic))
+            logistic = _score(talk, "logistic", "logistic", fitted.threshold, {site: ("all", fitted.beta)})
+        folds.append(LeftOut(site=site, federated=federated[site], logistic=logistic.get(site)))
     return tuple(folds)
