@@ -75,6 +75,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         hellos |= talk.ask_all(validate, lambda header: HelloRequest(**header), HelloReply)
         agreed_columns(hellos)
         install(talk, validate, fitted.preparation)
+        observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
     left_out = (
         _leave_one_out(study, exchange, name, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
