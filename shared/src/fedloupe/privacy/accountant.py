@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -108,7 +108,12 @@ def epsilon(spends: Sequence[Spend], delta: float, accountant: Accountant = "prv
     merged: Counter[tuple[float, float]] = Counter()
     for spend in spends:
         merged[spend.noise_multiplier, spend.sampling_rate] += spend.steps
-    history = [(noise, rate, steps) for (noise, rate), steps in sorted(merged.items())]
+    return _bound(tuple((noise, rate, steps) for (noise, rate), steps in sorted(merged.items())), delta, accountant)
+
+
+@lru_cache(maxsize=1024)  # a ledger asks the same question before and after a round
+def _bound(spends: tuple[tuple[float, float, int], ...], delta: float, accountant: Accountant) -> float:
+    history = list(spends)
     with warnings.catch_warnings():
         # Opacus warns where RDP's "optimal order is the largest alpha": the bound is loose then, not wrong.
         warnings.simplefilter("ignore", UserWarning)
