@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
@@ -44,8 +45,8 @@ class Screen:
     """Progress bars: one a site while it prepares, one a stage of the run; silent where `quiet`."""
 
     def __init__(self, quiet: bool = False) -> None:
-        columns = (TextColumn("[bold]{task.description:22}"), BarColumn(30), MofNCompleteColumn(), TimeElapsedColumn())
-        note = TextColumn("[dim]{task.fields[note]}")
+        columns = (TextColumn("[bold]{task.description:14}"), BarColumn(16), MofNCompleteColumn(), TimeElapsedColumn())
+        note = TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
         self._bars = Progress(*columns, note, console=console, disable=quiet)
         self._tasks: dict[str, TaskID] = {}
 
@@ -152,19 +153,31 @@ def run_files(
 def result_table(results: Results) -> Table:
     """The small table at the end of a run; pooled and external rows apart."""
     title = f"{'SYNTHETIC data: ' if results.synthetic else ''}{results.title}"
-    table = Table(title=title, title_justify="left", caption=_caption(results), caption_justify="left")
-    for name in ("site", "n", "events", "local-only AUC", "federated AUC (95 %)", "logistic AUC"):
-        table.add_column(name, justify="left" if name == "site" else "right")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+        caption=_caption(results),
+        caption_justify="left",
+    )
+    for name in ("site", "n", "events", "local", "federated (95 %)", "logistic"):
+        table.add_column(
+            name,
+            justify="left" if name == "site" else "right",
+            no_wrap=name in ("site", "federated (95 %)"),
+            min_width=8 if name == "logistic" else None,
+        )
     if results.synthetic:
-        table.add_column("oracle AUC", justify="right")
+        table.add_column("oracle", justify="right")
     if results.privacy != "none":
         table.add_column("epsilon", justify="right")
-    previous = "train"
+    previous: str = "train"
     for row in summary_table(results):
         if row.role != previous:
             table.add_section()
         previous = row.role
-        name = f"{row.site} (external)" if row.role == "validate" else row.site
+        name = f"{row.site} (ext.)" if row.role == "validate" else row.site
         cells = [name, str(row.n), str(row.events), _number(row.local_auc)]
         cells += [f"{row.auc:.2f} ({row.low:.2f}-{row.high:.2f})", _number(row.logistic_auc)]
         cells += [_number(row.oracle_auc)] if results.synthetic else []
@@ -183,7 +196,7 @@ def result_table(results: Results) -> Table:
 
 def _caption(results: Results) -> str:
     privacy = "no formal privacy guarantee" if results.privacy == "none" else results.privacy
-    return f"{privacy}; research use only, not a medical device"
+    return f"AUC; local: the site's own model; ext.: never trained. {privacy}; research use only, not a medical device"
 
 
 def _number(value: float | None) -> str:
