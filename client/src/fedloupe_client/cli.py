@@ -72,7 +72,7 @@ def check_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
 
     What is derived is kept: the first round does not wait for it.
     """
-    from fedloupe_client.dataset import derive, load_cohort
+    from fedloupe_client.dataset import derive, load_cohort, problems
     from fedloupe_client.gate import Policy, approved, load_policy
 
     with speaking(as_json):
@@ -89,6 +89,7 @@ def check_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
             "approved": protocol.fingerprint in approved(home),
             "patients": {name: len(cohort.rows(name)) for name in ("train", "tune", "test")},
             "events": int(cohort.labels.sum()),
+            "left_out": problems(home, protocol),
             "features": len(cohort.names),
             "minimum_cohort": policy.minimum_cohort,
         }

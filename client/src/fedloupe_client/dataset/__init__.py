@@ -5,7 +5,17 @@ cohort = load_cohort(home, study)
 """
 
 from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cohort
-from fedloupe_client.dataset.derive import derivation, derive
+from fedloupe_client.dataset.derive import derivation, derive, problems
 from fedloupe_client.dataset.splits import SPLITS, OneClass, split_cases
 
-__all__ = ["SPLITS", "Cohort", "OneClass", "cohort_digest", "derivation", "derive", "load_cohort", "split_cases"]
+__all__ = [
+    "SPLITS",
+    "Cohort",
+    "OneClass",
+    "cohort_digest",
+    "derivation",
+    "derive",
+    "load_cohort",
+    "problems",
+    "split_cases",
+]

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
 from fedloupe.study import Study
-from fedloupe_client.dataset.derive import derivation
+from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.pseudonyms import site_key
@@ -89,7 +89,8 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     Raises:
         OneClass: see `split_cases`.
     """
-    records = load_store(home).ready
+    left_out = problems(home, study)
+    records = tuple(record for record in load_store(home).ready if record.case not in left_out)
     cases = tuple(r.case for r in records)
     labels = np.array([r.label for r in records], dtype=np.int64)
     names, columns, features = _features(home, study, cases)
@@ -139,7 +140,8 @@ def _features(
     settings = FeatureSettings.model_validate(study.radiomics.settings)
     layout = feature_table(settings, [s.name for s in study.sequences])
     folder = home / "derived" / derivation(study)
-    rows = [load_file(folder / f"{case}.safetensors")["features"] for case in cases]
+    store = load_store(home)
+    rows = [load_file(derived_path(folder, store, case))["features"] for case in cases]
     values = np.stack(rows) if rows else np.zeros((0, len(layout.names)))
     return layout.names, layout.groups, values
 
@@ -154,7 +156,8 @@ def _images(
         empty, none = np.zeros((len(cases), 0, edge, edge, edge), np.float32), np.zeros((len(cases), 0), np.float32)
         return empty, none, empty, none
     folder = home / "derived" / derivation(study)
-    loaded = [load_file(folder / f"{case}.safetensors") for case in cases]
+    store = load_store(home)
+    loaded = [load_file(derived_path(folder, store, case)) for case in cases]
     images = np.stack([item["images"] for item in loaded]).astype(np.float32)
     present = np.stack([item["present"] for item in loaded]).astype(np.float32)
     mr, ct = modality == "MR", modality == "CT"

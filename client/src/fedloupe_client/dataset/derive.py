@@ -1,5 +1,9 @@
 """Imaging and radiomics for every ready case, one safetensors file a case, so that a stop costs one case.
 
+A file's name holds a digest of the case's images, so a corrected image is derived anew.
+A case that cannot be used (the tumour outside an image, a value that is not a number) gets a JSON note with its code
+instead; delete the note to try again.
+
 The folder's name is a digest of everything that decides the numbers; another study with the same imaging,
 sequences and feature settings finds the work done.
 """
@@ -17,10 +21,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from fedloupe.features import FeatureSettings
+from fedloupe.errors import FedLoupeError
+from fedloupe.features import parse_settings
 from fedloupe.study import Study
 from fedloupe_client.imaging import crop, to_grid
-from fedloupe_client.ingest import load_store
+from fedloupe_client.ingest import Store, load_store
 from fedloupe_client.radiomics import extract_case
 
 Progress = Callable[[int, int, str], None]
@@ -50,10 +55,12 @@ def derive(home: Path, study: Study, *, workers: int = 1, progress: Progress | N
     folder.mkdir(parents=True, exist_ok=True)
     if not study.sequences:
         return folder
-    ready = [record.case for record in load_store(home).ready]
-    todo = [case for case in ready if not (folder / f"{case}.safetensors").exists()]
+    store = load_store(home)
+    ready = [record.case for record in store.ready]
+    paths = {case: derived_path(folder, store, case) for case in ready}
+    todo = [case for case, path in paths.items() if not (path.exists() or path.with_suffix(".json").exists())]
     done = len(ready) - len(todo)
-    jobs = [(str(home), study.canonical, case, str(folder)) for case in todo]
+    jobs = [(str(home), study.canonical, case, str(paths[case])) for case in todo]
     if workers > 1 and len(jobs) > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for number, case in enumerate(pool.map(_derive_case, jobs), start=1):
@@ -67,14 +74,46 @@ def derive(home: Path, study: Study, *, workers: int = 1, progress: Progress | N
     return folder
 
 
+def derived_path(folder: Path, store: Store, case: str) -> Path:
+    """Where a case's derived data stand: named by the case and a digest of its files in the store."""
+    state = hashlib.sha256()
+    for path in sorted((store.folder / "cases" / case).iterdir()):
+        state.update(path.name.encode() + path.read_bytes())
+    return folder / f"{case}-{state.hexdigest()[:12]}.safetensors"
+
+
+def problems(home: Path, study: Study) -> dict[str, str]:
+    """Error code of each ready case that imaging or radiomics could not use, by case."""
+    if not study.sequences:
+        return {}
+    store, folder = load_store(home), home / "derived" / derivation(study)
+    notes = {r.case: derived_path(folder, store, r.case).with_suffix(".json") for r in store.ready}
+    return {case: str(json.loads(note.read_text())["code"]) for case, note in notes.items() if note.exists()}
+
+
 def _derive_case(job: tuple[str, str, str, str]) -> str:
-    home, canonical, case, folder = Path(job[0]), job[1], job[2], Path(job[3])
-    study = Study.model_validate_json(canonical)
+    """Derive one case; what is wrong with it alone becomes a note beside the others, and the site goes on."""
+    case, path = job[2], Path(job[3])
+    try:
+        _keep(path, save(_tensors(Path(job[0]), Study.model_validate_json(job[1]), case)))
+    except FedLoupeError as error:
+        note = {"code": error.code, "what": error.what, "remedy": error.remedy}
+        _keep(path.with_suffix(".json"), (json.dumps(note, indent=1) + "\n").encode())
+    return case
+
+
+def _keep(target: Path, content: bytes) -> None:
+    part = target.with_suffix(f".{os.getpid()}.part")
+    part.write_bytes(content)
+    part.replace(target)
+
+
+def _tensors(home: Path, study: Study, case: str) -> dict[str, np.ndarray]:
     store = load_store(home)
     grid = to_grid(store, next(r for r in store.ready if r.case == case), study)
     tensors: dict[str, np.ndarray] = {}
     if study.radiomics.source == "computed":
-        settings = FeatureSettings.model_validate(study.radiomics.settings)
+        settings = parse_settings(study.radiomics.settings)
         intensity = {s.name: s.intensity for s in study.sequences}
         images = {s.name: grid.images.get(s.name) for s in study.sequences}
         tensors["features"] = extract_case(images, grid.mask, grid.spacing_mm, settings, intensity).values
@@ -82,8 +121,4 @@ def _derive_case(job: tuple[str, str, str, str]) -> str:
         cut = crop(grid, study.imaging.crop_mm)
         tensors["images"] = cut.images.astype(np.float16)
         tensors["present"] = cut.present.astype(np.uint8)
-    target = folder / f"{case}.safetensors"
-    part = target.with_suffix(f".{os.getpid()}.part")
-    part.write_bytes(save(tensors))
-    part.replace(target)
-    return case
+    return tensors

@@ -7,6 +7,7 @@ reply = site.handle(request)          # never raises; a failure is an encoded `F
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from fedloupe.messages import (
 from fedloupe.models import Preparation
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
-from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort
+from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.ingest import load_store
 from fedloupe_client.training.evaluation import evaluate
@@ -49,6 +50,13 @@ class NotPrepared(FedLoupeError):
     title = "the run's preparation has not arrived at this site"
 
 
+class DataChanged(FedLoupeError):
+    """The site's data changed while a run went on."""
+
+    code = "FL-607"
+    title = "the site's data changed since the run began"
+
+
 class Broken(FedLoupeError):
     """Something unforeseen; the site's log has the details."""
 
@@ -64,6 +72,7 @@ class Site:
         self.name = load_site(home).site
         self.gate = Gate(home, self.name)
         self._cohorts: dict[str, Cohort] = {}
+        self._digests: dict[str, str] = {}
         self._preparations: dict[str, Preparation] = {}
 
     def handle(self, blob: bytes) -> bytes:
@@ -71,6 +80,7 @@ class Site:
         request: Request | None = None
         try:
             request, study = self.gate.admit(blob)
+            self._check_same_data(request.run, study)
             if (stored := self.gate.stored_answer(request)) is not None:
                 return stored
             reply, entry = self._answer(request, study)
@@ -93,6 +103,23 @@ class Site:
             derive(self.home, study)
             self._cohorts[study.fingerprint] = load_cohort(self.home, study, self.name)
         return self._cohorts[study.fingerprint]
+
+    def _check_same_data(self, run: str, study: Study) -> None:
+        """A run sees one state of the data from its first request to its last; its stored answers rest on it."""
+        cohort = self.cohort(study)
+        if study.fingerprint not in self._digests:
+            self._digests[study.fingerprint] = cohort_digest(self.home, cohort)
+        digest = self._digests[study.fingerprint]
+        path = self.home / "runs" / run / "data.sha256"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(digest)
+        elif path.read_text() != digest:
+            raise DataChanged(
+                "features, labels or splits differ from those at the run's first request",
+                where=run,
+                remedy="let the coordinator start a run under another name, or restore the earlier data",
+            )
 
     def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
         """The reply, and under DP the ledger's row that it is paid from."""
@@ -131,20 +158,18 @@ class Site:
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
         if isinstance(study.privacy, DpSgd) and study.role(self.name) == "train":
             self.gate.check_budget(header["run"], planned_spend(study, study.privacy), study.training.rounds)
-        excluded: dict[str, int] = {}
-        for record in load_store(self.home).records:
-            if record.code:
-                excluded[record.code] = excluded.get(record.code, 0) + 1
+        codes = [record.code for record in load_store(self.home).records if record.code]
+        codes += problems(self.home, study).values()
         return HelloReply(
             **header,
             train=len(cohort.rows("train")),
             tune=len(cohort.rows("tune")),
             test=len(cohort.rows("test")),
             positives=int(cohort.labels.sum()),
-            excluded=dict(sorted(excluded.items())),
+            excluded=dict(sorted(Counter(codes).items())),
             features=cohort.names,
             groups=cohort.columns,
-            data_digest=cohort_digest(self.home, cohort),
+            data_digest=self._digests[header["fingerprint"]],
         )
 
     def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
