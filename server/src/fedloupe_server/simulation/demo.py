@@ -52,9 +52,9 @@ def demo_cohort(seed: int, scale: float = 1.0) -> CohortSpec:
 
 
 def demo_homes(study: Study, cohort: Path, spec: CohortSpec, homes: Path) -> dict[str, Path]:
-    """A home for each synthetic hospital; where `--scale` made them tiny, their policies let small numbers pass."""
+    """A home for each synthetic hospital; policies are the defaults, but where `--scale` made the hospitals tiny."""
     tiny = min(site.patients for site in spec.sites) < SMALL
-    policy = {"minimum_cohort": 3, "minimum_cell": 1} if tiny else {"minimum_cohort": 15}
+    policy = {"minimum_cohort": 3, "minimum_cell": 1} if tiny else {}
     made = {}
     for site in spec.sites:
         source = _source(cohort, site)
