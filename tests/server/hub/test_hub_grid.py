@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -26,6 +27,13 @@ class TestExchange:
     def test_answers_are_in_the_order_asked(self):
         exchange = inprocess_exchange(sites("a", "b", "c"))
         assert list(exchange({"c": b"", "a": b"", "b": b""}, 5.0)) == ["c", "a", "b"]
+
+    def test_sites_that_may_be_asked_together_are(self):
+        meeting = threading.Barrier(3, timeout=10)
+        exchange = inprocess_exchange({name: lambda blob: str(meeting.wait()).encode() for name in "abc"}, at_once=3)
+        answers = exchange({"c": b"", "a": b"", "b": b""}, 5.0)
+        assert list(answers) == ["c", "a", "b"]
+        assert set(answers.values()) == {b"0", b"1", b"2"}
 
     def test_bytes_survive_flowers_chunks_of_5_mib(self):
         blob = np.random.default_rng(1).bytes(11 * 2**20)

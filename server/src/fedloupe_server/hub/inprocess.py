@@ -1,15 +1,15 @@
-"""A federation in one process: the courier's ClientApp called inline, each message through Flower's real serialisation.
+"""A federation on one machine without Flower's processes: the courier called inline, through Flower's serialisation.
 
     exchange = inprocess_exchange({"north": north.handle, "south": south.handle})
     replies = exchange({"north": blob}, timeout_s=60.0)
 
-Needs `fedloupe-client` beside the server (the `simulation` extra). No Ray, no network, no sleep; sites answer in the
-order asked.
+Needs `fedloupe-client` beside the server (the `simulation` extra). No Ray, no network, no sleep.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -28,10 +28,15 @@ FIRST_NODE = 2  # 1 is the SuperLink
 
 
 class InProcessGrid(Grid):
-    """Delivers a message to a ClientApp at once and keeps the reply in an inbox until it is pulled."""
+    """Delivers a message to a ClientApp at once and keeps the reply in an inbox until it is pulled.
 
-    def __init__(self, apps: Mapping[int, ClientApp]) -> None:
-        self._apps = dict(apps)
+    Args:
+        apps: ClientApp by node.
+        at_once: messages that are under way together; more than one only for apps that may run in several threads.
+    """
+
+    def __init__(self, apps: Mapping[int, ClientApp], at_once: int = 1) -> None:
+        self._apps, self._at_once = dict(apps), at_once
         self._inbox: dict[str, Message] = {}
         self._run = Run.create_empty(RUN_ID)
         try:
@@ -60,20 +65,21 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver in order; each ClientApp has answered when this returns."""
-        ids = []
-        for message in messages:
-            asked, id_ = through_wire(message)
-            context = Context(
-                run_id=RUN_ID,
-                node_id=message.metadata.dst_node_id,
-                node_config={},
-                state=RecordDict(),
-                run_config={},
-            )
-            reply, _ = through_wire(self._apps[message.metadata.dst_node_id](asked, context))
-            self._inbox[id_] = reply
-            ids.append(id_)
-        return ids
+        sent = list(messages)
+        if self._at_once == 1:
+            delivered = [self._deliver(message) for message in sent]
+        else:
+            with ThreadPoolExecutor(self._at_once) as threads:
+                delivered = list(threads.map(self._deliver, sent))
+        self._inbox.update(delivered)
+        return [id_ for id_, _ in delivered]
+
+    def _deliver(self, message: Message) -> tuple[str, Message]:
+        asked, id_ = through_wire(message)
+        node = message.metadata.dst_node_id
+        context = Context(run_id=RUN_ID, node_id=node, node_config={}, state=RecordDict(), run_config={})
+        reply, _ = through_wire(self._apps[node](asked, context))
+        return id_, reply
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Take the replies to these messages out of the inbox."""
@@ -95,11 +101,12 @@ def through_wire(message: Message) -> tuple[Message, str]:
     return arrived, id_
 
 
-def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]]) -> Exchange:
-    """An exchange with sites that live in this process.
+def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]], at_once: int = 1) -> Exchange:
+    """An exchange with sites that live on this machine.
 
     Args:
         handlers: `Site.handle` by site name. One that raises makes its site absent, as a dead site process would.
+        at_once: sites that are asked together; more than one only where each site works in a process of its own.
     """
     from fedloupe_client.courier.app import Send, courier
 
@@ -107,6 +114,5 @@ def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]]) -> Exch
         return lambda _context: lambda blob, _timeout_s: handle(blob)
 
     nodes = {site: FIRST_NODE + place for place, site in enumerate(handlers)}
-    return GridExchange(
-        InProcessGrid({nodes[site]: courier(reach(handle)) for site, handle in handlers.items()}), nodes
-    )
+    apps = {nodes[site]: courier(reach(handle)) for site, handle in handlers.items()}
+    return GridExchange(InProcessGrid(apps, at_once), nodes)
