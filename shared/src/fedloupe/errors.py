@@ -41,7 +41,7 @@ def _rebuild(kind: type[FedLoupeError], what: str, where: str, remedy: str) -> F
 
 
 def catalogue() -> dict[str, type[FedLoupeError]]:
-    """Every error class imported so far, by code.
+    """Every error class imported so far that has a code of its own, by code.
 
     Raises:
         RuntimeError: two classes share a code (a programming error).
@@ -51,6 +51,8 @@ def catalogue() -> dict[str, type[FedLoupeError]]:
     while queue:
         kind = queue.pop()
         queue.extend(kind.__subclasses__())
+        if kind.code == FedLoupeError.code:
+            continue  # a common base, never raised itself
         if found.setdefault(kind.code, kind) is not kind:
             raise RuntimeError(f"{kind.__name__} and {found[kind.code].__name__} share the code {kind.code}")
     return dict(sorted(found.items()))

@@ -46,6 +46,7 @@ _CHOICES: dict[str, list[Any]] = {
     "modality": ["MR", "CT"],
     "role": ["train", "validate"],
     "bias_correction": ["n4", "none"],
+    "interpolation": ["linear", "cubic"],
     "source": ["none"],
     "strategy": ["fedprox"],
     "weighting": ["equal"],
@@ -126,7 +127,12 @@ class TestForm:
 
         study = parse_study(_PLAIN)
         assert study.fingerprint == hashlib.sha256(study.canonical.encode("utf-8")).hexdigest()
-        assert json.loads(study.canonical)["imaging"] == {"bias_correction": "n4", "crop_mm": 64.0, "spacing_mm": 1.0}
+        assert json.loads(study.canonical)["imaging"] == {
+            "bias_correction": "n4",
+            "crop_mm": 64.0,
+            "interpolation": "linear",
+            "spacing_mm": 1.0,
+        }
 
     def test_key_order_and_comments_do_not_matter(self, tmp_path):
         file = tmp_path / "a.yaml"

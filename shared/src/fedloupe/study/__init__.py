@@ -5,11 +5,13 @@ study.fingerprint            # changes with anything that matters, and with noth
 """
 
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
+from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.protocol import (
     ClinicalVariable,
     DpSgd,
     Endpoint,
     Evaluation,
+    Grades,
     Imaging,
     Model,
     NoPrivacy,
@@ -24,16 +26,20 @@ from fedloupe.study.protocol import (
 )
 
 __all__ = [
+    "SCALES",
     "ClinicalVariable",
     "DpSgd",
     "Endpoint",
     "Evaluation",
+    "Grades",
     "Imaging",
     "Model",
     "NoPrivacy",
     "Quorum",
     "Radiomics",
     "Role",
+    "Scale",
+    "ScaleName",
     "Sequence",
     "Site",
     "Split",
