@@ -31,6 +31,8 @@ HEAD = """# Errors
 
 Every error that a user can cause has a code. On your screen it reads `[code] what happened (where). What to do next.`
 Only the code and the title below can leave a hospital; files, values and cases stay there.
+A finding about a site's data also has a kind: `permission` and `configuration` (the data may be fine: never delete or
+replace them), `corruption`, `mislabelled`, `degenerate` (readable, but nothing to work with) or `absence`.
 
 This page is written by `make docs` from the source. Do not edit it.
 """
@@ -52,10 +54,19 @@ def page(errors: dict[str, type[FedLoupeError]]) -> str:
 
 def _sections(errors: dict[str, type[FedLoupeError]]) -> Iterator[str]:
     for digit, codes in groupby(sorted(errors), key=lambda code: code[3]):
-        yield f"\n## {ROOMS[digit]}\n\n| code | title | meaning |\n|---|---|---|\n"
-        for code in codes:
+        room = list(codes)
+        kinds = {code: getattr(errors[code], "kind", "") for code in room}
+        with_kind = any(kinds.values())
+        yield f"\n## {ROOMS[digit]}\n\n"
+        yield (
+            "| code | title | kind | meaning |\n|---|---|---|---|\n"
+            if with_kind
+            else ("| code | title | meaning |\n|---|---|---|\n")
+        )
+        for code in room:
             meaning = " ".join((inspect.getdoc(errors[code]) or "").split("\n\n")[0].split())
-            yield f"| `{code}` | {errors[code].title} | {meaning} |\n"
+            kind = f" {kinds[code]} |" if with_kind else ""
+            yield f"| `{code}` | {errors[code].title} |{kind} {meaning} |\n"
 
 
 def write_security_table() -> None:

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from fedloupe.study import load_study
@@ -39,26 +47,46 @@ def _bars() -> Progress:
 
 
 @app.command("ingest")
-def ingest_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
+def ingest_command(
+    home: Home,
+    study: StudyFile,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="processes, one case in memory each; all cores if not given")
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="read unchanged files again as well")] = False,
+    as_json: Json = False,
+) -> None:
     """Read the site's data into the case store; say of every case whether it is ready, and if not why and what to do.
 
     Nothing leaves the site and no identifier enters the store. An earlier store stays until the new one is complete.
+    Stopped at any moment, the next run goes on where it was; a later run does only what changed.
     """
     from fedloupe_client.ingest import ingest
+    from fedloupe_client.ingest.workers import available_cores
 
     with speaking(as_json):
         config, protocol = load_site(home), load_study(study)
-        with _bars() as bars:
-            bar = bars.add_task("ingest", total=None, visible=not as_json)
-            report = ingest(config, protocol, home, progress=lambda d, t, _: bars.update(bar, completed=d, total=t))
+        with Progress(*_bars().columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def show(done: int, total: int, what: str) -> None:
+                name = "cases" if what.startswith("case ") else what
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name, total=total, visible=not as_json)
+                bars.update(tasks[name], completed=done, total=total)
+
+            count = workers or available_cores()
+            report = ingest(config, protocol, home, progress=show, workers=count, verify=verify)
     if as_json:
         say_json(report.model_dump(mode="json"))
         return
     console.print(f"[bold]{report.site}[/]: " + ", ".join(f"{n} {status}" for status, n in report.statuses.items()))
-    problems = Table("case", "status", "code", "what", "do", title="cases that need attention", title_justify="left")
-    for record in report.records:
-        if record.status != "ready":
-            problems.add_row(record.case, record.status, record.code, record.reason, record.remedy)
+    columns = ("kind", "case", "status", "code", "what", "do")
+    problems = Table(*columns, title="cases that need attention, most urgent first", title_justify="left")
+    for kind, group in report.findings.items():
+        for record in group:
+            problems.add_row(kind, record.case, record.status, record.code, record.reason, record.remedy)
+        problems.add_section()
     if problems.row_count:
         console.print(problems)
         console.print(f"Local names of these cases: {home / 'ingest-local.csv'} (stays here)", style="dim")

@@ -13,11 +13,12 @@ Never part of the study, never sent.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.study import ScaleName
 from fedloupe.study.loading import explain, read_yaml
 
 
@@ -32,8 +33,27 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Encoding = Literal["utf-8", "utf-16", "windows-1252", "windows-1250", "windows-1251", "gb18030", "shift_jis", "euc_kr"]
+DateFormat = Literal["YYYY-MM-DD", "DD.MM.YYYY", "YYYYMMDD"]
+
+
+class Exams(_Frozen):
+    """Which row of a patient counts where the table has one row an examination."""
+
+    date: str = Field(description="column with the examination's date")
+    take: Literal["first", "last", "closest_before_treatment"]
+
+
+class Dates(_Frozen):
+    """Columns with dates. The record keeps the days between them, never a date."""
+
+    imaging: str | None = None
+    treatment: str | None = Field(default=None, description="first day of treatment")
+    outcome: str | None = Field(default=None, description="day on which the outcome was judged")
+
+
 class Clinical(_Frozen):
-    """The clinical table: one row a case."""
+    """The clinical table: one row a case, or one row an examination where `exams` says which counts."""
 
     file: str = Field(description="CSV (or .csv.gz), relative to `root`")
     case: str = Field(default="case", description="column with the case's local id, which also names its files")
@@ -41,6 +61,21 @@ class Clinical(_Frozen):
         default=None, description="column with the patient's local id; None: one case a patient"
     )
     where: dict[str, str] = Field(default={}, description="keep rows whose column equals the value; `ABC*` is a prefix")
+    encoding: Encoding | None = Field(
+        default=None, description="of the clinical table; None: UTF-8, UTF-16 or told apart"
+    )
+    exams: Exams | None = Field(default=None, description="None: several rows of one patient are an error")
+    dates: Dates = Dates()
+    date_format: DateFormat = "YYYY-MM-DD"
+    scale: ScaleName | None = Field(
+        default=None, description="scale of the outcome column; None: the study's own values stand in it"
+    )
+
+    @model_validator(mode="after")
+    def _closest_to_what(self) -> Self:
+        if self.exams is not None and self.exams.take == "closest_before_treatment" and self.dates.treatment is None:
+            raise ValueError("`exams.take: closest_before_treatment` needs `dates.treatment`")
+        return self
 
 
 class DicomSource(_Frozen):
@@ -50,20 +85,29 @@ class DicomSource(_Frozen):
     root: Path
     clinical: Clinical
     images: str = Field(default=".", description="folder of DICOM files, relative to `root`")
+    exam: Literal["first", "last"] | None = Field(
+        default=None, description="which study counts where a case has several; None: several are an error"
+    )
     series: dict[str, str] = Field(
         default={}, description="sequence name to a regular expression on SeriesDescription; else tags decide"
+    )
+    rules: str | None = Field(
+        default=None, description="the site's own series rules, relative to `root`; None: configs/series-rules.yaml"
+    )
+    choices: str | None = Field(
+        default=None, description="CSV of series chosen by hand (case, sequence, series), relative to `root`"
     )
     roi: str = Field(
         default="(?i)tumou?r|gtv|lesion", description="regular expression: RTSTRUCT ROI name or SEG segment label"
     )
     mask: str | None = Field(
         default=None,
-        description="NIfTI masks instead of RTSTRUCT or SEG: file pattern with `{case}`, relative to `root`",
+        description="NIfTI or NRRD masks instead of RTSTRUCT or SEG: file pattern with `{case}`, relative to `root`",
     )
 
 
 class NiftiSource(_Frozen):
-    """NIfTI files named by pattern; `{case}` is the case's local id."""
+    """NIfTI or NRRD files named by pattern; `{case}` is the case's local id."""
 
     format: Literal["nifti"]
     root: Path
@@ -82,11 +126,24 @@ class TableSource(_Frozen):
     exclude: tuple[str, ...] = Field(default=(), description="columns that are not features")
 
 
+class Connection(_Frozen):
+    """The way to the coordinator, for `fedloupe-site check`; the site process never opens a connection."""
+
+    server: str | None = Field(
+        default=None, pattern=r"^[^\s:/]+:\d{1,5}$", description="the coordinator's proxy, `host:port`"
+    )
+    root_certificate: Path | None = Field(
+        default=None,
+        description="the coordinator's CA certificate, PEM, relative to the home folder; None: the system's",
+    )
+
+
 class SiteConfig(_Frozen):
     """One hospital."""
 
     site: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")
     source: Annotated[DicomSource | NiftiSource | TableSource, Field(discriminator="format")]
+    connection: Connection = Connection()
 
 
 def load_site(home: Path) -> SiteConfig:

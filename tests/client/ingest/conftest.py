@@ -281,3 +281,9 @@ def by_local(tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
         return {names[record.case]: record for record in report.records}
 
     return look_up
+
+
+@pytest.fixture(scope="session")
+def hospitals() -> tuple[type[NiftiSite], type[DicomSite], Callable[..., Study]]:
+    """The makers themselves, where one hospital serves a whole module."""
+    return NiftiSite, DicomSite, _study

@@ -133,8 +133,12 @@ class TestProstateX:
         }
         records = by_local(ingest(SiteConfig.model_validate({"site": "north", "source": source}), study, home))
         assert [records[c].sequences for c in sorted(records)] == [("t2w", "adc")] * 2
-        assert records["ProstateX-0000"].notes == ()
-        assert "2 times" in records["ProstateX-0001"].notes[0]
+        tags = "series fit by image type, scanning sequence, echo time, b-values, time points"
+        unit = "`adc`: ADC unit by magnitude: 1e-6 mm2/s"
+        assert records["ProstateX-0000"].notes == (f"`t2w`: 3 {tags}; 1 of them transverse", unit)
+        repeat = "`t2w` was acquired 2 times on one grid: the latest acquisition was taken"
+        among = f"3 {tags}; 2 of them transverse"
+        assert records["ProstateX-0001"].notes == (f"{repeat}; {among}", unit)
         store = load_store(home)
         for record in store.ready:
             assert store.volume(record.case, "t2w").GetSize() == (384, 384, 19)

@@ -1,32 +1,33 @@
-"""From a hospital's files to its case store, whole or not at all.
+"""From a hospital's files to its case store, whole or not at all; only what changed is done again.
 
 report = ingest(load_site(home), study, home, workers=2)
 report.statuses            # {'ready': 118, 'excluded': 3, 'broken': 2}
+
+home/ingest/               a lock, what is known of source files, and finished cases (`lock`, `memory`, `shelf`)
+home/store.new/            the new store, until it is complete
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
+import json
 import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, SiteConfig, TableSource
-from fedloupe_client.ingest.cases import from_dicom, from_nifti
-from fedloupe_client.ingest.dicom import Slice
-from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.folders import Found, sort_out
+from fedloupe_client.ingest.choices import Choices, read_choices
+from fedloupe_client.ingest.files import sync, telling_apart, walk, write_whole
+from fedloupe_client.ingest.folders import SLICE_FIELDS, Found, read_all, sort_out
+from fedloupe_client.ingest.lock import locked, work_folder
+from fedloupe_client.ingest.memory import FileMemory
 from fedloupe_client.ingest.problems import (
     ConfigMismatch,
     NoneReady,
@@ -37,54 +38,36 @@ from fedloupe_client.ingest.problems import (
     Trouble,
 )
 from fedloupe_client.ingest.pseudonyms import pseudonym, site_key
+from fedloupe_client.ingest.readymade import FeatureTable, read_features
 from fedloupe_client.ingest.records import SCHEMA, CaseRecord, Index, IngestReport, recover
-from fedloupe_client.ingest.tables import Row, read_clinical, read_features
+from fedloupe_client.ingest.rules import load_rules
+from fedloupe_client.ingest.shelf import Shelf
+from fedloupe_client.ingest.tables import Row, read_clinical_table
+from fedloupe_client.ingest.work import VERSIONS, Done, Work, at_hand, do, left_out, refuse_leaks, remembered
+from fedloupe_client.ingest.workers import Mapper, mapping
 
 Progress = Callable[[int, int, str], None]
-Given = TypeVar("Given")
-Got = TypeVar("Got")
-
-
-@dataclass(frozen=True)
-class _Map:
-    """`map`, in this process or in several, in order."""
-
-    pool: Executor | None
-
-    def __call__(self, function: Callable[[Given], Got], items: list[Given]) -> Iterator[Got]:
-        return map(function, items) if self.pool is None else self.pool.map(function, items)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """One case to be done, by any process. `features` is there for a feature table only."""
-
-    row: Row
-    case: str
-    patient: str
-    local_patient: str
-    source: DicomSource | NiftiSource | TableSource
-    study: Study
-    folder: Path
-    slices: tuple[Slice, ...] = ()
-    trouble: Trouble | None = None
-
-
-@dataclass(frozen=True)
-class _Done:
-    record: CaseRecord
-    where: str = ""
+Source = DicomSource | NiftiSource | TableSource
 
 
 def ingest(
-    config: SiteConfig, study: Study, home: Path, *, progress: Progress | None = None, workers: int = 1
+    config: SiteConfig,
+    study: Study,
+    home: Path,
+    *,
+    progress: Progress | None = None,
+    workers: int = 1,
+    verify: bool = False,
 ) -> IngestReport:
     """Build `home/store` anew; an earlier store stays until the new one is complete, and survives any error.
 
+    A case whose files, row and rules are as they were is taken over from an earlier run, also from one that was
+    killed. The store's bytes depend on the source, the study, `site.yaml` and the site's secret, on nothing else.
+
     A problem of a case becomes its record and never stops the others; a problem of the site is raised before
     anything is written. `home/ingest-local.csv` (mode 0600) tells the hospital which local id is which case, and where
-    each problem lies; it is the one file with identifiers, and no part of the store. When no store can be made of the
-    cases, `home/ingest-failed.csv` says the same.
+    each problem lies; with `home/ingest` it holds identifiers, and is no part of the store. When no store can be made
+    of the cases, `home/ingest-failed.csv` says the same.
 
     Args:
         config: from `load_site`, its root absolute.
@@ -92,10 +75,14 @@ def ingest(
         home: the site's home folder.
         progress: called with (done, total, what) for files, then for cases; what holds no identifier.
         workers: processes. They are spawned: a script calls this under `if __name__ == "__main__"`.
+        verify: read every file again, though size, time and inode say that it did not change.
 
     Raises:
         SiteUnknown, ConfigMismatch, FileMissing, PermissionRefused, FileUnreadable, ColumnMissing, TableEmpty,
-        FeatureNotNumeric: the site, before anything is written.
+        FeatureNotNumeric, ScaleNotAccepted, RulesInvalid, ChoicesInvalid: the site, before anything is written.
+        IngestRunning: another process works in this home.
+        WorkerLost, NotWritten: the machine; finished cases are kept for the next run.
+        StoreLeaks: an identifier would reach the store.
         OneClass: a training site's labels, before or after the cases were read.
         NoneReady: no case passed.
     """
@@ -108,30 +95,42 @@ def ingest(
         )
     source = config.source
     _check(config, study)
-    rows = read_clinical(source, study, role)
+    clinical = read_clinical_table(source, study, role)
+    rows = clinical.rows
+    rules, choices = _rules(source)
     table = read_features(source, study) if isinstance(source, TableSource) else None
+    paths, refused = walk(source.root / source.images) if isinstance(source, DicomSource) else ([], [])
     report = progress or (lambda done, total, what: None)
-    with _mapping(workers) as mapper:
-        found = _files(source, rows, mapper, report)
+    with telling_apart(home):
+        folder = work_folder(home)
+    memory_version = str((VERSIONS, SLICE_FIELDS))
+    with (
+        locked(home),
+        mapping(workers) as mapper,
+        FileMemory(folder / "files.sqlite", memory_version, anew=verify) as memory,
+    ):
         recover(home)
+        shelf = Shelf(folder / "cases")
+        shelf.tidy()
+        found = Found({}, {}, None, ())
+        if isinstance(source, DicomSource):
+            headers = read_all(paths, memory, mapper, report)
+            cases = frozenset(row.local for row in rows)
+            found = sort_out(source.root / source.images, cases, headers, refused)
+        works = _works(rows, source, study, shelf, found, site_key(home), verify)
+        works = [replace(work, rules=json.dumps([rules, _own(choices, work.row.local)])) for work in works]
+        done = _do_all(works, memory, mapper, report)
+        memory.keep_only({*paths, *(path for work in works for path in work.files)})
+        lines: dict[str, tuple[float, ...]] = {}
+        if table is not None:
+            done, lines = _take_features(works, done, table)
+        records = tuple(sorted((one.record for one in done), key=lambda record: record.case))
+        local = _local_csv(works, done)
+        if problem := _unusable(records, role):
+            write_whole(home / "ingest-failed.csv", local)
+            raise problem
         fresh = home / "store.new"
-        with telling_apart(home):
-            home.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir(mode=0o700)
         try:
-            works = _works(rows, source, study, fresh, found, site_key(home))
-            done = []
-            for number, one in enumerate(mapper(_do, works), start=1):
-                done.append(one)
-                report(number, len(works), f"case {one.record.case}")
-            if table is not None:
-                done = _take_features(works, done, table.take, fresh, table.names)
-            records = tuple(sorted((one.record for one in done), key=lambda record: record.case))
-            local = _local_csv(works, done)
-            if problem := _unusable(records, role):
-                _write(home / "ingest-failed.csv", local)
-                raise problem
             index = Index(
                 schema_version=SCHEMA,
                 site=config.site,
@@ -139,23 +138,15 @@ def ingest(
                 endpoint_column=study.endpoint.column,
                 records=records,
             )
-            (fresh / "index.json").write_text(index.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            _assemble(fresh, index, done, shelf, None if table is None else _features_csv(table.names, lines))
+            _check_identity(fresh, works, records, clinical.identifiers, verify)
             _swap(home)
-            _write(home / "ingest-local.csv", local)
-            (home / "ingest-failed.csv").unlink(missing_ok=True)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    return IngestReport(site=config.site, records=records, notes=found.notes)
-
-
-@contextmanager
-def _mapping(workers: int) -> Iterator[_Map]:
-    if workers <= 1:
-        yield _Map(None)
-        return
-    # spawned, because a forked copy of a process in which ITK has started threads can hang
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield _Map(pool)
+        write_whole(home / "ingest-local.csv", local)
+        (home / "ingest-failed.csv").unlink(missing_ok=True)
+        shelf.keep_only({one.name for one in done})
+    return IngestReport(site=config.site, records=records, notes=(*clinical.notes, *found.notes))
 
 
 def _check(config: SiteConfig, study: Study) -> None:
@@ -189,28 +180,22 @@ def _check(config: SiteConfig, study: Study) -> None:
         raise ConfigMismatch("; ".join(problems), where="site.yaml", remedy="see configs/site-example.yaml")
 
 
-def _files(
-    source: DicomSource | NiftiSource | TableSource, rows: tuple[Row, ...], mapper: _Map, report: Progress
-) -> Found:
+def _rules(source: Source) -> tuple[str, Choices]:
+    """The rules by which series are chosen, as text, and the site's choices by hand."""
     if not isinstance(source, DicomSource):
-        return Found({}, {}, None, ())
+        return load_rules(None).model_dump_json(), {}
+    rules = load_rules(None if source.rules is None else source.root / source.rules)
+    choices = {} if source.choices is None else read_choices(source.root / source.choices)
+    return rules.model_dump_json(), choices
 
-    def counted(function: Callable[[Given], Got], chunks: list[Given]) -> Iterable[Got]:
-        for number, one in enumerate(mapper(function, chunks), start=1):
-            report(number, len(chunks), "reading DICOM headers")
-            yield one
 
-    return sort_out(source.root / source.images, frozenset(row.local for row in rows), counted)
+def _own(choices: Choices, local: str) -> list[tuple[str, str]]:
+    return sorted((sequence, series) for (case, sequence), series in choices.items() if case == local)
 
 
 def _works(
-    rows: tuple[Row, ...],
-    source: DicomSource | NiftiSource | TableSource,
-    study: Study,
-    fresh: Path,
-    found: Found,
-    key: bytes,
-) -> list[_Work]:
+    rows: tuple[Row, ...], source: Source, study: Study, shelf: Shelf, found: Found, key: bytes, verify: bool
+) -> list[Work]:
     works = []
     patients = {}
     for row in rows:
@@ -238,90 +223,62 @@ def _works(
         case = pseudonym(key, "case", row.local)
         patient = patients[row.local]
         works.append(
-            _Work(
+            Work(
                 row=row,
                 case=case,
                 patient=pseudonym(key, "patient", patient),
                 local_patient=patient,
                 source=source,
                 study=study,
-                folder=fresh / "cases" / case,
+                shelf=shelf,
                 slices=slices,
                 trouble=trouble,
+                verify=verify,
+                headers={item.path: found.stamps[item.path] for item in slices},
+                identities={item.path: found.identities[item.path] for item in slices if item.path in found.identities},
             )
         )
     return works
 
 
-def _do(work: _Work) -> _Done:
-    """One case, in any process: its record, and its files where it is ready."""
-    if work.trouble is not None:
-        return _left_out(work, work.trouble)
-    row = work.row
-    sequences: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    if not isinstance(work.source, TableSource):
-        try:
-            if isinstance(work.source, DicomSource):
-                case = from_dicom(work.source, work.study, row.local, work.slices)
-            else:
-                case = from_nifti(work.source, work.study, row.local)
-        except FedLoupeError as error:
-            return _left_out(work, Trouble.of(error))
-        case.save(work.folder)
-        sequences, notes = tuple(case.volumes), case.notes
-    return _Done(
-        CaseRecord(
-            case=work.case,
-            patient=work.patient,
-            status="ready",
-            label=row.label,
-            clinical=row.clinical,
-            reference=row.reference,
-            sequences=sequences,
-            notes=notes,
-        )
-    )
-
-
-def _left_out(work: _Work, trouble: Trouble) -> _Done:
-    record = CaseRecord(
-        case=work.case,
-        patient=work.patient,
-        status=trouble.status,
-        code=trouble.code,
-        reason=trouble.reason,
-        remedy=trouble.remedy,
-        label=work.row.label,
-        clinical=work.row.clinical,
-        reference=work.row.reference,
-    )
-    return _Done(record, trouble.where)
+def _do_all(works: list[Work], memory: FileMemory, mapper: Mapper, report: Progress) -> list[Done]:
+    """Every case, in the order of the works: from an earlier run where nothing changed, else by the mapper."""
+    works = [replace(work, seen=remembered(work.files, memory)) for work in works]
+    done = {number: one for number, work in enumerate(works) if (one := at_hand(work)) is not None}
+    for count, one in enumerate(done.values(), start=1):
+        report(count, len(works), f"case {one.record.case}")
+    waiting = [number for number in range(len(works)) if number not in done]
+    for place, one in mapper(do, [works[number] for number in waiting]):
+        done[waiting[place]] = one
+        for path, seen in one.learned.items():
+            if seen.read:
+                memory.learn("digest", path, seen.stamp, seen.digest)
+        report(len(done), len(works), f"case {one.record.case}")
+    return [done[number] for number in range(len(works))]
 
 
 def _take_features(
-    works: list[_Work],
-    done: list[_Done],
-    take: Callable[[str], tuple[float, ...]],
-    fresh: Path,
-    names: tuple[str, ...],
-) -> list[_Done]:
-    """Write `features.csv` of the ready cases; a case whose row is not usable is left out."""
+    works: list[Work], done: list[Done], table: FeatureTable
+) -> tuple[list[Done], dict[str, tuple[float, ...]]]:
+    """The features of the ready cases; a case whose row is not usable is left out."""
     result, lines = [], {}
     for work, one in zip(works, done, strict=True):
         if one.record.status == "ready":
             try:
-                lines[work.case] = take(work.row.local)
+                lines[work.case] = table.take(work.row.local)
             except FedLoupeError as error:
-                result.append(_left_out(work, Trouble.of(error)))
+                result.append(left_out(work, Trouble.of(error)))
                 continue
         result.append(one)
+    return result, lines
+
+
+def _features_csv(names: tuple[str, ...], lines: dict[str, tuple[float, ...]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["case", *names])
     writer.writerows([case, *map(repr, lines[case])] for case in sorted(lines))
-    (fresh / "features.csv").write_text(text.getvalue(), encoding="utf-8")
-    return result
+    return text.getvalue()
 
 
 def _unusable(records: tuple[CaseRecord, ...], role: str) -> FedLoupeError | None:
@@ -336,7 +293,7 @@ def _unusable(records: tuple[CaseRecord, ...], role: str) -> FedLoupeError | Non
     return None
 
 
-def _local_csv(works: list[_Work], done: list[_Done]) -> str:
+def _local_csv(works: list[Work], done: list[Done]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["local_id", "local_patient", "case", "status", "code", "reason", "remedy", "where"])
@@ -346,13 +303,37 @@ def _local_csv(works: list[_Work], done: list[_Done]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace a file whole, readable by its owner only."""
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(part, path)
+def _assemble(fresh: Path, index: Index, done: list[Done], shelf: Shelf, features: str | None) -> None:
+    """The new store beside the old one, durable."""
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700)
+    for one in done:
+        if one.entry is not None:
+            folder = fresh / "cases" / one.record.case
+            shelf.lend(one.name, one.entry, folder)
+            sync(folder)
+    if (fresh / "cases").exists():
+        sync(fresh / "cases")
+    if features is not None:
+        write_whole(fresh / "features.csv", features)
+    write_whole(fresh / "index.json", index.model_dump_json(indent=1) + "\n")
+
+
+def _check_identity(
+    fresh: Path, works: list[Work], records: tuple[CaseRecord, ...], identifiers: frozenset[str], verify: bool
+) -> None:
+    """No local id in the new store. Each case's images were searched before they came onto the shelf.
+
+    A number of the records may equal an id that is a number; it tells nobody who it is.
+    """
+    identifiers = identifiers.union(*({work.row.local, work.local_patient} for work in works))
+    numbers = {str(int(v)) for r in records for v in (*r.clinical.values(), *r.intervals.values()) if v is not None}
+    words = works[0].words
+    refuse_leaks(fresh / "index.json", identifiers, words | numbers)
+    if (fresh / "features.csv").exists():
+        refuse_leaks(fresh / "features.csv", {text for text in identifiers if not text.isdigit()}, words)
+    elif verify:
+        refuse_leaks(fresh / "cases", identifiers, words)
 
 
 def _swap(home: Path) -> None:
@@ -362,4 +343,5 @@ def _swap(home: Path) -> None:
     if (home / "store").exists():
         os.rename(home / "store", old)
     os.rename(home / "store.new", home / "store")
+    sync(home)
     shutil.rmtree(old, ignore_errors=True)

@@ -6,6 +6,8 @@ case.save(folder)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +18,16 @@ from pydicom.errors import InvalidDicomError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource
 from fedloupe_client.ingest import contours, segments
+from fedloupe_client.ingest.choices import Choices, read_choices
 from fedloupe_client.ingest.choose import Chosen, Reference, by_series, choose
-from fedloupe_client.ingest.dicom import IMAGES, OBJECTS, Slice, on_grid, read_volume
+from fedloupe_client.ingest.dicom import on_grid
+from fedloupe_client.ingest.exams import pick_study
 from fedloupe_client.ingest.files import telling_apart
+from fedloupe_client.ingest.headers import IMAGES, OBJECTS, Slice
 from fedloupe_client.ingest.problems import (
     FileMissing,
     FileUnreadable,
+    FramesDiffer,
     MaskAmbiguous,
     MaskElsewhere,
     MaskEmpty,
@@ -29,7 +35,9 @@ from fedloupe_client.ingest.problems import (
     PatientsMixed,
     SequenceMissing,
 )
-from fedloupe_client.ingest.volumes import check_mask, read_nifti, write_clean
+from fedloupe_client.ingest.rules import Rules, load_rules
+from fedloupe_client.ingest.taking import adc_image, take_all
+from fedloupe_client.ingest.volumes import check_mask, read_image, write_clean
 
 
 @dataclass(frozen=True)
@@ -64,24 +72,34 @@ def from_nifti(source: NiftiSource, study: Study, local: str) -> Case:
     Raises:
         SequenceMissing, MaskMissing: no such file.
         PermissionRefused, FileUnreadable, ImageInvalid: an image or the mask.
+        AdcUnit: an ADC map in a unit that its magnitude does not tell.
         MaskElsewhere, MaskEmpty, MaskInvalid: see `check_mask`.
     """
-    volumes = {}
+    volumes: dict[str, sitk.Image] = {}
+    notes = []
+    rules = load_rules(None)
     for sequence in study.sequences:
         if sequence.name not in source.files:
             continue  # checked before: only optional ones
         path = at(source, source.files[sequence.name], local)
         try:
-            volumes[sequence.name] = read_nifti(path)
+            image = read_image(path)
         except FileMissing:
             if sequence.required:
                 raise _absent(sequence.name, str(path)) from None
-    return Case(volumes, _nifti_mask(at(source, source.mask, local), volumes[study.sequences[0].name]))
+            continue
+        rule = rules.rule(sequence.name, sequence.modality)
+        if sequence.intensity == "physical" and rule is not None and rule.quantity == "diffusivity":
+            image, note = adc_image(image, str(path))
+            notes.append(f"`{sequence.name}`: {note}")
+        volumes[sequence.name] = image
+    mask = _mask_file(at(source, source.mask, local), volumes[study.sequences[0].name])
+    return Case(volumes, mask, tuple(notes))
 
 
-def _nifti_mask(path: Path, reference: sitk.Image) -> sitk.Image:
+def _mask_file(path: Path, reference: sitk.Image) -> sitk.Image:
     try:
-        mask = read_nifti(path)
+        mask = read_image(path)
     except FileMissing:
         raise MaskMissing(
             "there is no mask file", where=str(path), remedy="draw the tumour, or check the `mask` pattern"
@@ -94,30 +112,82 @@ def from_dicom(source: DicomSource, study: Study, local: str, slices: tuple[Slic
 
     Raises:
         PatientsMixed: more than one PatientID.
-        SequenceMissing, SequenceAmbiguous, SeriesRefused: see `choose` and `series_grid`.
+        StudyUnreadable, RulesInvalid, ChoicesInvalid: the site's own rules or choices.
+        StudiesSeveral, ExamUndecided, DateInvalid: images of several examinations, see `pick_study`.
+        SequenceMissing, SequenceAmbiguous, ChoiceUnknown, SeriesRefused: see `choose`.
+        FramesDiffer: sequences in several frames of reference, where the rules refuse that.
         PermissionRefused, FileUnreadable: pixels, structure set or segmentation.
+        AdcUnit, BValues, DynamicTimes, DynamicTooShort, NoEnhancement: see `take_all`.
         MaskMissing, MaskAmbiguous, MaskElsewhere, MaskEmpty, MaskInvalid: the tumour.
     """
     if len(patients := {s.patient for s in slices}) > 1:
         raise PatientsMixed(
             f"the files of this case are of {len(patients)} patients", where=local, remedy="keep one patient a folder"
         )
-    series = by_series([s for s in slices if s.modality in IMAGES])
-    chosen: dict[str, Chosen] = {}
-    for sequence in study.sequences:
-        found = choose(sequence, series, source.series.get(sequence.name))
-        if found is not None:
-            chosen[sequence.name] = found
-        elif sequence.required:
-            there = sorted({s[0].description for s in series.values()})
-            raise _absent(sequence.name, f"{local}: {len(series)} series, {there}")
+    rules = load_rules(None if source.rules is None else source.root / source.rules)
+    choices = {} if source.choices is None else read_choices(source.root / source.choices)
+    chosen, examined = _choose_all(source, study, local, slices, rules, choices)
+    framed = _frames_of_reference(chosen, study, rules, local)
     first = study.sequences[0].name
-    volumes = {name: read_volume(one.grid) for name, one in chosen.items()}
+    volumes, notes = take_all(chosen)
     if source.mask is None:
         mask = _drawn_mask([s.path for s in slices if s.modality in OBJECTS], chosen[first], source.roi, local)
     else:
-        mask = _nifti_mask(at(source, source.mask, local), volumes[first])
-    return Case(volumes, mask, tuple(one.note for one in chosen.values() if one.note))
+        mask = _mask_file(at(source, source.mask, local), volumes[first])
+    return Case(volumes, mask, (*notes, *examined, *framed))
+
+
+def _choose_all(
+    source: DicomSource, study: Study, local: str, slices: tuple[Slice, ...], rules: Rules, choices: Choices
+) -> tuple[dict[str, Chosen], tuple[str, ...]]:
+    images, notes = _examined([s for s in slices if s.modality in IMAGES], source, local)
+    series = by_series(images)
+    chosen: dict[str, Chosen] = {}
+    for sequence in study.sequences:
+        name = sequence.name
+        found = choose(sequence, series, rules, source.series.get(name), choices.get((local, name)))
+        if found is not None:
+            chosen[name] = found
+        elif sequence.required:
+            there = sorted({s[0].description for s in series.values()})
+            raise _absent(name, f"{local}: {len(series)} series, {there}")
+    return chosen, notes
+
+
+def _examined(images: list[Slice], source: DicomSource, local: str) -> tuple[list[Slice], tuple[str, ...]]:
+    """The images of the examination that counts; each modality has its own, as a planning CT is another study."""
+    kept: list[Slice] = []
+    notes = []
+    for modality in IMAGES:
+        some = [s for s in images if s.modality == modality]
+        if some:
+            picked = pick_study(((s.study, s.study_date) for s in some), source.exam, local)
+            kept += [s for s in some if s.study == picked.key]
+            notes += [picked.note] if picked.note else []
+    return kept, tuple(notes)
+
+
+def _frames_of_reference(chosen: dict[str, Chosen], study: Study, rules: Rules, local: str) -> tuple[str, ...]:
+    """Notes on MR sequences that lie in another frame of reference than the first one (PS3.3 C.7.4.1).
+
+    CT is left out: it comes from another machine, and is registered.
+
+    Raises:
+        FramesDiffer: where the rules refuse it.
+    """
+    magnetic = [s.name for s in study.sequences if s.modality == "MR" and s.name in chosen]
+    known = [name for name in magnetic if chosen[name].frame_of_reference]
+    others = [n for n in known[1:] if chosen[n].frame_of_reference != chosen[known[0]].frame_of_reference]
+    if others and rules.frame_of_reference == "refuse":
+        raise FramesDiffer(
+            f"{others} lie in another frame of reference than `{known[0]}`",
+            where=local,
+            remedy="choose series of one session, or set `frame_of_reference: note` in the series rules",
+        )
+    return tuple(
+        f"`{name}` lies in another frame of reference than `{known[0]}`: the patient may have moved between them"
+        for name in others
+    )
 
 
 def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> sitk.Image:
@@ -128,8 +198,9 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
     near: dict[Reference, list[tuple[Path, pydicom.Dataset]]] = {Reference.FRAME: [], Reference.SERIES: []}
     for path in paths:
         dataset = _read_object(path)
-        refers_to = contours.refers_to if dataset.Modality == "RTSTRUCT" else segments.refers_to
-        reference = refers_to(dataset, chosen)
+        with _damage(path):
+            refers_to = contours.refers_to if dataset.Modality == "RTSTRUCT" else segments.refers_to
+            reference = refers_to(dataset, chosen)
         if reference is not Reference.NOT:
             near[reference].append((path, dataset))
     if not paths:
@@ -143,13 +214,11 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
             where="; ".join(map(str, paths)),
             remedy="draw the tumour on that series, or name the series that was drawn on under `series` in site.yaml",
         )
-    fitting = [
-        (path, dataset, label, number)
-        for path, dataset in objects
-        for label, number in (
-            contours.rois(dataset, pattern) if dataset.Modality == "RTSTRUCT" else segments.segments(dataset, pattern)
-        ).items()
-    ]
+    fitting = []
+    for path, dataset in objects:
+        with _damage(path):
+            named = contours.rois if dataset.Modality == "RTSTRUCT" else segments.segments
+            fitting += [(path, dataset, label, number) for label, number in named(dataset, pattern).items()]
     if not fitting:
         raise MaskMissing(
             "no structure or segment has a name that fits",
@@ -163,10 +232,11 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
             remedy="narrow the regular expression `roi` in site.yaml to the tumour's",
         )
     path, dataset, _, number = fitting[0]
-    if dataset.Modality == "RTSTRUCT":
-        array = contours.draw(contours.contours(dataset, number, path), chosen.grid, path)
-    else:
-        array = segments.place(dataset, number, chosen.grid, path)
+    with _damage(path):
+        if dataset.Modality == "RTSTRUCT":
+            array = contours.draw(contours.contours(dataset, number, path), chosen.grid, path)
+        else:
+            array = segments.place(dataset, number, chosen.grid, path)
     if not array.any():
         raise MaskEmpty(
             "the tumour mask holds no voxel", where=str(path), remedy="draw the tumour, or leave the case out"
@@ -175,10 +245,26 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
 
 
 def _read_object(path: Path) -> pydicom.Dataset:
+    with telling_apart(path), _damage(path), open(path, "rb") as file:
+        return pydicom.dcmread(file)
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    """What a wrong tag or a short value makes pydicom and numpy raise, as one error."""
     try:
-        with telling_apart(path), open(path, "rb") as file:
-            return pydicom.dcmread(file)
-    except (InvalidDicomError, ValueError, KeyError, EOFError) as error:
+        yield
+    except (
+        InvalidDicomError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OverflowError,
+        NotImplementedError,
+    ) as error:
         raise FileUnreadable(
             f"a structure set or segmentation is damaged ({type(error).__name__})",
             where=str(path),

@@ -48,6 +48,29 @@ def openable(path: Path) -> None:
         file.read(1)
 
 
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, durable (fsync)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file whole, also across a power cut; readable by its owner only."""
+    part = path.with_name(f".{path.name}.part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(
+        os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    sync(path.parent)
+
+
 def is_hidden(name: str) -> bool:
     """Dot files and the operating systems' own litter."""
     return name.startswith(".") or name in {"Thumbs.db", "desktop.ini", "__MACOSX"}

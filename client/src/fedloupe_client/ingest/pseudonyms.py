@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -27,14 +28,9 @@ def site_key(home: Path) -> bytes:
     """
     path = home / "secret.key"
     try:
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            key = path.read_bytes()
-        else:
-            key = secrets.token_bytes(KEY_BYTES)
-            with os.fdopen(handle, "wb") as file:
-                file.write(key)
+        if not path.exists():
+            _make(path)
+        key = path.read_bytes()
     except PermissionError:
         raise PermissionRefused(
             "the site's secret may not be read or made", where=str(path), remedy="give this user its home folder"
@@ -46,6 +42,24 @@ def site_key(home: Path) -> bytes:
             remedy="restore it from a backup; without it, cases get new pseudonyms",
         )
     return key
+
+
+def _make(path: Path) -> None:
+    """Write the secret whole or not at all: half a key after a power cut would cost every pseudonym."""
+    handle, part = tempfile.mkstemp(prefix="secret.key.", dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            return  # another process was first: its key counts
+        except OSError:  # a file system without hard links
+            os.rename(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
 
 
 def pseudonym(key: bytes, kind: Literal["case", "patient"], local: str) -> str:

@@ -11,6 +11,7 @@ store/features.csv                        instead of cases/, where the site brin
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,11 @@ import pandas as pd
 import SimpleITK as sitk
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedloupe_client.ingest.problems import StoreMissing, StoreUnreadable
+from fedloupe_client.ingest.lock import locked
+from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, StoreMissing, StoreUnreadable
 
-SCHEMA = 1
+SCHEMA = 2
+SWAP_TRIES, SWAP_WAIT_S = 200, 0.01
 Status = Literal["ready", "excluded", "broken"]
 
 
@@ -39,10 +42,12 @@ class CaseRecord(_Frozen):
         patient: pseudonym of the patient, 16 hex digits.
         status: `ready`; `excluded` (nothing is wrong, something is absent); `broken` (mend it).
         code: error code, None when ready.
+        kind: what sort of finding it is (`DataProblem.kind`), None when ready.
         reason: what is the matter, in plain words.
         remedy: what to do next.
         label: 0 or 1; None only where the label itself is the problem.
         clinical: value by the study's variable name, None where unknown; numbers, not centred.
+        intervals: days between dates of the patient, by name; the dates themselves are not kept.
         reference: the generator's true probability (synthetic studies).
         sequences: names of the sequences present, in the study's order.
         notes: decisions that were taken for this case.
@@ -52,10 +57,12 @@ class CaseRecord(_Frozen):
     patient: str
     status: Status
     code: str | None = None
+    kind: Kind | None = None
     reason: str = ""
     remedy: str = ""
     label: int | None = None
     clinical: dict[str, float | None] = {}
+    intervals: dict[str, int] = {}
     reference: float | None = None
     sequences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -82,6 +89,12 @@ class IngestReport(_Frozen):
     def statuses(self) -> dict[str, int]:
         """Cases by status; all three are always there."""
         return {status: sum(r.status == status for r in self.records) for status in ("ready", "excluded", "broken")}
+
+    @property
+    def findings(self) -> dict[Kind, tuple[CaseRecord, ...]]:
+        """Cases left out, by kind: what to mend first comes first."""
+        groups = {kind: tuple(r for r in self.records if r.kind == kind) for kind in URGENCY}
+        return {kind: group for kind, group in groups.items() if group}
 
     @property
     def codes(self) -> dict[str, int]:
@@ -151,9 +164,24 @@ def _unreadable(path: Path, error: Exception) -> StoreUnreadable:
 
 
 def recover(home: Path) -> None:
-    """Finish a swap that was interrupted between its two renames: the earlier store comes back."""
+    """Finish a swap that was interrupted between its two renames: the earlier store comes back.
+
+    Only for the holder of the home's lock: between the renames of a living ingest there is nothing to mend.
+    """
     if not (home / "store").exists() and (home / "store.old").exists():
         os.rename(home / "store.old", home / "store")
+
+
+def _await_swap(home: Path) -> None:
+    """Wait for a living ingest's second rename, or mend a dead one's."""
+    for _ in range(SWAP_TRIES):
+        if (home / "store").exists() or not (home / "store.old").exists():
+            return
+        try:
+            with locked(home):
+                recover(home)
+        except IngestRunning:
+            time.sleep(SWAP_WAIT_S)
 
 
 def load_store(home: Path) -> Store:
@@ -163,7 +191,7 @@ def load_store(home: Path) -> Store:
         StoreMissing: nothing was ingested.
         StoreUnreadable: another version, damaged, or not permitted.
     """
-    recover(home)
+    _await_swap(home)
     path = home / "store" / "index.json"
     try:
         index = Index.model_validate_json(path.read_bytes())

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from fedloupe_client.ingest.choose import Chosen, Reference
-from fedloupe_client.ingest.dicom import Grid, frame_geometry
+from fedloupe_client.ingest.dicom import Grid
+from fedloupe_client.ingest.headers import frame_geometry
 from fedloupe_client.ingest.problems import MaskElsewhere, MaskInvalid
 
 
@@ -55,6 +56,8 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
     )
     if (segmentation.Rows, segmentation.Columns) != (rows, columns):
         raise elsewhere
+    if segmentation.file_meta.TransferSyntaxUID.is_encapsulated:
+        raise MaskInvalid("the segmentation is compressed", where=str(path), remedy="export it uncompressed")
     frames = int(segmentation.get("NumberOfFrames") or 1)
     bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
     pixels = bits[: frames * rows * columns].reshape(frames, rows, columns)

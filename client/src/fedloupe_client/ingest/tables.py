@@ -1,154 +1,297 @@
-"""The clinical table and the table of ready-made features, from CSV to checked rows.
+"""The clinical table, from CSV to checked rows.
 
-    rows = read_clinical(config.source, study)      # one a case, each with its label or its problem
-    features = read_features(source, study)         # text cells, index local id
+    table = read_clinical_table(config.source, study, role)    # rows, notes, and the identifiers that stand in it
 
-Cells are text until the study says what they are; an empty cell is an unknown value, `nan` is an error.
+A row is one case, with its label or its problem. Cells are text until the study says what they are; an empty cell is
+an unknown value, `nan` is an error. Where the site declares it, one of several rows of a patient is taken.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
+import difflib
 import math
 from collections import Counter
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from fedloupe.study import ClinicalVariable, Study
-from fedloupe_client.config import DicomSource, NiftiSource, TableSource
-from fedloupe_client.ingest.files import telling_apart
+from fedloupe.study import SCALES, ClinicalVariable, Study
+from fedloupe_client.config import Clinical, DicomSource, NiftiSource, TableSource
+from fedloupe_client.ingest.delimited import decimal_points, is_formula, read_sheet
+from fedloupe_client.ingest.exams import intervals, pick, read_date
 from fedloupe_client.ingest.problems import (
     CaseRepeated,
     ClinicalInvalid,
     ColumnMissing,
-    FeatureNotFinite,
-    FeatureNotNumeric,
-    FeaturesMissing,
-    FileUnreadable,
+    DataProblem,
+    ExamUndecided,
+    FormulaCell,
+    IdsAlike,
     LabelMissing,
     LabelUnknown,
     OneClass,
+    ScaleNotAccepted,
     TableEmpty,
     Trouble,
 )
 
+Cells = dict[Hashable, str]
+
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the clinical table; `problem` is set where the case cannot be used whatever its images are."""
+    """One case of the clinical table; `problem` is set where it cannot be used whatever its images are.
+
+    Attributes:
+        local: the case's local id.
+        patient: the patient's local id, None where the table has no such column.
+        label: 1, 0, or None where the outcome is the problem.
+        clinical: value by the study's variable name.
+        reference: the true probability of a synthetic study.
+        intervals: days by name: `imaging_to_treatment`, `imaging_to_outcome`; those that are known.
+        notes: decisions taken for this case; they hold no value of a cell.
+        problem: why it cannot be used.
+    """
 
     local: str
     patient: str | None
     label: int | None = None
     clinical: dict[str, float | None] = field(default_factory=dict)
     reference: float | None = None
+    intervals: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     problem: Trouble | None = None
 
 
+@dataclass(frozen=True)
+class ClinicalTable:
+    """The rows of this site, sorted by local id; a case comes once.
+
+    Attributes:
+        rows: one a case.
+        notes: remarks on the table as a whole, without any value of a cell.
+        identifiers: local ids, patients' ids and dates of every row, to be looked for in what is written.
+    """
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    identifiers: frozenset[str] = field(default=frozenset(), repr=False)
+
+
 def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV (`,` or `;`, UTF-8, plain or .gz) as stripped text cells.
+    """The stripped text cells of a table, without the remarks that `read_sheet` makes on it."""
+    return read_sheet(path).cells
+
+
+def need(table: pd.DataFrame, columns: list[str], path: Path) -> None:
+    """Raise where a table lacks columns; the remedy names those that are nearly the same.
 
     Raises:
-        FileMissing, PermissionRefused, FileUnreadable: see there.
+        ColumnMissing: naming what is missing.
     """
-    with telling_apart(path):
-        blob = path.read_bytes()
-        text = (gzip.decompress(blob) if path.suffix == ".gz" else blob).decode("utf-8-sig")
-    first = text.partition("\n")[0]
-    lines = list(csv.reader(text.splitlines(), delimiter=";" if ";" in first and "," not in first else ","))
-    lines = [line for line in lines if any(cell.strip() for cell in line)]
-    if not lines:
-        raise FileUnreadable("the table is empty", where=str(path), remedy="export it again, with a header line")
-    header = [cell.strip() for cell in lines[0]]
-    if twice := sorted(name for name, n in Counter(header).items() if n > 1):
-        raise FileUnreadable(f"columns {twice} stand twice in the header", where=str(path), remedy="keep one of each")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
-            raise FileUnreadable(
-                f"row {number} has {len(line)} cells, the header has {len(header)}",
-                where=str(path),
-                remedy="quote cells that hold the separator",
-            )
-    return pd.DataFrame([[cell.strip() for cell in line] for line in lines[1:]], columns=header, dtype=str)
+    if not (missing := [name for name in dict.fromkeys(columns) if name not in table.columns]):
+        return
+    there = {_alike(str(name)): str(name) for name in table.columns}
+    near = {}
+    for name in missing:
+        if found := difflib.get_close_matches(_alike(name), there, n=1, cutoff=0.8):
+            near[name] = there[found[0]]
+    remedy = "; ".join(f"rename `{has}` to `{name}` if that is it" for name, has in near.items())
+    raise ColumnMissing(
+        f"columns {missing} are missing",
+        where=f"{path}: it has {list(table.columns)[:30]}",  # without a header, these are a patient's cells
+        remedy=remedy or "add them, or correct the names in `site.yaml`; upper and lower case count",
+    )
 
 
-def _need(table: pd.DataFrame, columns: list[str], path: Path) -> None:
-    if missing := [name for name in columns if name not in table.columns]:
-        raise ColumnMissing(
-            f"columns {missing} are missing", where=str(path), remedy=f"the table has {list(table.columns)[:30]}"
-        )
+def _alike(text: str) -> str:
+    return "".join(text.casefold().split())
 
 
 def _fits(cell: str, wanted: str) -> bool:
     return cell.startswith(wanted[:-1]) if wanted.endswith("*") else cell == wanted
 
 
-def read_clinical(source: DicomSource | NiftiSource | TableSource, study: Study, role: str) -> tuple[Row, ...]:
-    """The rows of this site, sorted by local id; a case of two rows comes once, with its problem.
+def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: Study, role: str) -> ClinicalTable:
+    """The rows of this site; where a case or a patient cannot be told, a row with its problem.
 
     Raises:
-        FileMissing, PermissionRefused, FileUnreadable: the file.
+        FileMissing, PermissionRefused, FileUnreadable, DecimalsMixed: the file.
         ColumnMissing: naming those that the study or the configuration wants.
         TableEmpty: no row is left after `where`, or a row has no case or patient id.
+        FormulaCell: a case or patient id is a spreadsheet's formula or error value.
+        ScaleNotAccepted: the column's scale is not one of the study's.
         OneClass: a training site whose known labels are all the same.
     """
     wanted = source.clinical
     path = source.root / wanted.file
-    table = read_csv(path)
-    columns = [wanted.case, study.endpoint.column, *(v.column for v in study.clinical), *wanted.where]
-    columns += [name for name in (wanted.patient, study.evaluation.reference_score) if name]
-    _need(table, columns, path)
+    _check_scale(wanted, study)
+    sheet = read_sheet(path, wanted.encoding)
+    ids = [name for name in (wanted.case, wanted.patient) if name]
+    dates = [name for name in (wanted.dates.imaging, wanted.dates.treatment, wanted.dates.outcome) if name]
+    dates += [wanted.exams.date] if wanted.exams else []
+    score = [study.evaluation.reference_score] if study.evaluation.reference_score else []
+    need(
+        sheet.cells,
+        [*ids, study.endpoint.column, *(v.column for v in study.clinical), *wanted.where, *dates, *score],
+        path,
+    )
+    identifiers = frozenset(cell for name in (*ids, *dates) for cell in sheet.cells[name] if cell)
+    table, notes = decimal_points(sheet, [*(v.column for v in study.clinical if v.levels is None), *score])
     for column, value in wanted.where.items():
         table = table[[_fits(cell, value) for cell in table[column]]]
     if table.empty:
         raise TableEmpty("no row is left", where=str(path), remedy="check `clinical.where` and the file")
-    for column in filter(None, (wanted.case, wanted.patient)):
+    for column in ids:
         if nameless := int((table[column] == "").sum()):
             raise TableEmpty(f"{nameless} rows have an empty `{column}`", where=str(path), remedy="fill the column")
-    count = Counter(table[wanted.case])
-    rows = {}
-    for cells in table.to_dict("records"):
-        local = str(cells[wanted.case])
-        row = _row(cells, local, wanted.patient, study)
-        if count[local] > 1:
-            problem = CaseRepeated(
-                "the clinical table has several rows of this case", where=local, remedy="keep one row"
-            )
-            row = Row(local, row.patient, problem=Trouble.of(problem))
-        rows[local] = row
-    labels = {row.label for row in rows.values() if row.label is not None}
+        if formulas := sum(map(is_formula, table[column])):
+            raise formula(column, f"{path}: {formulas} rows")
+    rows = _rows(table, wanted, study)
+    labels = {row.label for row in rows if row.label is not None}
     if role == "train" and len(labels) == 1:
         raise OneClass(
             f"all {len(rows)} cases have label {labels.pop()}",
             where=str(path),
             remedy=f"check column `{study.endpoint.column}` and `clinical.where`, or join as a validate-only site",
         )
+    read_as = () if wanted.scale is None else (f"outcomes were read in the scale `{wanted.scale}`",)
+    return ClinicalTable(rows, (*sheet.notes, *notes, *read_as), identifiers)
+
+
+def _check_scale(wanted: Clinical, study: Study) -> None:
+    endpoint = study.endpoint
+    if wanted.scale is None and not endpoint.positive:
+        raise ScaleNotAccepted(
+            "the study takes graded outcomes, and the site declares no scale",
+            where="site.yaml",
+            remedy=f"declare `clinical.scale` as one of {list(endpoint.scales)}",
+        )
+    if wanted.scale is not None and wanted.scale not in endpoint.scales:
+        raise ScaleNotAccepted(
+            f"the study has no mapping for the scale `{wanted.scale}`",
+            where="site.yaml",
+            remedy=f"it accepts {list(endpoint.scales)}; ask the coordinator to add the scale"
+            if endpoint.scales
+            else "remove `clinical.scale` and use the study's own values, or ask the coordinator to add the scale",
+        )
+
+
+def formula(column: str, where: str) -> FormulaCell:
+    """The error of a cell that holds a formula."""
+    return FormulaCell(
+        f"`{column}` holds a formula or a spreadsheet's error value",
+        where=where,
+        remedy="mend it in the spreadsheet, paste the column as values, and export again",
+    )
+
+
+def _rows(table: pd.DataFrame, wanted: Clinical, study: Study) -> tuple[Row, ...]:
+    groups: dict[str, list[Cells]] = {}
+    person = wanted.patient or wanted.case
+    for cells in table.to_dict("records"):
+        groups.setdefault(str(cells[person if wanted.exams else wanted.case]), []).append(cells)
+    found = [_one(group, wanted, study) for group in groups.values()]
+    count = Counter(row.local for row in found)
+    alike = _lookalikes(row.local for row in found)
+    persons_alike = _lookalikes(row.patient for row in found if row.patient is not None)
+    rows = {}
+    for row in found:
+        problem: DataProblem | None = None
+        if count[row.local] > 1:
+            problem = CaseRepeated(
+                "several patients have this case id", where=row.local, remedy="give each case an id of its own"
+            )
+        elif row.local in alike or row.patient in persons_alike:
+            what = "case" if row.local in alike else "patient"
+            problem = IdsAlike(
+                f"another {what} id differs in upper and lower case or in spaces only",
+                where=row.local if row.local in alike else f"{row.local}: {row.patient}",
+                remedy="write the id of one person or case in one way, or give two different ones",
+            )
+        rows[row.local] = row if problem is None else replace(row, problem=Trouble.of(problem))
     return tuple(rows[local] for local in sorted(rows))
 
 
-def _row(cells: dict[Hashable, str], local: str, patient_column: str | None, study: Study) -> Row:
-    patient = cells[patient_column] if patient_column else None
-    text = cells[study.endpoint.column]
-    label = study.endpoint.label(text)
+def _lookalikes(ids: Iterable[str]) -> set[str]:
+    spellings: dict[str, set[str]] = {}
+    for text in ids:
+        spellings.setdefault(_alike(text), set()).add(text)
+    return {text for group in spellings.values() if len(group) > 1 for text in group}
+
+
+def _one(group: list[Cells], wanted: Clinical, study: Study) -> Row:
+    """The row of a case, or of the patient whose examinations these are."""
+    local = str(group[0][wanted.case])
+    patient = str(group[0][wanted.patient]) if wanted.patient else None
+    if len(group) == 1:
+        return _row(group[0], wanted, study)
+    if wanted.exams is None:
+        problem = CaseRepeated("the clinical table has several rows of this case", where=local, remedy="keep one row")
+        return Row(local, patient, problem=Trouble.of(problem))
     try:
+        treatment = None
+        if (column := wanted.dates.treatment) is not None:
+            days = {read_date(cells[column], wanted.date_format, column, local) for cells in group} - {None}
+            if len(days) > 1 and wanted.exams.take == "closest_before_treatment":
+                raise ExamUndecided(
+                    "the rows of one patient state several dates of treatment",
+                    where=local,
+                    remedy="keep the rows of one treatment",
+                )
+            treatment = next(iter(days), None)
+        exams = [
+            (number, read_date(cells[wanted.exams.date], wanted.date_format, wanted.exams.date, local))
+            for number, cells in enumerate(group)
+        ]
+        taken = pick(exams, wanted.exams.take, local, treatment=treatment)
+    except DataProblem as problem:
+        return Row(local, patient, problem=Trouble.of(problem))
+    outcomes = {cells[study.endpoint.column] for cells in group} - {""}
+    notes = (taken.note, "the examinations' rows state different outcomes") if len(outcomes) > 1 else (taken.note,)
+    return _row(group[taken.key], wanted, study, notes)
+
+
+def _row(cells: Cells, wanted: Clinical, study: Study, notes: tuple[str, ...] = ()) -> Row:
+    local = str(cells[wanted.case])
+    patient = str(cells[wanted.patient]) if wanted.patient else None
+    text = cells[study.endpoint.column]
+    label = study.endpoint.label(text, wanted.scale)
+    score = study.evaluation.reference_score
+    needed = [study.endpoint.column, *(v.column for v in study.clinical), *([score] if score else [])]
+    try:
+        if formulas := [name for name in needed if is_formula(cells[name])]:
+            raise formula(formulas[0], f"{local}: `{cells[formulas[0]]}`")
         if not text:
             raise LabelMissing("the outcome is not known", where=local, remedy="fill it in when it is")
         if label is None:
-            raise LabelUnknown(
-                "the outcome is not among the study's values",
-                where=f"{local}: `{text}`",
-                remedy=f"use one of {[*study.endpoint.positive, *study.endpoint.negative]}",
-            )
+            raise _unknown_label(text, wanted, study, local)
         clinical = {variable.name: _clinical(cells[variable.column], variable, local) for variable in study.clinical}
-        column = study.evaluation.reference_score
-        reference = None if column is None else _number(cells[column], column, local)
-    except (LabelMissing, LabelUnknown, ClinicalInvalid) as problem:
-        return Row(local, patient, label, problem=Trouble.of(problem))
-    return Row(local, patient, label, clinical, reference)
+        reference = None if score is None else _number(cells[score], score, local)
+        days = intervals(cells, wanted.dates, wanted.date_format, local)
+    except DataProblem as problem:
+        return Row(local, patient, label, notes=notes, problem=Trouble.of(problem))
+    return Row(local, patient, label, clinical, reference, days, notes)
+
+
+def _unknown_label(text: str, wanted: Clinical, study: Study, local: str) -> LabelUnknown:
+    where = f"{local}: `{text}`"
+    if wanted.scale is None:
+        values = [*study.endpoint.positive, *study.endpoint.negative]
+        return LabelUnknown("the outcome is not among the study's values", where=where, remedy=f"use one of {values}")
+    if SCALES[wanted.scale].grade(text) is None:
+        return LabelUnknown(
+            f"the outcome is no grade of the scale `{wanted.scale}`",
+            where=where,
+            remedy=f"use one of {list(SCALES[wanted.scale].grades)}, and check that `clinical.scale` is the column's",
+        )
+    return LabelUnknown(
+        f"the study counts this grade of `{wanted.scale}` neither as positive nor as negative",
+        where=where,
+        remedy="leave the case out with `clinical.where`, or ask the coordinator",
+    )
 
 
 def _clinical(cell: str, variable: ClinicalVariable, local: str) -> float | None:
@@ -166,7 +309,7 @@ def _clinical(cell: str, variable: ClinicalVariable, local: str) -> float | None
 def _number(cell: str, column: str, local: str) -> float | None:
     if not cell:
         return None
-    value = _finite(cell)
+    value = finite(cell)
     if value is None:
         raise ClinicalInvalid(
             f"`{column}` is not a finite number",
@@ -176,71 +319,10 @@ def _number(cell: str, column: str, local: str) -> float | None:
     return value
 
 
-def _finite(cell: str) -> float | None:
+def finite(cell: str) -> float | None:
+    """A cell as a finite number, or None."""
     try:
         value = float(cell)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Ready-made features as text, by local id; `take` turns a row into numbers."""
-
-    path: Path
-    names: tuple[str, ...]
-    rows: dict[str, tuple[str, ...]]
-    repeated: frozenset[str]
-
-    def take(self, local: str) -> tuple[float, ...]:
-        """The features of one case.
-
-        Raises:
-            FeaturesMissing, CaseRepeated, FeatureNotFinite: see there.
-        """
-        if local not in self.rows:
-            raise FeaturesMissing("the feature table has no row of this case", where=local, remedy="add its row")
-        if local in self.repeated:
-            raise CaseRepeated("the feature table has several rows of this case", where=local, remedy="keep one row")
-        values = [_finite(cell) for cell in self.rows[local]]
-        if bad := [name for name, value in zip(self.names, values, strict=True) if value is None]:
-            raise FeatureNotFinite(
-                f"{len(bad)} features are not finite numbers, the first is `{bad[0]}`",
-                where=local,
-                remedy="extract them again, or leave the column out with `exclude`",
-            )
-        return tuple(value for value in values if value is not None)
-
-
-def read_features(source: TableSource, study: Study) -> FeatureTable:
-    """Every column that is neither the case, the endpoint, a clinical value nor excluded is a feature.
-
-    Raises:
-        FileMissing, PermissionRefused, FileUnreadable: the file.
-        ColumnMissing: no case column.
-        FeatureNotNumeric: a column that holds text throughout; it would be an identifier or a label.
-    """
-    path = source.root / source.features
-    table = read_csv(path)
-    case = source.clinical.case
-    _need(table, [case], path)
-    taken = {case, source.clinical.patient, study.endpoint.column, study.evaluation.reference_score}
-    taken |= {*source.exclude, *source.clinical.where, *(v.column for v in study.clinical)}
-    names = tuple(name for name in table.columns if name not in taken)
-    if not names:
-        raise ColumnMissing("no column is left as a feature", where=str(path), remedy="check `features` and `exclude`")
-    cells = table[list(names)].to_numpy(dtype=object)
-    # NaN is a defect of a case, but a column without one number is no measurement
-    texts = [n for j, n in enumerate(names) if not any(_is_number(cell) for cell in cells[:, j])]
-    if texts:
-        raise FeatureNotNumeric(
-            f"columns {texts[:10]} hold no number", where=str(path), remedy="name them under `exclude` in `site.yaml`"
-        )
-    count = Counter(table[case])
-    rows = {str(local): tuple(map(str, line)) for local, line in zip(table[case], cells, strict=True)}
-    return FeatureTable(path, names, rows, frozenset(local for local, n in count.items() if n > 1))
-
-
-def _is_number(cell: str) -> bool:
-    return _finite(cell) is not None

@@ -1,6 +1,6 @@
-"""Images of this room: read NIfTI, compare grids, write files that hold pixels and geometry and nothing else.
+"""Images of this room: read NIfTI and NRRD, compare grids, write files that hold pixels and geometry and nothing else.
 
-image = read_nifti(path)
+image = read_image(path)                      # .nii, .nii.gz, .nrrd
 check_mask(mask, reference, where=str(path))
 write_clean(image, folder / "t2w.nii.gz")
 """
@@ -10,10 +10,7 @@ write_clean(image, folder / "t2w.nii.gz")
 
 from __future__ import annotations
 
-import gzip
-import math
-import struct
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +18,22 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from fedloupe_client.ingest.contents import check_nifti, check_nrrd
 from fedloupe_client.ingest.files import telling_apart
+from fedloupe_client.ingest.nifti2 import decode, is_nifti2
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid, MaskElsewhere, MaskEmpty, MaskInvalid
 
 GRID_TOLERANCE = 1e-3  # mm for origin and spacing, unitless for direction
-FLOATS = {16: "f4", 64: "f8"}  # NIfTI-1 data types
+
+
+def read_image(path: Path) -> sitk.Image:
+    """A three-dimensional image of finite values from NIfTI-1, NIfTI-2 or NRRD, by the file's name.
+
+    Raises:
+        FileMissing, PermissionRefused, FileUnreadable: the file.
+        ImageInvalid: not three-dimensional, several values a voxel, NaN, or an NRRD header beside its data.
+    """
+    return _read(path, check_nrrd if path.suffix.lower() in (".nrrd", ".nhdr") else check_nifti)
 
 
 def read_nifti(path: Path) -> sitk.Image:
@@ -35,12 +43,20 @@ def read_nifti(path: Path) -> sitk.Image:
         FileMissing, PermissionRefused, FileUnreadable: the file.
         ImageInvalid: not three-dimensional, several values a voxel, or NaN.
     """
-    _check_content(path)
+    return _read(path, check_nifti)
+
+
+def _read(path: Path, check: Callable[[bytes, Path], bytes]) -> sitk.Image:
+    with telling_apart(path):
+        content = path.read_bytes()
+    content = check(content, path)
+    if is_nifti2(content):
+        return decode(content, path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise FileUnreadable(
-            "the file is not a readable NIfTI image",
+            "the file is not a readable image",
             where=f"{path}: {str(error).strip().splitlines()[-1][:300]}",
             remedy="export or copy it again",
         ) from None
@@ -51,32 +67,6 @@ def read_nifti(path: Path) -> sitk.Image:
             remedy="export one volume of one value a voxel",
         )
     return image
-
-
-def _check_content(path: Path) -> None:
-    """Check what the NIfTI-1 header promises: as many bytes, and finite numbers.
-
-    The NIfTI library fills what a cut-off file lacks with zeros and turns NaN into zero, both without a word.
-    """
-    damaged = FileUnreadable("the file is cut off or damaged", where=str(path), remedy="copy or export it again")
-    with telling_apart(path):
-        content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            raise damaged from None
-    order = next((order for order in "<>" if content[:4] == struct.pack(f"{order}i", 348)), None)
-    if order is None or len(content) < 348:
-        return  # NIfTI-2, or no NIfTI: SimpleITK will say
-    dimensions = struct.unpack_from(f"{order}8h", content, 40)
-    kind, bits = struct.unpack_from(f"{order}2h", content, 70)
-    offset = int(struct.unpack_from(f"{order}f", content, 108)[0])
-    count = math.prod(max(1, n) for n in dimensions[1:])
-    if len(content) < offset + count * bits // 8:
-        raise damaged
-    if kind in FLOATS and not np.isfinite(np.frombuffer(content, f"{order}{FLOATS[kind]}", count, offset)).all():
-        raise ImageInvalid("the image holds values that are not finite", where=str(path), remedy="export it again")
 
 
 def build(array: NDArray[Any], like: sitk.Image) -> sitk.Image:

@@ -1,0 +1,109 @@
+"""NRRD and NIfTI-2 beside NIfTI-1: read with their geometry, refused when cut off or not finite."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
+from fedloupe_client.ingest.volumes import read_image
+
+ARRAY = np.arange(6 * 12 * 14, dtype=np.float32).reshape(6, 12, 14)
+
+
+def image(array: np.ndarray = ARRAY) -> sitk.Image:
+    made = sitk.GetImageFromArray(array)
+    made.SetSpacing((0.5, 0.75, 3.0))
+    made.SetOrigin((-5.0, 7.0, 11.0))
+    made.SetDirection((0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0))
+    return made
+
+
+@pytest.fixture(params=["raw.nrrd", "zipped.nrrd", "two.nii", "two.nii.gz"])
+def written(request, tmp_path) -> Path:
+    path = tmp_path / request.param
+    if path.suffix == ".nrrd":
+        sitk.WriteImage(image(), str(path), useCompression=path.stem == "zipped")
+    else:
+        affine = np.array([[0, -0.75, 0, 5], [-0.5, 0, 0, -7], [0, 0, -3, 11], [0, 0, 0, 1.0]])
+        nibabel.save(nibabel.Nifti2Image(ARRAY.T, affine), path)
+    return path
+
+
+class TestWhole:
+    def test_values_and_geometry_are_kept(self, written):
+        got = read_image(written)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(got), ARRAY)
+        for ours, theirs in (
+            (got.GetSpacing(), image().GetSpacing()),
+            (got.GetOrigin(), image().GetOrigin()),
+            (got.GetDirection(), image().GetDirection()),
+        ):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+    @pytest.mark.parametrize("handed", [1, -1])
+    def test_nifti_2_without_an_sform_lies_where_its_quaternion_says(self, tmp_path, handed):
+        turn, tilt = np.deg2rad(30), np.deg2rad(20)
+        about_z = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+        about_x = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+        affine = np.eye(4)
+        affine[:3, :3] = about_z @ about_x @ np.diag([0.5, 0.75, 3.0 * handed])
+        affine[:3, 3] = (5, -7, 11)
+        made = nibabel.Nifti2Image(ARRAY.T, None)
+        made.set_qform(affine, code=1)
+        nibabel.save(made, tmp_path / "q.nii")
+        got = read_image(tmp_path / "q.nii")
+        for index in ((0, 0, 0), (13, 0, 0), (0, 11, 0), (0, 0, 5), (13, 11, 5)):
+            x, y, z, _ = affine @ (*index, 1)
+            np.testing.assert_allclose(got.TransformIndexToPhysicalPoint(index), (-x, -y, z), atol=1e-4)
+
+    def test_a_site_may_mix_formats(self, nifti_site, study, tmp_path, by_local):
+        for number in range(1, 5):
+            for kind in ("t2w", "mask"):
+                path = nifti_site.path(f"P-000{number}_{kind}")
+                sitk.WriteImage(sitk.ReadImage(str(path)), str(path).replace(".nii.gz", ".nrrd"), True)
+        config = nifti_site.config(
+            files={"t2w": "data/{case}_t2w.nrrd", "adc": "data/{case}_adc.nii.gz"}, mask="data/{case}_mask.nrrd"
+        )
+        records = by_local(ingest(config, study, tmp_path / "home"))
+        assert {record.status for record in records.values()} == {"ready"}
+        kept = load_store(tmp_path / "home").volume(records["P-0001"].case, "t2w")
+        original = sitk.ReadImage(str(nifti_site.path("P-0001_t2w")))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(kept), sitk.GetArrayFromImage(original))
+
+
+class TestDamaged:
+    def test_a_file_that_is_cut_off(self, written):
+        blob, packed = written.read_bytes(), written.suffix == ".gz"  # cut off before it was packed
+        written.write_bytes(gzip.compress(gzip.decompress(blob)[:-200]) if packed else blob[:-200])
+        with pytest.raises(FileUnreadable):
+            read_image(written)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_values_that_are_not_finite(self, tmp_path, value):
+        spoiled = ARRAY.copy()
+        spoiled[3, 4, 5] = value
+        sitk.WriteImage(image(spoiled), str(tmp_path / "a.nrrd"))
+        nibabel.save(nibabel.Nifti2Image(spoiled.T, np.eye(4)), tmp_path / "a.nii")
+        for name in ("a.nrrd", "a.nii"):
+            with pytest.raises(ImageInvalid, match="not finite"):
+                read_image(tmp_path / name)
+
+    def test_a_header_that_names_another_file_is_not_followed(self, tmp_path):
+        sitk.WriteImage(image(), str(tmp_path / "a.nhdr"))
+        with pytest.raises(ImageInvalid, match="names another file"):
+            read_image(tmp_path / "a.nhdr")
+
+    @pytest.mark.parametrize(
+        "text", [b"", b"NRRD0004\n", b"NRRD0004\ntype: odd\nsizes: 1 2 3\nencoding: raw\n\n123456"]
+    )
+    def test_what_is_no_nrrd(self, tmp_path, text):
+        (tmp_path / "a.nrrd").write_bytes(text)
+        with pytest.raises(FileUnreadable):
+            read_image(tmp_path / "a.nrrd")
