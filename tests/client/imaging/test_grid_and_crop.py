@@ -107,12 +107,19 @@ class TestToGrid:
         np.testing.assert_allclose(one, two, atol=2e-3)
 
     def test_hounsfield_units_are_clipped_and_kept(self, make_image, make_store, make_study):
-        rng = np.random.default_rng(0)
-        head = np.where(rng.random(SHAPE) > 0.5, 900.0, -900.0).astype(np.float32)
-        store, record = make_store(make_image(box()), t2w=make_image(head), ct=make_image(head))
+        z, y, x = np.indices(SHAPE)
+        skin = ((x - 20) / 16) ** 2 + ((y - 19 - z / 5) / 13) ** 2 < 1
+        bones = [
+            (z - c) ** 2 * 4 + (y - b) ** 2 + (x - a) ** 2 < 20 for a, b, c in ((14, 22, 9), (26, 17, 12), (19, 14, 6))
+        ]
+        bone = np.logical_or.reduce(bones)
+        head = np.where(bone, 50.0, np.where(skin, 600.0, 0.0)) + np.random.default_rng(0).gamma(4, 5, SHAPE)
+        ct = np.where(bone, 1200.0, np.where(skin, 40.0, -1000.0)).astype(np.float32)
+        store, record = make_store(make_image(box()), t2w=make_image(head.astype(np.float32)), ct=make_image(ct))
         ct = {"name": "ct", "modality": "CT", "intensity": "hounsfield"}
         values = to_grid(store, record, make_study([T2W, ct], spacing_mm=2.0, crop_mm=16)).images["ct"]
-        assert values.min() >= -200 and values.max() <= 300
+        assert values.min() == -200 and values.max() == 300
+        assert np.median(values) == pytest.approx(40, abs=5)
 
     def test_a_sequence_that_misses_the_tumour_is_refused_or_missing(self, make_image, make_store, make_study):
         t2w = make_image(np.random.default_rng(0).gamma(4, 100, SHAPE).astype(np.float32))

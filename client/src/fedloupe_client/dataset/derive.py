@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from safetensors.numpy import save
 from fedloupe.errors import FedLoupeError
 from fedloupe.features import parse_settings
 from fedloupe.study import Study
+from fedloupe_client import imaging, radiomics
 from fedloupe_client.imaging import crop, to_grid
 from fedloupe_client.ingest import Store, load_store
 from fedloupe_client.radiomics import extract_case
@@ -32,14 +34,22 @@ Progress = Callable[[int, int, str], None]
 
 
 def derivation(study: Study) -> str:
-    """Digest of imaging, sequences and feature settings (first 16 hex digits of a SHA-256)."""
+    """Digest of imaging, sequences, feature settings and the code that serves them (16 hex digits of a SHA-256)."""
     parts = [
+        _code(),
         study.imaging.model_dump(mode="json"),
         [s.model_dump(mode="json") for s in study.sequences],
         study.radiomics.model_dump(mode="json"),
         study.model.image,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def _code() -> str:
+    """Digest of the rooms that make the numbers: with other code, other numbers may come."""
+    files = sorted(file for room in (imaging, radiomics) for file in Path(str(room.__file__)).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def derive(home: Path, study: Study, *, workers: int = 1, progress: Progress | None = None) -> Path:

@@ -20,7 +20,7 @@ from fedloupe.study import Sequence, Study
 from fedloupe_client.imaging.normalising import intensity_scale, shading
 from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, TumourOutside
 from fedloupe_client.imaging.registering import BODY_HU, register
-from fedloupe_client.imaging.resampling import common_region, coverage, mask_onto, onto
+from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto
 from fedloupe_client.ingest import CaseRecord, Store
 from fedloupe_client.ingest.volumes import build, same_grid
 
@@ -85,7 +85,14 @@ def to_grid(store: Store, record: CaseRecord, study: Study) -> GridCase:
         if sequence.name in native:
             try:
                 images[sequence.name] = _place(
-                    sequence, native[sequence.name], reference, tumour, region, mask, record.case
+                    sequence,
+                    native[sequence.name],
+                    reference,
+                    tumour,
+                    region,
+                    mask,
+                    record.case,
+                    study.imaging.interpolation,
                 )
             except (TumourOutside, ImageFlat, RegistrationRefused) as problem:
                 if sequence.required:
@@ -102,6 +109,7 @@ def _place(
     region: sitk.Image,
     mask: NDArray[np.bool_],
     case: str,
+    interpolation: Interpolation,
 ) -> NDArray[np.float32]:
     """One sequence on the region, normalised; or the reason why it cannot be used."""
     transform = None
@@ -124,7 +132,7 @@ def _place(
         covered = coverage(region, mask, image, transform)
         if covered < COVERED:
             raise refused(TumourOutside, f"the image covers {covered:.0%} of the tumour")
-    array = onto(region, image, transform)
+    array = onto(region, image, transform, interpolation=interpolation)
     if sequence.intensity == "zscore":
         array = ((array - scale[0]) / scale[1]).astype(np.float32)
     elif sequence.intensity == "hounsfield":

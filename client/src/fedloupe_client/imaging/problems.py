@@ -5,25 +5,28 @@ raise TumourOutside("`adc` covers 40 % of the tumour", where=record.case, remedy
 
 from __future__ import annotations
 
-from fedloupe.errors import FedLoupeError
+from fedloupe_client.ingest.problems import DataProblem
 
 
-class TumourOutside(FedLoupeError):
+class TumourOutside(DataProblem):
     """A required sequence does not cover the tumour."""
 
     code = "FL-301"
     title = "sequence does not cover the tumour"
+    kind = "degenerate"
 
 
-class ImageFlat(FedLoupeError):
+class ImageFlat(DataProblem):
     """A required sequence has no contrast to normalise by."""
 
     code = "FL-302"
     title = "image has no contrast"
+    kind = "degenerate"
 
 
-class RegistrationRefused(FedLoupeError):
+class RegistrationRefused(DataProblem):
     """A required CT could not be registered onto the MRI with enough confidence."""
 
     code = "FL-303"
     title = "registration failed its quality gate"
+    kind = "degenerate"

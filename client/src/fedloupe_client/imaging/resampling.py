@@ -4,15 +4,22 @@
 
     region = common_region(reference, mask, spacing_mm=1.0, margin_mm=25.0, cube_mm=64.0)
     image = onto(region, image)                   # linear, after averaging where the grid is coarser
+    image = onto(region, image, interpolation="cubic")
 
-Images are interpolated linearly: cubic B-splines took 16 times as long (73 against 5 ms on 80 x 80 x 27 voxels).
+Images are interpolated as the study says. Linear is the default: cubic B-splines took 16 times as long (73 against 5 ms
+on 80 x 80 x 27 voxels). Masks are always linear, cut at one half.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+
+Interpolation = Literal["linear", "cubic"]
+KEPT_VOLUME = 0.1  # a mask may gain or lose this share of its volume by the cut at one half
 
 
 def common_region(
@@ -62,33 +69,59 @@ def _averaged(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     return sitk.BinShrink(image, factors) if max(factors) > 1 else image
 
 
-def onto(region: sitk.Image, image: sitk.Image, transform: sitk.Transform | None = None) -> NDArray[np.float32]:
+def onto(
+    region: sitk.Image,
+    image: sitk.Image,
+    transform: sitk.Transform | None = None,
+    *,
+    interpolation: Interpolation = "linear",
+) -> NDArray[np.float32]:
     """An image on the region, (z, y, x); beyond its own border the nearest value is repeated.
 
     Args:
         region: from `common_region`.
         image: float32, any grid.
         transform: maps points of the region to points of the image; None for the identity.
+        interpolation: cubic: B-splines of order 3 through the voxels, clipped to the image's own range, so that an
+            edge brings no negative ADC.
     """
+    averaged = _averaged(image, region.GetSpacing()[0])
     filter_ = sitk.ResampleImageFilter()
     filter_.SetReferenceImage(region)
     filter_.SetNumberOfThreads(1)
-    filter_.SetInterpolator(sitk.sitkLinear)
+    filter_.SetInterpolator({"linear": sitk.sitkLinear, "cubic": sitk.sitkBSpline}[interpolation])
     filter_.SetUseNearestNeighborExtrapolator(True)
     if transform is not None:
         filter_.SetTransform(transform)
-    array: NDArray[np.float32] = sitk.GetArrayFromImage(filter_.Execute(_averaged(image, region.GetSpacing()[0])))
+    array: NDArray[np.float32] = sitk.GetArrayFromImage(filter_.Execute(averaged))
+    if interpolation == "cubic":
+        values = sitk.GetArrayViewFromImage(averaged)
+        array = np.clip(array, values.min(), values.max())
     return array
 
 
 def mask_onto(region: sitk.Image, mask: sitk.Image) -> NDArray[np.bool_]:
     """A mask on the region, (z, y, x): linear interpolation, at least one half.
 
-    A tumour too small for that keeps the voxel nearest to its centroid, so that it never vanishes.
+    Where that gains or loses more than a tenth of the volume, as it does with tumours of a few voxels or one slice, the
+    fullest voxels are taken until the volume is met, the nearest to the centroid first among equals. A tumour never
+    vanishes: at least the voxel nearest to its centroid is left.
     """
-    inside = onto(region, sitk.Cast(mask, sitk.sitkFloat32)) >= 0.5
+    share = onto(region, sitk.Cast(mask, sitk.sitkFloat32))
+    inside = share >= 0.5
+    native = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0)
+    wanted = len(native) * float(np.prod(mask.GetSpacing())) / float(np.prod(region.GetSpacing()))
+    centroid = native.mean(0)[::-1]
+    if abs(inside.sum() - wanted) > KEPT_VOLUME * wanted:
+        touched = np.argwhere(share > 0)
+        middle = region.TransformPhysicalPointToContinuousIndex(
+            mask.TransformContinuousIndexToPhysicalPoint(centroid.tolist())
+        )[::-1]
+        far = np.round(((touched - np.array(middle)) ** 2).sum(1), 6)
+        fullest = np.lexsort((far, -np.round(share[tuple(touched.T)], 6)))[: max(1, round(wanted))]
+        inside = np.zeros_like(inside)
+        inside[tuple(touched[fullest].T)] = True
     if not inside.any():
-        centroid = np.argwhere(sitk.GetArrayViewFromImage(mask) > 0).mean(0)[::-1]
         point = mask.TransformContinuousIndexToPhysicalPoint(centroid.tolist())
         x, y, z = region.TransformPhysicalPointToIndex(point)
         inside[z, y, x] = True
