@@ -1,7 +1,7 @@
 """`fedloupe-site`: what a hospital's data manager types.
 
 fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
-fedloupe-site check HOME STUDY      is this site ready? derives features and crops on the way
+fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
 fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
 """
@@ -95,39 +95,39 @@ def ingest_command(
 
 
 @app.command("check")
-def check_command(home: Home, study: StudyFile, as_json: Json = False) -> None:
-    """Is this site ready for the study? Derives features and crops, splits patients, and counts.
+def check_command(
+    home: Home,
+    study: StudyFile,
+    as_json: Json = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; the machine's cores if not given")] = None,
+) -> None:
+    """Is this site ready for the study? Looks at machine, connection, every case and a dry round; says what to fix.
 
-    What is derived is kept: the first round does not wait for it.
+    Derives features and crops and keeps them: the first round does not wait for it. Nothing leaves, nothing is spent.
+    The page HOME/preflight/check.html has local names and stays here. Exit code 0: ready; 1: not ready.
     """
-    from fedloupe_client.dataset import derive, load_cohort, problems
-    from fedloupe_client.gate import Policy, approved, load_policy
+    from fedloupe_client.ingest.workers import available_cores
+    from fedloupe_client.preflight import preflight, write_page
+    from fedloupe_client.preflight.terminal import say_result
 
     with speaking(as_json):
-        config, protocol = load_site(home), load_study(study)
-        policy: Policy = load_policy(home)
+        protocol = load_study(study)
         with _bars() as bars:
-            bar = bars.add_task("imaging and radiomics", total=None, visible=not as_json)
-            derive(home, protocol, progress=lambda d, t, _: bars.update(bar, completed=d, total=t))
-        cohort = load_cohort(home, protocol, config.site)
-        facts = {
-            "site": config.site,
-            "role": protocol.role(config.site),
-            "fingerprint": protocol.fingerprint,
-            "approved": protocol.fingerprint in approved(home),
-            "patients": {name: len(cohort.rows(name)) for name in ("train", "tune", "test")},
-            "events": int(cohort.labels.sum()),
-            "left_out": problems(home, protocol),
-            "features": len(cohort.names),
-            "minimum_cohort": policy.minimum_cohort,
-        }
+            tasks: dict[str, TaskID] = {}
+
+            def progress(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=None, visible=not as_json)
+                bars.update(tasks[what], completed=done, total=total)
+
+            seen = preflight(home, protocol, workers=workers or available_cores(), progress=progress)
+        page = write_page(seen, home, study)
     if as_json:
-        say_json(facts)
-        return
-    for key, value in facts.items():
-        console.print(f"{key:16} {value}", highlight=False)
-    if not facts["approved"]:
-        console.print("Next: read the study, then `fedloupe-site approve`.", style="yellow")
+        say_json(seen.result.model_dump(mode="json"))
+    else:
+        say_result(seen.result, page)
+    if not seen.result.ready:
+        raise typer.Exit(1)
 
 
 @app.command("approve")

@@ -71,6 +71,29 @@ class TestFromTableToApproval:
         assert "PAT-004" in (home / "ingest-local.csv").read_text()
 
 
+class TestTheCheck:
+    def test_ends_with_one_where_something_is_to_fix_and_says_it_first(self, site):
+        home, study = site
+        call("ingest", home, study)
+        done = call("check", home, study, "--json")  # 18 training patients; the default policy asks for 20
+        assert done.exit_code == 1
+        said = json.loads(done.stdout)
+        assert said["ready"] is False
+        first = said["findings"][0]
+        assert (first["code"], first["severity"]) == ("FL-511", "fix")
+        assert "minimum_cohort" in first["remedy"]
+
+    def test_ends_with_zero_where_the_site_is_ready_and_leaves_a_page(self, site):
+        home, study = site
+        (home / "policy.yaml").write_text("minimum_cohort: 10")
+        call("ingest", home, study)
+        done = call("check", home, study)
+        assert done.exit_code == 0, done.stdout
+        assert "Ready" in done.stdout and "fedloupe-site approve" in done.stdout
+        assert "PAT-" not in done.stdout
+        assert "PAT-004" in (home / "preflight" / "check.html").read_text()
+
+
 class TestWhatGoesWrong:
     def test_check_before_ingest_says_to_ingest(self, site):
         done = call("check", *site)

@@ -24,6 +24,7 @@ from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest
 from fedloupe_server.simulation.cohort import CohortSpec, write_patient, write_site_tables
 
+CT_COST = 5  # registration makes a patient with a CT as dear as so many without
 Tell = Callable[[str, str, int, int], None]
 
 
@@ -46,7 +47,7 @@ def prepare_sites(
     cohort: tuple[Path, CohortSpec] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Prepare every site; the largest first.
+    """Prepare every site; the one with the most work first.
 
     Args:
         study: the study; each site approves it.
@@ -58,7 +59,7 @@ def prepare_sites(
     Raises:
         FedLoupeError: the first site's error; what other sites finished stays.
     """
-    sizes = {s.name: s.patients for s in cohort[1].sites} if cohort else {}
+    sizes = {s.name: s.patients * (CT_COST if s.has_ct else 1) for s in cohort[1].sites} if cohort else {}
     generated = (str(cohort[0]), cohort[1]) if cohort else None
     jobs = [Job(site, str(home), study.canonical, generated, sizes.get(site, 0)) for site, home in homes.items()]
     jobs.sort(key=lambda job: -job.size)

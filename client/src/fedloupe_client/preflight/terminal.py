@@ -1,0 +1,45 @@
+"""The answer in the terminal: the verdict, what to fix, and where the page is. No local names.
+
+say_result(seen.result, page)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from fedloupe.terminal import console
+from fedloupe_client.preflight.check import Preflight
+from fedloupe_client.preflight.page import verdict
+
+
+def say_result(result: Preflight, page: Path) -> None:
+    """Print it."""
+    style = "bold green" if result.ready else "bold red"
+    console.print(f"[bold]{result.site}[/] for {result.study}: [{style}]{verdict(result)}[/]", highlight=False)
+    statuses = ", ".join(f"{n} {status}" for status, n in result.statuses.items())
+    splits = ", ".join(f"{n} {name}" for name, n in result.patients.items())
+    took = "no dry round: " + result.rehearsal_note
+    if result.rehearsal is not None:
+        took = f"{result.rehearsal.seconds:.1f} s and {result.rehearsal.peak_bytes / 2**30:.1f} GiB a round here"
+    facts = {
+        "cases": statuses,
+        "patients": f"{splits}; {result.events} with the event",
+        "features": str(result.features),
+        "training": took,
+        "connection": result.connection.state,
+        "fingerprint": result.fingerprint,
+        "approved": "yes" if result.approved else "not yet",
+    }
+    for key, value in facts.items():
+        console.print(f"{key:12} {value}", highlight=False, markup=False)
+    table = Table("", "code", "kind", "cases", "what", "do")
+    for finding in result.findings:
+        count = str(len(finding.cases)) if finding.cases else ""
+        table.add_row(finding.severity, finding.code, finding.kind, count, finding.what, finding.remedy)
+    if table.row_count:
+        console.print(table)
+    console.print(f"Pictures, files and commands: {page} (stays here)", style="dim", soft_wrap=True)
+    if result.ready and not result.approved:
+        console.print("Next: read the study, then `fedloupe-site approve`.", style="yellow")
