@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.problems import ConfigMismatch, FileMissing
 
 IDENTIFIERS = ("DOE", "JANE", "19610203", "Elsewhere", "ACC-778899", "P-0001", "P-0002", "Dr Who")
@@ -251,6 +253,13 @@ class TestPatients:
         dicom_site.series("P-0001", "adc", header="SOMEBODY-ELSE")
         assert spoiled(dicom_site, study, home, by_local).code == "FL-227"
 
+    def test_a_file_of_another_case_s_patient_harms_the_folder_that_holds_it_alone(
+        self, dicom_site, study, home, by_local
+    ):
+        dicom_site.two_patients()
+        dicom_site.series("P-0001", "adc", header="P-0002")
+        assert spoiled(dicom_site, study, home, by_local).code == "FL-227"
+
     def test_two_folders_of_one_patient(self, dicom_site, study, home, by_local):
         dicom_site.two_patients()
         dicom_site.table("A,good,61,T2", "B,poor,55,T3", "P-0002,good,1,T2")
@@ -279,3 +288,13 @@ class TestConfiguration:
         with pytest.raises(FileMissing):
             ingest(dicom_site.config(images="nowhere"), study, home)
         assert not home.exists()
+
+    def test_a_pipe_among_the_images_is_passed_over(self, dicom_site, study, home, by_local):
+        dicom_site.two_patients()
+        os.mkfifo(dicom_site.root / "images" / "P-0001" / "pipe.dcm")
+        records = by_local(ingest(dicom_site.config(), study, home))
+        assert records["P-0001"].status == "ready"
+
+    def test_a_case_whose_name_no_file_can_have_lacks_its_files(self, tmp_path):
+        with pytest.raises(FileMissing, match="too long"), telling_apart(tmp_path), open(tmp_path / ("P" * 302)):
+            pass

@@ -199,8 +199,8 @@ def _works(
     works = []
     patients = {}
     for row in rows:
-        slices = found.slices.get(row.local, ())
-        header = slices[0].patient if slices else ""
+        names = {item.patient for item in found.slices.get(row.local, ())}
+        header = names.pop() if len(names) == 1 else ""  # of several, none: the case is refused for that (FL-227)
         patients[row.local] = row.patient or header or row.local
     count = Counter(patients[row.local] for row in rows if row.problem is None)
     for row in rows:

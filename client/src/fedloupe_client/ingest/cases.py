@@ -6,6 +6,8 @@ case.save(folder)
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,8 @@ from pathlib import Path
 
 import pydicom
 import SimpleITK as sitk
-from pydicom.errors import InvalidDicomError
+from pydicom.config import disable_value_validation
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource
@@ -58,6 +61,12 @@ class Case:
 def at(source: NiftiSource | DicomSource, pattern: str, local: str) -> Path:
     """The file that a pattern names for a case."""
     return source.root / pattern.replace("{case}", local)
+
+
+_NEEDED = {  # PS3.3 C.8.8.5, C.8.8.6, C.8.20.2, C.7.6.16, C.7.6.3
+    "RTSTRUCT": ("StructureSetROISequence", "ROIContourSequence"),
+    "SEG": ("SegmentSequence", "PerFrameFunctionalGroupsSequence", "PixelData"),
+}
 
 
 def _absent(name: str, where: str) -> SequenceMissing:
@@ -245,8 +254,15 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
 
 
 def _read_object(path: Path) -> pydicom.Dataset:
-    with telling_apart(path), _damage(path), open(path, "rb") as file:
-        return pydicom.dcmread(file)
+    with telling_apart(path), _damage(path), disable_value_validation(), open(path, "rb") as file:
+        dataset = pydicom.dcmread(file)
+    if any(name not in dataset for name in _NEEDED[dataset.Modality]):
+        raise FileUnreadable(
+            "a structure set or segmentation is cut off: it lacks a part that each must have",
+            where=str(path),
+            remedy="export it again",
+        )
+    return dataset
 
 
 @contextmanager
@@ -264,6 +280,10 @@ def _damage(path: Path) -> Iterator[None]:
         EOFError,
         OverflowError,
         NotImplementedError,
+        BytesLengthException,
+        RecursionError,
+        struct.error,
+        zlib.error,
     ) as error:
         raise FileUnreadable(
             f"a structure set or segmentation is damaged ({type(error).__name__})",

@@ -20,6 +20,7 @@ import numpy as np
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
 
 _FLOATS = {16: "f4", 64: "f8"}  # NIfTI data types
+_BITS = {2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32, 1024: 64, 1280: 64, 1792: 128}
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
     **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t"), 2),
@@ -47,12 +48,19 @@ def check_nifti(content: bytes, path: Path) -> bytes:
             dimensions = struct.unpack_from(f"{order}8h", content, 40)
             kind, bits = struct.unpack_from(f"{order}2h", content, 70)
             offset = int(_finite(struct.unpack_from(f"{order}f", content, 108)[0], path))
+            voxel = struct.unpack_from(f"{order}3f", content, 80)
+            sform = struct.unpack_from(f"{order}12f", content, 280) if content[254:256] != b"\0\0" else None
         elif len(content) >= 540 and content[:4] == struct.pack(f"{order}i", 540):
             dimensions = struct.unpack_from(f"{order}8q", content, 16)
             kind, bits = struct.unpack_from(f"{order}2h", content, 12)
             offset = struct.unpack_from(f"{order}q", content, 168)[0]
+            voxel = struct.unpack_from(f"{order}3d", content, 112)
+            sform = struct.unpack_from(f"{order}12d", content, 400) if any(content[348:352]) else None
         else:
             continue
+        if min(dimensions[1 : 1 + dimensions[0]], default=0) < 1 or bits != _BITS.get(kind, bits):
+            raise _damaged(path)
+        _check_axes(voxel[: dimensions[0]], sform, path)
         count = math.prod(max(1, n) for n in dimensions[1:])
         if offset < 0 or bits < 0 or len(content) < offset + count * bits // 8:
             raise _damaged(path)
@@ -128,6 +136,14 @@ def _finite(value: float, path: Path) -> float:
     if not math.isfinite(value):
         raise _damaged(path)
     return value
+
+
+def _check_axes(voxel: tuple[float, ...], sform: tuple[float, ...] | None, path: Path) -> None:
+    """Refuse sizes and axes that span no space: the NIfTI library silently puts others in their place."""
+    axes = np.eye(3) if sform is None else np.array(sform).reshape(3, 4)[:, :3]
+    finite = np.isfinite([*voxel, *(sform or ())]).all()
+    if not finite or 0 in voxel or np.linalg.det(axes) == 0:
+        raise ImageInvalid("the image's axes span no space", where=str(path), remedy="export it again")
 
 
 def _check_finite(content: bytes, kind: str, count: int, offset: int, path: Path) -> None:

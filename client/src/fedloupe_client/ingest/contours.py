@@ -85,6 +85,13 @@ def draw(polygons: list[Points], grid: Grid, path: Path) -> NDArray[np.uint8]:
                 where=str(path),
                 remedy="draw the tumour on that series",
             )
+        low, high = index[:, :2].min(0), index[:, :2].max(0)
+        if (high < -0.5).any() or (low > (columns - 0.5, rows - 0.5)).any():
+            raise MaskElsewhere(
+                "a contour lies beside the image of the first sequence",
+                where=str(path),
+                remedy="draw the tumour on that series",
+            )
         _toggle(toggles[plane], index[:, 0], index[:, 1])
     filled: NDArray[np.uint8] = (np.cumsum(toggles, axis=2)[:, :, :columns] % 2).astype(np.uint8)
     return filled

@@ -112,6 +112,14 @@ def series_grid(slices: list[Slice]) -> Grid:
             remedy="export a series resampled to straight slices",
         )
     step = float(length / len(steps))
+    line = positions[0] + np.linspace(0, 1, len(positions))[:, None] * (positions[-1] - positions[0])
+    aside = np.linalg.norm((positions - line) @ np.stack([row, column], axis=1), axis=1)
+    if aside.max() > max(0.05, 0.01 * length):  # as much as a tilt may be
+        raise UnevenSlices(
+            f"a slice lies {aside.max():.1f} mm beside the line of the others",
+            where=where,
+            remedy="a header may be damaged: export the whole series again",
+        )
     if np.abs(steps - step).max() > max(0.05, 0.01 * step):
         raise UnevenSlices(
             f"slices lie {steps.min():.2f} to {steps.max():.2f} mm apart",

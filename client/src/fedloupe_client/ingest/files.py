@@ -6,7 +6,9 @@ with telling_apart(path):
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,10 @@ def telling_apart(path: Path) -> Iterator[None]:
     except PermissionError:
         raise PermissionRefused("this user may not read it", where=str(path), remedy=PERMISSION_REMEDY) from None
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:  # no file can have this name
+            raise FileMissing(
+                "a file's name is too long for this system", where=str(path), remedy="shorten the case's local id"
+            ) from None
         raise FileUnreadable(
             f"reading failed ({type(error).__name__})",
             where=f"{path}: {error}",
@@ -77,7 +83,7 @@ def is_hidden(name: str) -> bool:
 
 
 def walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files below a folder in a stable order, and folders that may not be listed.
+    """Files below a folder in a stable order, without pipes and devices, and folders that may not be listed.
 
     Raises:
         FileMissing, PermissionRefused: the folder itself.
@@ -89,4 +95,13 @@ def walk(folder: Path) -> tuple[list[Path], list[Path]]:
     for base, folders, names in os.walk(folder, onerror=lambda error: refused.append(Path(str(error.filename)))):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         found.extend(Path(base) / name for name in sorted(names) if not is_hidden(name))
-    return found, refused
+    return [path for path in found if not _endless(path)], refused
+
+
+def _endless(path: Path) -> bool:
+    """A pipe, socket or device: opening one could wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # absent behind a link, or refused: opening it will say so
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

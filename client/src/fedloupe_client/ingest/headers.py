@@ -9,31 +9,35 @@ says the same in its plain attributes. No name, date of birth or other identity 
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 
 from fedloupe_client.ingest.bvalues import PRIVATE_TAGS, b_value
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.problems import FileUnreadable
+from fedloupe_client.ingest.whole import check_whole
 
 IMAGES = ("MR", "CT")
 OBJECTS = ("RTSTRUCT", "SEG")
 MOST_FRAMES = 100_000  # far beyond any scan; a damaged number must not fill the memory
 _TAGS = [
     "PatientID", "Modality", "StudyInstanceUID", "StudyDate", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
-    "SOPInstanceUID", "FrameOfReferenceUID", "ImageType", "ScanningSequence", "SequenceVariant", "EchoPulseSequence",
-    "EchoPlanarPulseSequence", "InversionRecovery", "EchoTime", "RepetitionTime", "DiffusionBValue",
-    "ContrastBolusAgent", "ContrastBolusAgentSequence", "TemporalPositionIdentifier", "AcquisitionNumber",
-    "AcquisitionTime", "ContentTime", "TriggerTime", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units",
-    "RealWorldValueMappingSequence", "Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PixelSpacing",
-    "ImageOrientationPatient", "ImagePositionPatient", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "SOPClassUID", "SOPInstanceUID", "FrameOfReferenceUID", "ImageType", "ScanningSequence", "SequenceVariant",
+    "EchoPulseSequence", "EchoPlanarPulseSequence", "InversionRecovery", "EchoTime", "RepetitionTime",
+    "DiffusionBValue", "ContrastBolusAgent", "ContrastBolusAgentSequence", "TemporalPositionIdentifier",
+    "AcquisitionNumber", "AcquisitionTime", "ContentTime", "TriggerTime", "RescaleSlope", "RescaleIntercept",
+    "RescaleType", "Units", "RealWorldValueMappingSequence", "Rows", "Columns", "BitsAllocated", "SamplesPerPixel",
+    "NumberOfFrames", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 _ASKED = [*map(Tag, _TAGS), *map(Tag, PRIVATE_TAGS)]
 
@@ -111,15 +115,17 @@ def read_headers(path: Path, also: Sequence[str] = (), look: Callable[[Dataset],
         PermissionRefused: the system refuses.
         FileUnreadable: named `.dcm` or marked as DICOM, but damaged.
     """
+    # pydicom's validation would print a wrong value, and so a name or an id, to the log
     try:
-        with telling_apart(path), open(path, "rb") as file:
+        with telling_apart(path), disable_value_validation(), open(path, "rb") as file:
             head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_ASKED, *map(Tag, also)])
+            check_whole(file, head)
             slices = _slices(path, head)
             if slices and look is not None:
                 look(head)
             return slices
     except InvalidDicomError:
-        if path.suffix.lower() in (".dcm", ".ima"):
+        if path.suffix.lower() in (".dcm", ".ima") or _empty_slice(path):
             raise FileUnreadable(
                 "a file named as DICOM is not DICOM", where=str(path), remedy="export the series again"
             ) from None
@@ -133,12 +139,21 @@ def read_headers(path: Path, also: Sequence[str] = (), look: Callable[[Dataset],
         EOFError,
         NotImplementedError,
         OverflowError,
+        BytesLengthException,
+        RecursionError,  # sequences within sequences without end
+        struct.error,
+        zlib.error,
     ) as error:
         raise FileUnreadable(
             f"a DICOM header is damaged ({type(error).__name__})",
             where=f"{path}: {error}",
             remedy="export the series again",
         ) from None
+
+
+def _empty_slice(path: Path) -> bool:
+    """An empty file named as scanners name theirs: without a suffix, or with a number for one."""
+    return path.suffix[1:].isdigit() | (not path.suffix) and path.stat().st_size == 0
 
 
 def _slices(path: Path, head: Dataset) -> list[Slice]:
@@ -266,8 +281,12 @@ def _float(value: object) -> float | None:
 
 
 def _one(value: object, otherwise: float) -> float:
+    if value is None or value == "":
+        return otherwise
     found = _float(value)
-    return otherwise if found is None else found
+    if found is None:
+        raise ValueError("a slope or intercept is not finite")
+    return found
 
 
 def _int(value: object) -> int | None:

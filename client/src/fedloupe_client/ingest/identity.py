@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -94,8 +95,8 @@ IDENTIFYING = (*PERSONS, *DATES, *NUMBERS, *PLACES, *UIDS)
 _EXPECTED = {"PatientID", "StudyID", *UIDS, "StudyDate", "PerformedProcedureStepID", "AccessionNumber"}
 READ = (*IDENTIFYING, "BurnedInAnnotation", "ImageType", "Modality", "SOPClassUID", "ImagePositionPatient")
 _DAMAGED = (
-    ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RecursionError, struct.error,
-    BytesLengthException,
+    ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RecursionError, IndexError,
+    OverflowError, struct.error, zlib.error, BytesLengthException,
 )  # fmt: skip
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 

@@ -43,6 +43,7 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
         (z, y, x), 0 or 1.
 
     Raises:
+        ValueError: the numbers of frames and of their groups differ, or frames are no bits.
         MaskInvalid: not binary.
         MaskElsewhere: a frame that does not coincide with a slice of the grid, to 0.1 of a voxel.
     """
@@ -59,6 +60,8 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
     if segmentation.file_meta.TransferSyntaxUID.is_encapsulated:
         raise MaskInvalid("the segmentation is compressed", where=str(path), remedy="export it uncompressed")
     frames = int(segmentation.get("NumberOfFrames") or 1)
+    if frames != len(segmentation.PerFrameFunctionalGroupsSequence) or segmentation.BitsAllocated != 1:
+        raise ValueError("frames, their groups and their bits do not agree")
     bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
     pixels = bits[: frames * rows * columns].reshape(frames, rows, columns)
     axes = np.array(grid.direction).reshape(3, 3)

@@ -26,6 +26,9 @@ from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid, MaskEl
 GRID_TOLERANCE = 1e-3  # mm for origin and spacing, unitless for direction
 
 
+_COMPLEX = (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64)
+
+
 def read_image(path: Path) -> sitk.Image:
     """A three-dimensional image of finite values from NIfTI-1, NIfTI-2 or NRRD, by the file's name.
 
@@ -60,7 +63,8 @@ def _read(path: Path, check: Callable[[bytes, Path], bytes]) -> sitk.Image:
             where=f"{path}: {str(error).strip().splitlines()[-1][:300]}",
             remedy="export or copy it again",
         ) from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+    numbers = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() != 3 or numbers != 1 or image.GetPixelID() in _COMPLEX:
         raise ImageInvalid(
             "the image is not three-dimensional, or has several values a voxel",
             where=str(path),
