@@ -100,6 +100,9 @@ def registration(images: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "FEDLOUPE_DATA" not in os.environ:
+        print("skipped: set FEDLOUPE_DATA to the folder of the real images")
+        sys.exit()
     data = Path(os.environ["FEDLOUPE_DATA"]) / "images"
     what = sys.argv[1:2]
     if what in ([], ["n4"]):

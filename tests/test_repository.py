@@ -117,6 +117,15 @@ class TestSources:
         assert not long
 
 
+class TestWhatAHospitalInstalls:
+    def test_client_and_shared_need_no_file_beyond_their_own_folders(self):
+        """The client's image is built from these two folders alone: a link out of them would dangle there."""
+        for room in (ROOT / "client", ROOT / "shared"):
+            links = [path for path in (room / "src").rglob("*") if path.is_symlink()]
+            assert [path for path in links if not path.resolve().is_relative_to(room)] == []
+        assert (ROOT / "client/src/fedloupe_client/ingest/series-rules.yaml").is_file()
+
+
 class TestNothingOfThisMachine:
     HOSTS = re.compile(
         r"index[-_]url|find[-_]links|pythonhosted|pypi\.org|"

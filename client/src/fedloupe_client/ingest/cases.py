@@ -6,23 +6,19 @@ case.save(folder)
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pydicom
 import SimpleITK as sitk
 from pydicom.config import disable_value_validation
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource
 from fedloupe_client.ingest import contours, segments
 from fedloupe_client.ingest.choices import Choices, read_choices
 from fedloupe_client.ingest.choose import Chosen, Reference, by_series, choose
+from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.dicom import on_grid
 from fedloupe_client.ingest.exams import pick_study
 from fedloupe_client.ingest.files import telling_apart
@@ -63,6 +59,7 @@ def at(source: NiftiSource | DicomSource, pattern: str, local: str) -> Path:
     return source.root / pattern.replace("{case}", local)
 
 
+_DRAWING = "a structure set or segmentation"
 _NEEDED = {  # PS3.3 C.8.8.5, C.8.8.6, C.8.20.2, C.7.6.16, C.7.6.3
     "RTSTRUCT": ("StructureSetROISequence", "ROIContourSequence"),
     "SEG": ("SegmentSequence", "PerFrameFunctionalGroupsSequence", "PixelData"),
@@ -207,7 +204,7 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
     near: dict[Reference, list[tuple[Path, pydicom.Dataset]]] = {Reference.FRAME: [], Reference.SERIES: []}
     for path in paths:
         dataset = _read_object(path)
-        with _damage(path):
+        with damage(path, _DRAWING):
             refers_to = contours.refers_to if dataset.Modality == "RTSTRUCT" else segments.refers_to
             reference = refers_to(dataset, chosen)
         if reference is not Reference.NOT:
@@ -225,7 +222,7 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
         )
     fitting = []
     for path, dataset in objects:
-        with _damage(path):
+        with damage(path, _DRAWING):
             named = contours.rois if dataset.Modality == "RTSTRUCT" else segments.segments
             fitting += [(path, dataset, label, number) for label, number in named(dataset, pattern).items()]
     if not fitting:
@@ -241,7 +238,7 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
             remedy="narrow the regular expression `roi` in site.yaml to the tumour's",
         )
     path, dataset, _, number = fitting[0]
-    with _damage(path):
+    with damage(path, _DRAWING):
         if dataset.Modality == "RTSTRUCT":
             array = contours.draw(contours.contours(dataset, number, path), chosen.grid, path)
         else:
@@ -254,7 +251,7 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
 
 
 def _read_object(path: Path) -> pydicom.Dataset:
-    with telling_apart(path), _damage(path), disable_value_validation(), open(path, "rb") as file:
+    with telling_apart(path), damage(path, _DRAWING), disable_value_validation(), open(path, "rb") as file:
         dataset = pydicom.dcmread(file)
     if any(name not in dataset for name in _NEEDED[dataset.Modality]):
         raise FileUnreadable(
@@ -263,30 +260,3 @@ def _read_object(path: Path) -> pydicom.Dataset:
             remedy="export it again",
         )
     return dataset
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    """What a wrong tag or a short value makes pydicom and numpy raise, as one error."""
-    try:
-        yield
-    except (
-        InvalidDicomError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        OverflowError,
-        NotImplementedError,
-        BytesLengthException,
-        RecursionError,
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise FileUnreadable(
-            f"a structure set or segmentation is damaged ({type(error).__name__})",
-            where=str(path),
-            remedy="export it again",
-        ) from None

@@ -9,8 +9,6 @@ says the same in its plain attributes. No name, date of birth or other identity 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +16,11 @@ from pathlib import Path
 import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from fedloupe_client.ingest.bvalues import PRIVATE_TAGS, b_value
+from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.problems import FileUnreadable
 from fedloupe_client.ingest.whole import check_whole
@@ -116,44 +115,25 @@ def read_headers(path: Path, also: Sequence[str] = (), look: Callable[[Dataset],
         FileUnreadable: named `.dcm` or marked as DICOM, but damaged.
     """
     # pydicom's validation would print a wrong value, and so a name or an id, to the log
-    try:
-        with telling_apart(path), disable_value_validation(), open(path, "rb") as file:
+    with telling_apart(path), damage(path, "a DICOM header"), disable_value_validation(), open(path, "rb") as file:
+        try:
             head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_ASKED, *map(Tag, also)])
-            check_whole(file, head)
-            slices = _slices(path, head)
-            if slices and look is not None:
-                look(head)
-            return slices
-    except InvalidDicomError:
-        if path.suffix.lower() in (".dcm", ".ima") or _empty_slice(path):
-            raise FileUnreadable(
-                "a file named as DICOM is not DICOM", where=str(path), remedy="export the series again"
-            ) from None
-        return []
-    except (
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        NotImplementedError,
-        OverflowError,
-        BytesLengthException,
-        RecursionError,  # sequences within sequences without end
-        struct.error,
-        zlib.error,
-    ) as error:
-        raise FileUnreadable(
-            f"a DICOM header is damaged ({type(error).__name__})",
-            where=f"{path}: {error}",
-            remedy="export the series again",
-        ) from None
+        except InvalidDicomError:
+            if path.suffix.lower() in (".dcm", ".ima") or _empty_slice(path):
+                raise FileUnreadable(
+                    "a file named as DICOM is not DICOM", where=str(path), remedy="export the series again"
+                ) from None
+            return []
+        check_whole(file, head)
+        slices = _slices(path, head)
+        if slices and look is not None:
+            look(head)
+        return slices
 
 
 def _empty_slice(path: Path) -> bool:
     """An empty file named as scanners name theirs: without a suffix, or with a number for one."""
-    return path.suffix[1:].isdigit() | (not path.suffix) and path.stat().st_size == 0
+    return path.stat().st_size == 0 and (not path.suffix or path.suffix[1:].isdigit())
 
 
 def _slices(path: Path, head: Dataset) -> list[Slice]:

@@ -10,8 +10,6 @@ Source: DICOM PS3.15 Annex E, Table E.1-1 (Basic Application Level Confidentiali
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,11 +19,11 @@ from typing import Literal
 import pydicom
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
+from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.problems import FileUnreadable
 
 ALLOWED = frozenset({
     # the object
@@ -94,10 +92,6 @@ IDENTIFYING = (*PERSONS, *DATES, *NUMBERS, *PLACES, *UIDS)
 # A pseudonymous export still holds an id and UIDs, and often repeats the id as the name: that is worth no remark.
 _EXPECTED = {"PatientID", "StudyID", *UIDS, "StudyDate", "PerformedProcedureStepID", "AccessionNumber"}
 READ = (*IDENTIFYING, "BurnedInAnnotation", "ImageType", "Modality", "SOPClassUID", "ImagePositionPatient")
-_DAMAGED = (
-    ValueError, KeyError, TypeError, AttributeError, EOFError, NotImplementedError, RecursionError, IndexError,
-    OverflowError, struct.error, zlib.error, BytesLengthException,
-)  # fmt: skip
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 BurnedIn = Literal["declared", "screen", "capture"]
@@ -130,18 +124,12 @@ def read_identity(path: Path) -> Identity:
         FileMissing, PermissionRefused, FileUnreadable: the file.
     """
     # pydicom's validation would print a wrong value, and so a name or a date, to the log
-    try:
-        with telling_apart(path), disable_value_validation(), open(path, "rb") as file:
-            tags = [*READ]
-            return identity_of(pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags))
-    except InvalidDicomError:
-        return Identity()
-    except _DAMAGED as error:
-        raise FileUnreadable(
-            f"a DICOM header is damaged ({type(error).__name__})",
-            where=str(path),  # not the error's words: pydicom quotes the bytes, and a name may be among them
-            remedy="export the series again",
-        ) from None
+    with telling_apart(path), damage(path, "a DICOM header"), disable_value_validation(), open(path, "rb") as file:
+        try:
+            head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*READ])
+        except InvalidDicomError:
+            return Identity()
+        return identity_of(head)
 
 
 def identity_of(head: Dataset) -> Identity:
