@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from multiprocessing import get_context
@@ -52,12 +52,20 @@ def _code() -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def derive(home: Path, study: Study, *, workers: int = 1, progress: Progress | None = None) -> Path:
+def derive(
+    home: Path,
+    study: Study,
+    *,
+    cases: Collection[str] | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Path:
     """Make what is missing of the site's derived data and return its folder.
 
     Args:
         home: the site's home, with a store.
         study: the study.
+        cases: these ready cases alone; all of them where None.
         workers: processes; each uses one thread.
         progress: called with (done, total, case) after each case.
     """
@@ -66,7 +74,7 @@ def derive(home: Path, study: Study, *, workers: int = 1, progress: Progress | N
     if not study.sequences:
         return folder
     store = load_store(home)
-    ready = [record.case for record in store.ready]
+    ready = [record.case for record in store.ready if cases is None or record.case in cases]
     paths = {case: derived_path(folder, store, case) for case in ready}
     todo = [case for case, path in paths.items() if not (path.exists() or path.with_suffix(".json").exists())]
     done = len(ready) - len(todo)

@@ -1,13 +1,16 @@
 """Ingest, imaging and radiomics of all sites of a one-machine run, on all cores, with progress of each site.
 
 prepare_sites(study, homes, workers=2, tell=lambda site, stage, done, total: ...)
+
+A site is one piece of work up to its store, and from there a few patients are: whichever core is free takes the next.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,10 +24,11 @@ from fedloupe.study import Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import derive
 from fedloupe_client.gate import approve
-from fedloupe_client.ingest import ingest
+from fedloupe_client.ingest import ingest, load_store
 from fedloupe_server.simulation.cohort import CohortSpec, write_patient, write_site_tables
 
-CT_COST = 5  # registration makes a patient with a CT as dear as so many without
+PART = 4  # patients a piece of work: near the end no core waits longer than for one
+DERIVING = "imaging and radiomics"
 Tell = Callable[[str, str, int, int], None]
 
 
@@ -47,7 +51,7 @@ def prepare_sites(
     cohort: tuple[Path, CohortSpec] | None = None,
     workers: int | None = None,
 ) -> None:
-    """Prepare every site; the one with the most work first.
+    """Prepare every site; the largest first.
 
     Args:
         study: the study; each site approves it.
@@ -59,20 +63,34 @@ def prepare_sites(
     Raises:
         FedLoupeError: the first site's error; what other sites finished stays.
     """
-    sizes = {s.name: s.patients * (CT_COST if s.has_ct else 1) for s in cohort[1].sites} if cohort else {}
+    sizes = {s.name: s.patients for s in cohort[1].sites} if cohort else {}
     generated = (str(cohort[0]), cohort[1]) if cohort else None
     jobs = [Job(site, str(home), study.canonical, generated, sizes.get(site, 0)) for site, home in homes.items()]
     jobs.sort(key=lambda job: -job.size)
-    count = workers or os.cpu_count() or 1
     context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(min(count, len(jobs)), mp_context=context) as pool:
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=context) as pool,
+    ):
         queue: Queue[tuple[str, str, int, int]] = manager.Queue()
-        pending = {pool.submit(_prepare, job, queue) for job in jobs}
-        while pending:
-            done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+        storing = {pool.submit(_store, job, queue): job for job in jobs}
+        deriving: dict[Future[None], tuple[str, int]] = {}
+        ready: dict[str, int] = {}
+        done: Counter[str] = Counter()
+        while storing or deriving:
+            finished, _ = wait({*storing, *deriving}, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(queue, tell)
-            for future in done:
-                future.result()
+            for future in finished:
+                if future in storing:
+                    job, cases = storing.pop(future), future.result()
+                    ready[job.site] = len(cases)
+                    for part in (cases[first : first + PART] for first in range(0, len(cases), PART)):
+                        deriving[pool.submit(_derive, job, part)] = (job.site, len(part))
+                else:
+                    site, count = deriving.pop(future)
+                    future.result()
+                    done[site] += count
+                    tell(site, DERIVING, done[site], ready[site])
 
 
 def _drain(queue: Queue[tuple[str, str, int, int]], tell: Tell) -> None:
@@ -83,9 +101,9 @@ def _drain(queue: Queue[tuple[str, str, int, int]], tell: Tell) -> None:
             return
 
 
-def _prepare(job: Job, queue: Any) -> None:
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # a process a core: more threads only get in each other's way
+def _store(job: Job, queue: Any) -> tuple[str, ...]:
+    """The site's store and its approval of the study; returns the cases that are left to derive."""
+    _one_thread()
     study, home = Study.model_validate_json(job.study), Path(job.home)
 
     def says(stage: str) -> Callable[[int, int, str], None]:
@@ -94,8 +112,19 @@ def _prepare(job: Job, queue: Any) -> None:
     if job.cohort:
         generate_site(Path(job.cohort[0]), job.cohort[1], job.site, says("generate"))
     ingest(load_site(home), study, home, progress=says("ingest"))
-    derive(home, study, progress=says("imaging and radiomics"))
     approve(home, study, by="one-machine run")
+    return tuple(record.case for record in load_store(home).ready) if study.sequences else ()
+
+
+def _derive(job: Job, cases: tuple[str, ...]) -> None:
+    _one_thread()
+    derive(Path(job.home), Study.model_validate_json(job.study), cases=cases)
+
+
+def _one_thread() -> None:
+    """A process a core: more threads only get in each other's way."""
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
 def generate_site(root: Path, spec: CohortSpec, site: str, progress: Callable[[int, int, str], None]) -> None:
