@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydicom.dataset import Dataset
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_client.ingest.alike import Neighbours
 from fedloupe_client.ingest.dicom import Slice, read_headers
 from fedloupe_client.ingest.files import PERMISSION_REMEDY
 from fedloupe_client.ingest.identity import READ, BurnedIn, Identity, identity_notes, identity_of
@@ -25,7 +26,7 @@ from fedloupe_client.ingest.memory import FileMemory, stamp
 from fedloupe_client.ingest.problems import PermissionRefused, Trouble
 from fedloupe_client.ingest.workers import Mapper
 
-CHUNK = 64
+CHUNK = 256
 NOBODY = Identity()
 SLICE_FIELDS = ",".join(f"{one.name}:{one.type}" for one in fields(Slice))
 
@@ -78,23 +79,26 @@ class Found:
 
 def read_chunk(paths: list[Path]) -> list[Headers]:
     """The headers of several files; a file's problem does not stop the others."""
-    found = []
+    found, near = [], Neighbours()
     for path in paths:
         before = stamp(path)
         try:
-            found.append(_read(path, before))
+            found.append(_read(path, before, near))
         except FedLoupeError as error:
             found.append(Headers(path, before, trouble=Trouble.of(error)))
     return found
 
 
-def _read(path: Path, before: str) -> Headers:
+def _read(path: Path, before: str, near: Neighbours) -> Headers:
+    if (known := near.read(path)) is not None:
+        return Headers(path, before, (known[0],), identity=known[1])
     named = [NOBODY]
 
     def look(head: Dataset) -> None:
         named.append(identity_of(head))
 
     slices = tuple(read_headers(path, READ, look))
+    near.learn(path, slices, named[-1])
     return Headers(path, before, slices, identity=named[-1])
 
 

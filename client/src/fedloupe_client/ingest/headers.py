@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.config import disable_value_validation
@@ -38,7 +39,7 @@ _TAGS = [
     "NumberOfFrames", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-_ASKED = [*map(Tag, _TAGS), *map(Tag, PRIVATE_TAGS)]
+ASKED = (*map(Tag, _TAGS), *map(Tag, PRIVATE_TAGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def read_headers(path: Path, also: Sequence[str] = (), look: Callable[[Dataset],
     # pydicom's validation would print a wrong value, and so a name or an id, to the log
     with telling_apart(path), damage(path, "a DICOM header"), disable_value_validation(), open(path, "rb") as file:
         try:
-            head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_ASKED, *map(Tag, also)])
+            head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*ASKED, *map(Tag, also)])
         except InvalidDicomError:
             if path.suffix.lower() in (".dcm", ".ima") or _empty_slice(path):
                 raise FileUnreadable(
@@ -271,3 +272,19 @@ def _one(value: object, otherwise: float) -> float:
 
 def _int(value: object) -> int | None:
     return None if value is None or value == "" else int(float(str(value)))
+
+
+def _text(value: object) -> str:
+    return str(value or "")
+
+
+OWN: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "SOPInstanceUID": ("instance", _text),
+    "ImagePositionPatient": ("position", _floats),
+    "AcquisitionTime": ("time", _text),
+    "ContentTime": ("content_time", _text),
+    "TriggerTime": ("trigger_ms", _float),
+    "TemporalPositionIdentifier": ("temporal", _int),
+    "AcquisitionNumber": ("acquisition", _int),
+}
+"""What tells single-frame slices of a series apart: the attribute, the field of `Slice`, and how it is read."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from fedloupe.study.loading import explain, read_yaml
 from fedloupe_client.ingest.headers import Slice
+from fedloupe_client.ingest.memory import stamp
 from fedloupe_client.ingest.problems import RulesInvalid
 from fedloupe_client.ingest.stacks import Stack
 
@@ -118,16 +120,22 @@ class Rules(_Frozen):
 
 
 def load_rules(path: Path | None) -> Rules:
-    """A site's rules file, or the default rules.
+    """A site's rules file, or the default rules; parsed once as long as the file does not change.
 
     Raises:
         StudyUnreadable: the file is absent, not permitted, or no YAML.
         RulesInvalid: naming each wrong key.
     """
+    file = path or DEFAULT
+    return _load(file, stamp(file))
+
+
+@lru_cache(maxsize=4)
+def _load(file: Path, _stamp: str) -> Rules:
     try:
-        return Rules.model_validate(read_yaml(path or DEFAULT))
+        return Rules.model_validate(read_yaml(file))
     except ValidationError as error:
-        raise RulesInvalid(explain(error), where=str(path or DEFAULT), remedy="see configs/series-rules.yaml") from None
+        raise RulesInvalid(explain(error), where=str(file), remedy="see configs/series-rules.yaml") from None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydicom.dataset import FileDataset
 
-_ENCAPSULATED = 0xFFFFFFFF
+ENCAPSULATED = 0xFFFFFFFF
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
 _PIXEL_TAGS = ((0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010))
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -53,10 +53,10 @@ def check_whole(file: BinaryIO, head: FileDataset) -> None:
             raise ValueError("the last element is cut off")
         return
     length = _pixel_length(file, head)
-    if syntax is not None and syntax.is_transfer_syntax and syntax.is_encapsulated != (length == _ENCAPSULATED):
+    if syntax is not None and syntax.is_transfer_syntax and syntax.is_encapsulated != (length == ENCAPSULATED):
         raise ValueError("the pixels are not in the transfer syntax that is named")
-    if length == _ENCAPSULATED:
-        _check_fragments(file, end)
+    if length == ENCAPSULATED:
+        check_fragments(file, end)
     elif length > end - file.tell():
         raise ValueError("the pixels are cut off")
     elif length < _expected(head):
@@ -80,7 +80,7 @@ def _pixel_length(file: BinaryIO, head: FileDataset) -> int:
     return int(struct.unpack(f"{order}I", rest)[0])
 
 
-def _check_fragments(file: BinaryIO, end: int) -> None:
+def check_fragments(file: BinaryIO, end: int) -> None:
     """Every fragment up to the Sequence Delimitation Item, PS3.5 A.4; always little endian."""
     while True:
         item = file.read(8)

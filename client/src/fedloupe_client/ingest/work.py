@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+import isal
 import pydicom
 import SimpleITK as sitk
 
@@ -32,7 +33,7 @@ from fedloupe_client.ingest.records import SCHEMA, CaseRecord
 from fedloupe_client.ingest.shelf import Entry, Shelf
 from fedloupe_client.ingest.tables import Row
 
-VERSIONS = (SCHEMA, __version__, pydicom.__version__, sitk.Version_VersionString())
+VERSIONS = (SCHEMA, __version__, pydicom.__version__, sitk.Version_VersionString(), isal.__version__)
 
 
 @dataclass(frozen=True)

@@ -78,19 +78,19 @@ def prepare_sites(
         ready: dict[str, int] = {}
         done: Counter[str] = Counter()
         while storing or deriving:
-            finished, _ = wait({*storing, *deriving}, timeout=0.2, return_when=FIRST_COMPLETED)
+            pending: set[Future[Any]] = {*storing, *deriving}
+            wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(queue, tell)
-            for future in finished:
-                if future in storing:
-                    job, cases = storing.pop(future), future.result()
-                    ready[job.site] = len(cases)
-                    for part in (cases[first : first + PART] for first in range(0, len(cases), PART)):
-                        deriving[pool.submit(_derive, job, part)] = (job.site, len(part))
-                else:
-                    site, count = deriving.pop(future)
-                    future.result()
-                    done[site] += count
-                    tell(site, DERIVING, done[site], ready[site])
+            for stored in [future for future in storing if future.done()]:
+                job, cases = storing.pop(stored), stored.result()
+                ready[job.site] = len(cases)
+                for part in (cases[first : first + PART] for first in range(0, len(cases), PART)):
+                    deriving[pool.submit(_derive, job, part)] = (job.site, len(part))
+            for derived in [future for future in deriving if future.done()]:
+                site, count = deriving.pop(derived)
+                derived.result()
+                done[site] += count
+                tell(site, DERIVING, done[site], ready[site])
 
 
 def _drain(queue: Queue[tuple[str, str, int, int]], tell: Tell) -> None:
