@@ -67,13 +67,13 @@ def make_dicom(data: Path, root: Path, cases: int) -> None:
     shutil.rmtree(root / "originals")
 
 
-def make_demo(root: Path, site: str) -> tuple[dict[str, object], dict[str, object]]:
+def make_demo(root: Path, site: str, scale: float) -> tuple[dict[str, object], dict[str, object]]:
     """One NIfTI hospital of the synthetic demo: its `source` and the demo's study, as for YAML."""
     from fedloupe_server.simulation.cohort import generate_cohort
     from fedloupe_server.simulation.cohort.files import site_configuration
     from fedloupe_server.simulation.demo import demo_cohort, demo_study
 
-    spec = demo_cohort(1)
+    spec = demo_cohort(1, scale)
     generate_cohort(root, spec, site=site, workers=2)
     source = dict(site_configuration(spec.site(site))["source"])
     source["root"] = str((root / site / str(source["root"])).resolve())
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=24, help="copies of ProstateX patients")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--site", default="", help="demo hospital; its first NIfTI one if not given")
+    parser.add_argument("--scale", type=float, default=1.0, help="patients of the demo hospital, times")
     parser.add_argument("--serial", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serial:
@@ -220,7 +221,7 @@ def main() -> None:
             print("FEDLOUPE_DATA is not set: the ProstateX-like comparison is left out")
         site = given.site or _first_nifti()
         (folder / "demo").mkdir()
-        source, study = make_demo(folder / "demo" / "cohort", site)
+        source, study = make_demo(folder / "demo" / "cohort", site, given.scale)
         compare(f"synthetic demo, hospital `{site}`", folder / "demo", source, study, site, given.workers)
 
 

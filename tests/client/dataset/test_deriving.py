@@ -17,7 +17,7 @@ from fedloupe.study import parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import derive, load_cohort, problems
 from fedloupe_client.gate import approve
-from fedloupe_client.ingest import ingest
+from fedloupe_client.ingest import ingest, load_store
 from fedloupe_client.site.site import Site
 
 CASES = 12
@@ -77,6 +77,23 @@ def home(tmp_path: Path, study) -> Path:
 def hello(home: Path, study, run: str = "first"):
     header = {"version": __version__, "fingerprint": study.fingerprint, "run": run, "site": "alpha"}
     return decode(Site(home).handle(encode(HelloRequest(**header))))
+
+
+class TestParts:
+    def test_part_by_part_gives_the_files_of_the_whole(self, home, study):
+        def content() -> dict[str, bytes]:
+            return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+        cases = [record.case for record in load_store(home).ready]
+        folder = derive(home, study, cases=cases[:5])
+        assert len(content()) == 5
+        derive(home, study, cases=cases[5:])
+        parts = content()
+        for path in folder.iterdir():
+            path.unlink()
+        derive(home, study)
+        assert content() == parts
+        assert len(parts) == CASES
 
 
 class TestACaseThatCannotBeUsed:

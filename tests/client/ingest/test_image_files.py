@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.ingest.nifti import decode
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
 from fedloupe_client.ingest.volumes import read_image
 
@@ -107,3 +108,60 @@ class TestDamaged:
         (tmp_path / "a.nrrd").write_bytes(text)
         with pytest.raises(FileUnreadable):
             read_image(tmp_path / "a.nrrd")
+
+
+class TestFromBytes:
+    """What is taken from the bytes is what SimpleITK makes of the file; the rest is left to it."""
+
+    @staticmethod
+    def unpacked(path: Path) -> bytes:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+    def compare(self, path: Path) -> None:
+        got, expected = decode(self.unpacked(path), path), sitk.ReadImage(str(path))
+        assert got is not None
+        assert got.GetPixelID() == expected.GetPixelID()
+        assert (got.GetOrigin(), got.GetSpacing()) == (expected.GetOrigin(), expected.GetSpacing())
+        assert got.GetDirection() == expected.GetDirection()
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(got), sitk.GetArrayFromImage(expected))
+
+    @pytest.mark.parametrize("name", ["one.nii", "one.nii.gz"])
+    @pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"])
+    def test_every_kind_of_number(self, tmp_path, name, kind):
+        sitk.WriteImage(image((ARRAY - 500 * (kind[0] != "u")).astype(kind)), str(tmp_path / name), True)
+        self.compare(tmp_path / name)
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    @pytest.mark.parametrize("forms", [(1, 1), (0, 1), (1, 0), (0, 0), (1, 2)])
+    def test_every_orientation_and_byte_order(self, tmp_path, order, forms):
+        turn = np.deg2rad(30)
+        affine = np.diag([0.5, 0.75, 3.0, 1.0])
+        affine[:2, :2] = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) @ affine[:2, :2]
+        affine[:3, 3] = (5, -7, 11)
+        made = nibabel.Nifti1Image(ARRAY.T.astype("i2"), None, nibabel.Nifti1Header(endianness=order))
+        made.set_qform(affine, code=forms[0])
+        made.set_sform(affine, code=forms[1])
+        nibabel.save(made, tmp_path / "one.nii.gz")
+        self.compare(tmp_path / "one.nii.gz")
+
+    def test_rescaled_and_four_dimensional_files_are_left(self, tmp_path):
+        scaled = nibabel.Nifti1Image(ARRAY.T.astype("i2"), np.eye(4))
+        scaled.header.set_slope_inter(0.5, 3)
+        nibabel.save(scaled, tmp_path / "scaled.nii")
+        nibabel.save(nibabel.Nifti1Image(np.stack([ARRAY.T] * 2, -1), np.eye(4)), tmp_path / "four.nii")
+        nibabel.save(nibabel.Nifti1Pair(ARRAY.T, np.eye(4)), tmp_path / "pair.hdr")
+        for name in ("scaled.nii", "four.nii", "pair.hdr"):
+            assert decode(self.unpacked(tmp_path / name), tmp_path / name) is None
+        values = sitk.GetArrayFromImage(read_image(tmp_path / "scaled.nii"))
+        np.testing.assert_allclose(values, ARRAY.astype("i2") * 0.5 + 3)
+
+    @pytest.mark.data
+    def test_real_files(self, real_data):
+        files = sorted((real_data / "images").rglob("*.nii.gz"))[:60]
+        assert len(files) >= 30
+        taken = 0
+        for path in files:
+            if decode(self.unpacked(path), path) is not None:
+                taken += 1
+                self.compare(path)
+        assert taken >= len(files) // 2

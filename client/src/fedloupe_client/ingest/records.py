@@ -10,8 +10,10 @@ store/features.csv                        instead of cases/, where the site brin
 
 from __future__ import annotations
 
+import gzip
 import os
 import time
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ import SimpleITK as sitk
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedloupe_client.ingest.lock import locked
+from fedloupe_client.ingest.nifti import decode
 from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, StoreMissing, StoreUnreadable
 
 SCHEMA = 2
@@ -152,8 +155,9 @@ class Store:
     @staticmethod
     def _read(path: Path) -> sitk.Image:
         try:
-            return sitk.ReadImage(str(path))
-        except RuntimeError as error:
+            image = decode(gzip.decompress(path.read_bytes()), path)
+            return sitk.ReadImage(str(path)) if image is None else image
+        except (OSError, EOFError, zlib.error, RuntimeError) as error:
             raise _unreadable(path, error) from None
 
 

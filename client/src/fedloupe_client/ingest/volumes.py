@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from fedloupe_client.ingest.contents import check_nifti, check_nrrd
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.nifti2 import decode, is_nifti2
+from fedloupe_client.ingest.nifti import decode, decode_second, is_nifti2
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid, MaskElsewhere, MaskEmpty, MaskInvalid
 
 GRID_TOLERANCE = 1e-3  # mm for origin and spacing, unitless for direction
@@ -55,9 +55,11 @@ def _read(path: Path, check: Callable[[bytes, Path], bytes]) -> sitk.Image:
         content = path.read_bytes()
     content = check(content, path)
     if is_nifti2(content):
-        return decode(content, path)
+        return decode_second(content, path)
     try:
-        image = sitk.ReadImage(str(path))
+        image = decode(content, path)
+        if image is None:
+            image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise FileUnreadable(
             "the file is not a readable image",
