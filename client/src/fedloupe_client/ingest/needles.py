@@ -21,7 +21,8 @@ BINARY_LENGTH = 8
 """Characters below which chance would find a text in voxels, whose bytes take any value."""
 _HEX = frozenset(b"0123456789abcdef")
 _DIGITS = frozenset(b"0123456789")
-_BITS = 22
+_LEAST_BITS, _MOST_BITS = 12, 22
+_SPARSE = 64  # places of the table for each window: few enough for a processor's cache, one in so many is met by chance
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: Knuth, TAOCP 3, 6.4
 
 
@@ -109,13 +110,14 @@ class _Table:
                 window = int.from_bytes(needle.form[offset : offset + width], "little")
                 self._by_window.setdefault(window, []).append((offset, needle))
         self._windows = np.sort(np.array(list(self._by_window), dtype=np.uint64))
-        self._present = np.zeros(1 << _BITS, dtype=bool)
+        bits = min(max((_SPARSE * len(self._windows)).bit_length(), _LEAST_BITS), _MOST_BITS)
+        self._shift = np.uint64(64 - bits)
+        self._present = np.zeros(1 << bits, dtype=bool)
         self._present[self._hash(self._windows)] = True
 
-    @staticmethod
-    def _hash(windows: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    def _hash(self, windows: NDArray[np.uint64]) -> NDArray[np.uint64]:
         with np.errstate(over="ignore"):
-            hashed: NDArray[np.uint64] = (windows * _MULTIPLIER) >> np.uint64(64 - _BITS)
+            hashed: NDArray[np.uint64] = (windows * _MULTIPLIER) >> self._shift
         return hashed
 
     def find(self, blob: bytes) -> Iterator[_Needle]:
