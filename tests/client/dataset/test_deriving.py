@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from fedloupe_client.config import load_site
 from fedloupe_client.dataset import derive, load_cohort, problems
 from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.processes import one_thread_each
 from fedloupe_client.site.site import Site
 
 CASES = 12
@@ -94,6 +98,16 @@ class TestParts:
         derive(home, study)
         assert content() == parts
         assert len(parts) == CASES
+
+    def test_worker_processes_have_one_thread_and_this_one_is_left_alone(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        code = "import os, numba; print(os.environ['OMP_NUM_THREADS'], numba.get_num_threads())"
+        with one_thread_each():
+            told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert told.stdout.split() == ["1", "1"]
+        assert os.environ["OMP_NUM_THREADS"] == "3"
+        assert "OPENBLAS_NUM_THREADS" not in os.environ
 
 
 class TestACaseThatCannotBeUsed:

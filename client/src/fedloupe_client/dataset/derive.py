@@ -28,6 +28,7 @@ from fedloupe.study import Study
 from fedloupe_client import imaging, radiomics
 from fedloupe_client.imaging import crop, to_grid
 from fedloupe_client.ingest import Store, load_store
+from fedloupe_client.processes import one_thread_each
 from fedloupe_client.radiomics import extract_case
 
 Progress = Callable[[int, int, str], None]
@@ -80,7 +81,7 @@ def derive(
     done = len(ready) - len(todo)
     jobs = [(str(home), study.canonical, case, str(paths[case])) for case in todo]
     if workers > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for number, case in enumerate(pool.map(_derive_case, jobs), start=1):
                 if progress:
                     progress(done + number, len(ready), case)

@@ -20,6 +20,7 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from fedloupe_client.ingest.problems import WorkerLost
+from fedloupe_client.processes import one_thread_each
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
@@ -68,7 +69,8 @@ def mapping(workers: int) -> Iterator[Mapper]:
         return
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
     try:
-        yield Mapper(pool)
+        with one_thread_each():
+            yield Mapper(pool)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -25,6 +25,7 @@ from fedloupe_client.config import load_site
 from fedloupe_client.dataset import derive
 from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.processes import one_thread_each
 from fedloupe_server.simulation.cohort import CohortSpec, write_patient, write_site_tables
 
 PART = 4  # patients a piece of work: near the end no core waits longer than for one
@@ -69,6 +70,7 @@ def prepare_sites(
     jobs.sort(key=lambda job: -job.size)
     context = get_context("spawn")
     with (
+        one_thread_each(),
         context.Manager() as manager,
         ProcessPoolExecutor(workers or os.cpu_count() or 1, mp_context=context) as pool,
     ):

@@ -18,6 +18,7 @@ import SimpleITK as sitk
 import torch
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_client.processes import one_thread_each
 from fedloupe_client.site.site import Site
 
 Handler = Callable[[bytes], bytes]
@@ -95,7 +96,8 @@ def _worker(homes: dict[str, Path], log: Path) -> Iterator[_Worker]:
     context = get_context("spawn")  # a forked copy of a process in which torch has run can hang
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, homes, log), daemon=True)
-    process.start()
+    with one_thread_each():
+        process.start()
     theirs.close()
     try:
         yield _Worker(ours, tuple(homes))
