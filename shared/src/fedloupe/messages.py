@@ -80,6 +80,8 @@ class HelloReply(Message):
     excluded: dict[str, int] = _says(C, "cases left out, by error code")
     features: tuple[str, ...] = _says(P, "names of the feature columns, in order")
     groups: tuple[str, ...] = _says(P, "group of each feature column")
+    drawn: int = _says(C, "patients whose mask a model drew, of all", ge=0, default=0)
+    drawn_by: str | None = _says(P, "SHA-256 of that model", pattern=r"^[0-9a-f]{64}$", default=None)
     data_digest: str = _says(P, "SHA-256 of the site's feature table and splits, keyed by a secret of the site")
 
 
@@ -219,6 +221,29 @@ class EvaluateReply(Message):
     negatives_by_score: Tensor = _says(A, "(20) float64: patients without the event by score bin; likewise")
 
 
+class OverlapRequest(Message):
+    """Draw the tumours of a split with these weights and compare them with the site's own masks."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["overlap"] = "overlap"
+    label: str = _says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    split: Literal["test", "all"] = _says(P, "all: validate-only sites")
+    weights: Tensor = _says(M, "(m) float32: all parameters of the U-Net, flat")
+
+
+class OverlapReply(Message):
+    """Dice of drawn and own masks on one split of one site."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("by_dice",)
+    kind: Literal["overlap-reply"] = "overlap-reply"
+    label: str = _says(P, "as asked")
+    split: str = _says(P, "as asked")
+    patients: int = _says(C, "patients drawn", ge=1)
+    mean: float = _says(A, "mean Dice", ge=0, le=1)
+    sd: float = _says(A, "standard deviation of the Dice", ge=0, le=1)
+    by_dice: Tensor = _says(A, "(10) float64: patients by Dice in tenths; small bins merged, spread evenly")
+
+
 class Failure(Message):
     """The site refused or failed; the details stay in its log."""
 
@@ -228,9 +253,26 @@ class Failure(Message):
 
 
 Request = (
-    HelloRequest | DescribeRequest | SketchRequest | PrepareRequest | NewtonRequest | TrainRequest | EvaluateRequest
+    HelloRequest
+    | DescribeRequest
+    | SketchRequest
+    | PrepareRequest
+    | NewtonRequest
+    | TrainRequest
+    | EvaluateRequest
+    | OverlapRequest
 )
-Reply = HelloReply | DescribeReply | SketchReply | PrepareReply | NewtonReply | TrainReply | EvaluateReply | Failure
+Reply = (
+    HelloReply
+    | DescribeReply
+    | SketchReply
+    | PrepareReply
+    | NewtonReply
+    | TrainReply
+    | EvaluateReply
+    | OverlapReply
+    | Failure
+)
 KINDS: dict[str, type[Message]] = {
     str(kind.model_fields["kind"].default): kind for kind in (*Request.__args__, *Reply.__args__)
 }

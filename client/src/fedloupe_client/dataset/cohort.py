@@ -35,6 +35,7 @@ class Cohort:
         mr: (n, M, D, H, W) float32; `ct` likewise; M or T is 0 without image tokens.
         mr_present: (n, M); `ct_present` likewise.
         reference: (n) true probability in synthetic studies, else None.
+        masks: (n, D, H, W) uint8, the sites' own, in a drawing study, else None.
     """
 
     cases: tuple[str, ...]
@@ -49,6 +50,7 @@ class Cohort:
     ct: NDArray[np.float32]
     ct_present: NDArray[np.float32]
     reference: NDArray[np.float64] | None
+    masks: NDArray[np.uint8] | None = None
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -78,7 +80,8 @@ class Cohort:
     def digest(self, secret: bytes) -> str:
         """Keyed SHA-256 of features, labels and splits: shows that data did not change, tells nothing else."""
         state = hmac.new(secret, digestmod=hashlib.sha256)
-        for array in (self.features, self.labels, self.split.astype("U5"), self.clinical, self.mr, self.ct):
+        arrays = [self.features, self.labels, self.split.astype("U5"), self.clinical, self.mr, self.ct]
+        for array in arrays if self.masks is None else [*arrays, self.masks]:
             state.update(np.ascontiguousarray(array).tobytes())
         return state.hexdigest()
 
@@ -109,6 +112,7 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
         ct=ct,
         ct_present=ct_present,
         reference=reference,
+        masks=_masks(home, study, cases),
     )
 
 
@@ -162,3 +166,12 @@ def _images(
     present = np.stack([item["present"] for item in loaded]).astype(np.float32)
     mr, ct = modality == "MR", modality == "CT"
     return images[:, mr], present[:, mr], images[:, ct], present[:, ct]
+
+
+def _masks(home: Path, study: Study, cases: tuple[str, ...]) -> NDArray[np.uint8] | None:
+    if study.segmentation is None:
+        return None
+    folder, store = home / "derived" / derivation(study), load_store(home)
+    edge = study.segmentation.edge(study.imaging.spacing_mm)
+    masks = [load_file(derived_path(folder, store, case))["mask"] for case in cases]
+    return np.stack(masks).astype(np.uint8) if masks else np.zeros((0, edge, edge, edge), np.uint8)

@@ -24,10 +24,10 @@ from safetensors.numpy import save
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.features import parse_settings
-from fedloupe.study import Study
+from fedloupe.study import Segmentation, Study
 from fedloupe_client import imaging, radiomics
-from fedloupe_client.imaging import crop, to_grid
-from fedloupe_client.ingest import Store, load_store
+from fedloupe_client.imaging import crop, field_images, field_mask, field_region, to_grid
+from fedloupe_client.ingest import CaseRecord, Store, load_store
 from fedloupe_client.processes import one_thread_each
 from fedloupe_client.radiomics import extract_case
 
@@ -43,6 +43,8 @@ def derivation(study: Study) -> str:
         study.radiomics.model_dump(mode="json"),
         study.model.image,
     ]
+    if study.segmentation is not None:
+        parts.append(study.segmentation.edge(study.imaging.spacing_mm))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -129,7 +131,10 @@ def _keep(target: Path, content: bytes) -> None:
 
 def _tensors(home: Path, study: Study, case: str) -> dict[str, np.ndarray]:
     store = load_store(home)
-    grid = to_grid(store, next(r for r in store.ready if r.case == case), study)
+    record = next(r for r in store.ready if r.case == case)
+    if study.segmentation is not None:
+        return _field(store, record, study, study.segmentation)
+    grid = to_grid(store, record, study)
     tensors: dict[str, np.ndarray] = {}
     if study.radiomics.source == "computed":
         settings = parse_settings(study.radiomics.settings)
@@ -141,3 +146,16 @@ def _tensors(home: Path, study: Study, case: str) -> dict[str, np.ndarray]:
         tensors["images"] = cut.images.astype(np.float16)
         tensors["present"] = cut.present.astype(np.uint8)
     return tensors
+
+
+def _field(store: Store, record: CaseRecord, study: Study, segmentation: Segmentation) -> dict[str, np.ndarray]:
+    """What a drawing study's network sees of a case, and the site's own mask there."""
+    volumes = {sequence.name: store.volume(record.case, sequence.name) for sequence in study.sequences}
+    spacing = study.imaging.spacing_mm
+    region = field_region(volumes[study.sequences[0].name], spacing_mm=spacing, edge=segmentation.edge(spacing))
+    images = field_images(volumes, study.sequences, study.imaging, region, record.case)
+    return {
+        "images": images.astype(np.float16),
+        "present": np.ones(len(images), np.uint8),
+        "mask": field_mask(region, store.mask(record.case), record.case).astype(np.uint8),
+    }

@@ -19,11 +19,11 @@ from fedloupe.messages import (
     KINDS,
     DescribeReply,
     EvaluateReply,
-    EvaluateRequest,
     HelloReply,
     Message,
     NewtonReply,
     NewtonRequest,
+    OverlapReply,
     Reply,
     Request,
     SketchReply,
@@ -52,7 +52,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
     Raises:
         ReplyRefused: not the typed answer to this request, or not of the shape that was asked.
         CohortTooSmall: sums or weights from fewer training patients than the policy asks.
-        CellTooSmall: a scored split with too few patients of either label.
+        CellTooSmall: a scored split with too few patients of either label, or a drawn one with too few patients.
     """
     _check_answers(reply, request)
     match reply:
@@ -64,17 +64,13 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         case DescribeReply():
             return _protect_sums(reply, policy)
         case TrainReply():
-            check_cohort(reply.patients, policy)
-            if not isinstance(study.privacy, DpSgd):
-                return reply
-            if reply.epsilon is None:
-                raise ReplyRefused("weights of a private study without an epsilon", remedy=_REMEDY)
-            # The loss is a function of the patients that no noise protects.
-            return _changed(reply, loss=None)
+            return _protect_weights(reply, study, policy)
         case EvaluateReply():
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
             return _protect_scores(reply, policy.minimum_cell)
+        case OverlapReply():
+            return _protect_overlap(reply, policy.minimum_cell)
         case _:
             return reply
 
@@ -157,10 +153,20 @@ def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
             return {"gradient": (size,), "hessian": (size, size)}
         case TrainReply(), TrainRequest():
             return {"weights": np.shape(request.weights)}
-        case EvaluateReply(), EvaluateRequest():
-            return dict.fromkeys(reply.tensors, (20,))
+        case ((EvaluateReply() | OverlapReply()), _):
+            return dict.fromkeys(reply.tensors, (20 if isinstance(reply, EvaluateReply) else 10,))
         case _:
             return {}
+
+
+def _protect_weights(reply: TrainReply, study: Study, policy: Policy) -> TrainReply:
+    check_cohort(reply.patients, policy)
+    if not isinstance(study.privacy, DpSgd):
+        return reply
+    if reply.epsilon is None:
+        raise ReplyRefused("weights of a private study without an epsilon", remedy=_REMEDY)
+    # The loss is a function of the patients that no noise protects.
+    return _changed(reply, loss=None)
 
 
 def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
@@ -176,6 +182,20 @@ def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
     positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), cell)
     calibration = merge_groups(reply.calibration, cell)
     return _changed(reply, positives_by_score=positives, negatives_by_score=negatives, calibration=calibration)
+
+
+def _protect_overlap(reply: OverlapReply, cell: int) -> OverlapReply:
+    """Mean and deviation describe all patients of the split; the histogram shows no smaller group."""
+    if reply.patients < cell:
+        raise CellTooSmall(
+            f"{reply.patients} patients drawn in split `{reply.split}`, the policy asks {cell}",
+            remedy="bring more cases, or let the security officer lower `minimum_cell` in policy.yaml",
+        )
+    counts = np.asarray(reply.by_dice)
+    if (counts < 0).any() or (counts != np.rint(counts)).any() or counts.sum() != reply.patients:
+        raise ReplyRefused("`by_dice` does not count the patients", remedy=_REMEDY)
+    merged, _ = coarsen(counts, np.zeros_like(counts), cell)
+    return _changed(reply, by_dice=merged)
 
 
 def _check_cells(patients: int, positives: int, cell: int, what: str) -> None:

@@ -11,7 +11,9 @@ import fedloupe
 from fedloupe.messages import (
     DescribeRequest,
     EvaluateRequest,
+    HelloRequest,
     NewtonRequest,
+    OverlapRequest,
     PrepareRequest,
     Request,
     SketchRequest,
@@ -73,13 +75,14 @@ def check_request(
         raise WrongSite(f"the study names no site `{site}`", where=study.study, remedy=_ASK)
     if role == "validate" and isinstance(request, CONTRIBUTING):
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
+    _check_purpose(request, study)
     _check_preparation(request, study)
     match request:
         case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
         case TrainRequest():
             _check_training(request, study, policy, trained | {digest})
-        case EvaluateRequest():
+        case EvaluateRequest() | OverlapRequest():
             _check_split(request, study, role, took_part)
         case _:
             pass
@@ -103,6 +106,15 @@ def _check_policy(request: Request, study: Study, policy: Policy) -> None:
             )
     elif policy.require_dp:
         raise PrivacyRequired("the policy requires differential privacy, the study has none", remedy=change)
+
+
+def _check_purpose(request: Request, study: Study) -> None:
+    """A drawing study is asked to train and to draw, another study never to draw."""
+    draws = study.segmentation is not None
+    if draws and not isinstance(request, HelloRequest | TrainRequest | OverlapRequest):
+        raise NotInStudy(f"`{request.kind}` in a study that trains a drawing model", where=study.study, remedy=_ASK)
+    if not draws and isinstance(request, OverlapRequest):
+        raise NotInStudy("the study trains no drawing model", where=study.study, remedy=_ASK)
 
 
 def _check_preparation(request: Request, study: Study) -> None:
@@ -138,7 +150,7 @@ def _check_training(request: TrainRequest, study: Study, policy: Policy, trained
         )
 
 
-def _check_split(request: EvaluateRequest, study: Study, role: str, took_part: bool) -> None:
+def _check_split(request: EvaluateRequest | OverlapRequest, study: Study, role: str, took_part: bool) -> None:
     where = f"run {request.run}"
     if role == "validate":
         if request.split != "all":

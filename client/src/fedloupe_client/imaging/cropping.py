@@ -49,11 +49,12 @@ def crop(grid: GridCase, edge_mm: float) -> Crop:
     images = np.zeros((len(grid.images), n, n, n), np.float32)
     for channel, (name, image) in enumerate(grid.images.items()):
         if image is not None:
-            images[channel][target] = _scaled(image[source], grid.intensities[name])
+            images[channel][target] = scaled(image[source], grid.intensities[name])
     return Crop(images, np.array([image is not None for image in grid.images.values()]))
 
 
-def _scaled(values: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
+def scaled(values: NDArray[np.float32], intensity: Intensity) -> NDArray[np.float32]:
+    """Values of one kind of intensity as a network sees them, in [-4, 4]; see `crop`."""
     centre, unit = {"zscore": (0.0, 1.0), "physical": (1000.0, 500.0), "hounsfield": (0.0, 100.0)}[intensity]
-    scaled: NDArray[np.float32] = np.clip((values - centre) / unit, -LIMIT, LIMIT).astype(np.float32)
-    return scaled
+    clipped: NDArray[np.float32] = np.clip((values - centre) / unit, -LIMIT, LIMIT).astype(np.float32)
+    return clipped

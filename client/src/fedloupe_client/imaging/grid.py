@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Sequence, Study
-from fedloupe_client.imaging.normalising import intensity_scale, shading
+from fedloupe_client.imaging.normalising import intensity_scale, without_shading
 from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, TumourOutside
 from fedloupe_client.imaging.registering import BODY_HU, register
 from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto
 from fedloupe_client.ingest import CaseRecord, Store
-from fedloupe_client.ingest.volumes import build, same_grid
+from fedloupe_client.ingest.volumes import same_grid
 
 MARGIN_MM = 25.0
 COVERED = 0.9
@@ -75,9 +75,7 @@ def to_grid(store: Store, record: CaseRecord, study: Study) -> GridCase:
         shaded = [
             s.name for s in study.sequences if s.modality == "MR" and s.intensity == "zscore" and s.name in native
         ]
-        for name, field in shading({name: native[name] for name in shaded}).items():
-            flat = sitk.GetArrayViewFromImage(native[name]) * np.exp(-field)
-            native[name] = build(flat.astype(np.float32), native[name])
+        native |= without_shading({name: native[name] for name in shaded})
     images: dict[str, NDArray[np.float32] | None] = {}
     notes: dict[str, str] = {}
     for sequence in study.sequences:

@@ -57,6 +57,14 @@ def shading(images: dict[str, sitk.Image], setting: N4Setting = QUICK) -> dict[s
     return fields
 
 
+def without_shading(images: dict[str, sitk.Image]) -> dict[str, sitk.Image]:
+    """Images divided by their bias fields, on the same grids."""
+    return {
+        name: build((sitk.GetArrayViewFromImage(images[name]) * np.exp(-field)).astype(np.float32), images[name])
+        for name, field in shading(images).items()
+    }
+
+
 @one_thread()
 def _n4(images: list[sitk.Image], setting: N4Setting) -> NDArray[np.float32]:
     factors = [

@@ -20,6 +20,7 @@ from fedloupe.messages import (
     HelloRequest,
     NewtonReply,
     NewtonRequest,
+    OverlapRequest,
     PrepareReply,
     PrepareRequest,
     Reply,
@@ -35,6 +36,7 @@ from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.ingest import load_store
+from fedloupe_client.training import drawing
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -153,6 +155,8 @@ class Site:
             case EvaluateRequest():
                 cell = load_policy(self.home).minimum_cell
                 reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
+            case OverlapRequest():
+                reply = drawing.overlap(study, cohort, request)
         return reply, None
 
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
@@ -174,10 +178,15 @@ class Site:
 
     def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
         patients = len(cohort.rows("train"))
-        preparation = self._preparation(request.run)
-        if request.scope == "local":
+        if study.segmentation is not None and request.scope == "local":
+            trained = drawing.train_alone(study, self.name, cohort, request.weights)
+        elif study.segmentation is not None:
+            trained = drawing.train_round(study, self.name, cohort, request.weights, number=request.round)
+        elif request.scope == "local":
+            preparation = self._preparation(request.run)
             trained = train_alone(study, self.name, cohort, preparation, request.weights)
         else:
+            preparation = self._preparation(request.run)
             trained = train_round(study, self.name, cohort, preparation, request.weights, number=request.round)
         return TrainReply(
             **header, round=request.round, weights=trained.weights, patients=patients, loss=trained.loss, epsilon=None

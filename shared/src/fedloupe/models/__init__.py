@@ -11,6 +11,7 @@ from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.models.logistic import design_matrix, logistic_probability, newton_step
 from fedloupe.models.preparation import Preparation, group_order, standardise
 from fedloupe.models.transformer import RadiomicsTransformer
+from fedloupe.models.unet import build_unet, dice, drawing_loss, unet
 
 __all__ = [
     "Inputs",
@@ -18,13 +19,17 @@ __all__ = [
     "RadiomicsTransformer",
     "Schema",
     "build_model",
+    "build_unet",
     "design_matrix",
+    "dice",
     "digest",
+    "drawing_loss",
     "flatten",
     "group_order",
     "logistic_probability",
     "newton_step",
     "standardise",
     "start_at_logistic",
+    "unet",
     "unflatten",
 ]

@@ -24,6 +24,7 @@ from fedloupe.study.protocol import (
     Study,
     Training,
 )
+from fedloupe.study.segmentation import Segmentation
 
 __all__ = [
     "SCALES",
@@ -40,6 +41,7 @@ __all__ = [
     "Role",
     "Scale",
     "ScaleName",
+    "Segmentation",
     "Sequence",
     "Site",
     "Split",

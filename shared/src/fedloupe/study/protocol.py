@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from fedloupe.study.outcomes import SCALES, ScaleName
+from fedloupe.study.segmentation import Segmentation
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Role = Literal["train", "validate"]
@@ -284,6 +285,9 @@ class Study(_Frozen):
     quorum: Quorum = Quorum()
     split: Split = Split()
     evaluation: Evaluation = Evaluation()
+    segmentation: Segmentation | None = Field(
+        default=None, description="the study trains a model that draws tumours, and no other"
+    )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -334,6 +338,31 @@ class Study(_Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _draws_alone(self) -> Self:
+        """What a drawing study can be; `model` and the baselines of `evaluation` play no part in it."""
+        if self.segmentation is None:
+            return self
+        if self.radiomics.source != "none" or self.clinical:
+            raise ValueError("`segmentation` learns from images alone: `radiomics.source: none`, no `clinical`")
+        if any(s.modality != "MR" or not s.required for s in self.sequences):
+            raise ValueError("`segmentation` needs every sequence to be MR and required: a U-Net has no missing input")
+        if isinstance(self.privacy, DpSgd):
+            raise ValueError("`segmentation` is not trained under `privacy.mode: dp-sgd`")
+        if self.evaluation.leave_one_site_out:
+            raise ValueError("`segmentation` knows no `evaluation.leave_one_site_out`")
+        if misfit := self.segmentation.misfit(self.imaging.spacing_mm):
+            raise ValueError(misfit)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_absent_segmentation(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A study that draws nothing keeps the canonical form, and so the fingerprint, that hospitals approved."""
+        content: dict[str, Any] = handler(self)
+        if self.segmentation is None:
+            content.pop("segmentation", None)
+        return content
+
     @property
     def train_sites(self) -> tuple[str, ...]:
         """Names of the training sites, in the study's order."""
@@ -350,7 +379,8 @@ class Study(_Frozen):
 
     @property
     def canonical(self) -> str:
-        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`."""
+        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales` and
+        `segmentation`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property

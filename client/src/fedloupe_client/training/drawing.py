@@ -1,0 +1,138 @@
+"""A drawing study's local work: epochs of the U-Net on the site's own masks, and the Dice of what it draws.
+
+trained = train_round(study, "north", cohort, weights, number=3)
+reply = overlap(study, cohort, request)           # Dice over a split; cells are merged at the gate
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import OverlapReply, OverlapRequest
+from fedloupe.models import build_unet, dice, drawing_loss, flatten, unflatten
+from fedloupe.study import Study
+from fedloupe_client.dataset import Cohort
+from fedloupe_client.training.local import Trained, device, learning_rate, seed_for
+
+BINS = 10
+
+
+class NoMasks(FedLoupeError):
+    """A drawing study needs cases with masks, and this split has none."""
+
+    code = "FL-609"
+    title = "no patient of the split has a mask to compare with"
+
+
+def train_round(study: Study, site: str, cohort: Cohort, weights: NDArray[Any], *, number: int) -> Trained:
+    """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2)."""
+    proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
+    model = _model(study, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(study, site, "federated", number))
+        loss = _epochs(study, model, cohort, number, proximal)
+    return Trained(flatten(model), loss)
+
+
+def train_alone(study: Study, site: str, cohort: Cohort, weights: NDArray[Any]) -> Trained:
+    """The site's own model: the same budget and schedule as the federation, its own patients only."""
+    model = _model(study, weights)
+    loss = math.nan
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(study, site, "local", 0))
+        for number in range(1, study.training.rounds + 1):
+            loss = _epochs(study, model, cohort, number, 0.0)
+    return Trained(flatten(model), loss)
+
+
+def overlap(study: Study, cohort: Cohort, request: OverlapRequest) -> OverlapReply:
+    """The reply about a split: how well these weights draw its tumours.
+
+    Raises:
+        NoMasks: nobody is in the split.
+    """
+    scores = dices(study, cohort, request.weights, cohort.rows(request.split))
+    if not len(scores):
+        raise NoMasks("there is nobody to draw", where=request.site, remedy="bring cases with masks")
+    return OverlapReply(
+        version=request.version,
+        fingerprint=request.fingerprint,
+        run=request.run,
+        site=request.site,
+        label=request.label,
+        split=request.split,
+        patients=len(scores),
+        mean=float(scores.mean()),
+        sd=float(scores.std()),
+        by_dice=np.histogram(scores, BINS, (0.0, 1.0))[0].astype(np.float64),
+    )
+
+
+def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Dice of drawn and own mask for these patients, (n), on the study's field."""
+    assert study.segmentation is not None and cohort.masks is not None, "only a drawing study has masks"
+    model = _model(study, weights)
+    model.eval()
+    found = []
+    with torch.no_grad():
+        for row in rows:
+            probability = torch.sigmoid(model(_images(cohort, np.array([row]))))[0, 0].cpu().numpy()
+            found.append(dice(probability >= study.segmentation.threshold, cohort.masks[row]))
+    return np.array(found, dtype=np.float64)
+
+
+def _model(study: Study, weights: NDArray[Any]) -> nn.Module:
+    model = build_unet(study)
+    unflatten(model, weights)
+    return model.to(device())
+
+
+def _epochs(study: Study, model: nn.Module, cohort: Cohort, number: int, proximal: float) -> float:
+    rows = cohort.rows("train")
+    anchor = [p.detach().clone() for p in model.parameters()] if proximal else []
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate(study, number), weight_decay=study.training.weight_decay
+    )
+    model.train()
+    last = math.nan
+    for _ in range(study.training.local_epochs):
+        total = 0.0
+        for batch in torch.randperm(len(rows)).split(study.training.batch_size):
+            taken = rows[batch.numpy()]
+            images, masks = augment(_images(cohort, taken), _masks(cohort, taken))
+            loss = drawing_loss(model(images), masks)
+            total += float(loss.detach()) * len(batch)
+            if proximal:
+                loss = loss + proximal / 2 * sum(
+                    ((p - a) ** 2).sum() for p, a in zip(model.parameters(), anchor, strict=True)
+                )
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        last = total / len(rows)
+    return last
+
+
+def augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Left-right mirror of image and mask alike (anatomy allows it), and a random gain of each patient's image."""
+    shape = (len(images), 1, 1, 1, 1)
+    mirror = (torch.rand(shape) < 0.5).to(images.device)
+    gain = (1 + 0.1 * torch.randn(shape)).to(images.device)
+    return torch.where(mirror, images.flip(-1), images) * gain, torch.where(mirror, masks.flip(-1), masks)
+
+
+def _images(cohort: Cohort, rows: NDArray[np.int64]) -> Tensor:
+    """(B, C, D, H, W); the cohort stays in main memory, a batch goes to the device."""
+    return torch.from_numpy(cohort.mr[rows]).to(device())
+
+
+def _masks(cohort: Cohort, rows: NDArray[np.int64]) -> Tensor:
+    assert cohort.masks is not None, "only a drawing study has masks"
+    return torch.from_numpy(cohort.masks[rows][:, None].astype(np.float32)).to(device())
