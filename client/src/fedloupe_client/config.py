@@ -33,6 +33,9 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+DRAWING = (
+    "folder of a drawing model, for cases without a mask alone; relative to the home folder. None: they are left out"
+)
 Encoding = Literal["utf-8", "utf-16", "windows-1252", "windows-1250", "windows-1251", "gb18030", "shift_jis", "euc_kr"]
 DateFormat = Literal["YYYY-MM-DD", "DD.MM.YYYY", "YYYYMMDD"]
 
@@ -104,6 +107,7 @@ class DicomSource(_Frozen):
         default=None,
         description="NIfTI or NRRD masks instead of RTSTRUCT or SEG: file pattern with `{case}`, relative to `root`",
     )
+    drawing: Path | None = Field(default=None, description=DRAWING)
 
 
 class NiftiSource(_Frozen):
@@ -114,6 +118,7 @@ class NiftiSource(_Frozen):
     clinical: Clinical
     files: dict[str, str] = Field(description="sequence name to file pattern, relative to `root`")
     mask: str = Field(description="file pattern of the tumour mask, on the grid of the study's first sequence")
+    drawing: Path | None = Field(default=None, description=DRAWING)
 
 
 class TableSource(_Frozen):
@@ -147,7 +152,7 @@ class SiteConfig(_Frozen):
 
 
 def load_site(home: Path) -> SiteConfig:
-    """Read `home/site.yaml`; a relative `root` is relative to `home`.
+    """Read `home/site.yaml`; a relative `root` or `drawing` is relative to `home`.
 
     Raises:
         StudyUnreadable: the file cannot be read.
@@ -158,5 +163,7 @@ def load_site(home: Path) -> SiteConfig:
         config = SiteConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         raise SiteConfigInvalid(explain(error), where=str(path), remedy="see configs/site-example.yaml") from None
-    root = (home / config.source.root).resolve()
-    return config.model_copy(update={"source": config.source.model_copy(update={"root": root})})
+    places = {"root": (home / config.source.root).resolve()}
+    if not isinstance(config.source, TableSource) and config.source.drawing is not None:
+        places["drawing"] = (home / config.source.drawing).resolve()
+    return config.model_copy(update={"source": config.source.model_copy(update=places)})

@@ -24,6 +24,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, SiteConfig, TableSource
 from fedloupe_client.ingest.choices import Choices, read_choices
+from fedloupe_client.ingest.drawer import Drawer
 from fedloupe_client.ingest.files import sync, telling_apart, walk, write_whole
 from fedloupe_client.ingest.folders import SLICE_FIELDS, Found, read_all, sort_out
 from fedloupe_client.ingest.lock import locked, work_folder
@@ -79,7 +80,8 @@ def ingest(
 
     Raises:
         SiteUnknown, ConfigMismatch, FileMissing, PermissionRefused, FileUnreadable, ColumnMissing, TableEmpty,
-        FeatureNotNumeric, ScaleNotAccepted, RulesInvalid, ChoicesInvalid: the site, before anything is written.
+        FeatureNotNumeric, ScaleNotAccepted, RulesInvalid, ChoicesInvalid, DrawingUnreadable,
+        DrawingUnsuited: the site, before anything is written.
         IngestRunning: another process works in this home.
         WorkerLost, NotWritten: the machine; finished cases are kept for the next run.
         StoreLeaks: an identifier would reach the store.
@@ -98,6 +100,7 @@ def ingest(
     clinical = read_clinical_table(source, study, role)
     rows = clinical.rows
     rules, choices = _rules(source)
+    drawer = Drawer.of(source, study)
     table = read_features(source, study) if isinstance(source, TableSource) else None
     paths, refused = walk(source.root / source.images) if isinstance(source, DicomSource) else ([], [])
     report = progress or (lambda done, total, what: None)
@@ -118,7 +121,9 @@ def ingest(
             cases = frozenset(row.local for row in rows)
             found = sort_out(source.root / source.images, cases, headers, refused)
         works = _works(rows, source, study, shelf, found, site_key(home), verify)
-        works = [replace(work, rules=json.dumps([rules, _own(choices, work.row.local)])) for work in works]
+        works = [
+            replace(work, rules=json.dumps([rules, _own(choices, work.row.local)]), drawer=drawer) for work in works
+        ]
         done = _do_all(works, memory, mapper, report)
         memory.keep_only({*paths, *(path for work in works for path in work.files)})
         lines: dict[str, tuple[float, ...]] = {}
@@ -146,7 +151,20 @@ def ingest(
         write_whole(home / "ingest-local.csv", local)
         (home / "ingest-failed.csv").unlink(missing_ok=True)
         shelf.keep_only({one.name for one in done})
-    return IngestReport(site=config.site, records=records, notes=(*clinical.notes, *found.notes))
+    return IngestReport(
+        site=config.site, records=records, notes=(*clinical.notes, *found.notes, *_drawn(records, drawer))
+    )
+
+
+def _drawn(records: tuple[CaseRecord, ...], drawer: Drawer | None) -> tuple[str, ...]:
+    """What is to be said where a model drew masks."""
+    ready = [record for record in records if record.status == "ready"]
+    count = sum(record.mask == "drawn" for record in ready)
+    if drawer is None or not count:
+        return ()
+    said = f"masks of {count} of {len(ready)} ready cases were drawn by model {drawer.model}: look at them"
+    alone = "no case has a mask of its own: if it should, check where site.yaml says that masks lie"
+    return (said, alone) if count == len(ready) else (said,)
 
 
 def _check(config: SiteConfig, study: Study) -> None:
@@ -296,10 +314,12 @@ def _unusable(records: tuple[CaseRecord, ...], role: str) -> FedLoupeError | Non
 def _local_csv(works: list[Work], done: list[Done]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["local_id", "local_patient", "case", "status", "code", "reason", "remedy", "where"])
+    writer.writerow(["local_id", "local_patient", "case", "status", "code", "reason", "remedy", "where", "mask"])
     for work, one in zip(works, done, strict=True):
         r = one.record
-        writer.writerow([work.row.local, work.local_patient, r.case, r.status, r.code, r.reason, r.remedy, one.where])
+        writer.writerow(
+            [work.row.local, work.local_patient, r.case, r.status, r.code, r.reason, r.remedy, one.where, r.mask]
+        )
     return text.getvalue()
 
 

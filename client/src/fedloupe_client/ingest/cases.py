@@ -20,6 +20,7 @@ from fedloupe_client.ingest.choices import Choices, read_choices
 from fedloupe_client.ingest.choose import Chosen, Reference, by_series, choose
 from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.dicom import on_grid
+from fedloupe_client.ingest.drawer import Drawer
 from fedloupe_client.ingest.exams import pick_study
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.headers import IMAGES, OBJECTS, Slice
@@ -41,11 +42,15 @@ from fedloupe_client.ingest.volumes import check_mask, read_image, write_clean
 
 @dataclass(frozen=True)
 class Case:
-    """A case that passed every check: volumes on their native grids, the mask on the first one's."""
+    """A case that passed every check: volumes on their native grids, the mask on the first one's.
+
+    `drawn_by` is the digest of the model that drew the mask, None where it is the site's own.
+    """
 
     volumes: dict[str, sitk.Image]
     mask: sitk.Image
     notes: tuple[str, ...] = ()
+    drawn_by: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write `<sequence>.nii.gz` and `mask.nii.gz` into a new folder."""
@@ -72,11 +77,12 @@ def _absent(name: str, where: str) -> SequenceMissing:
     )
 
 
-def from_nifti(source: NiftiSource, study: Study, local: str) -> Case:
-    """A case whose files are named by pattern.
+def from_nifti(source: NiftiSource, study: Study, local: str, drawer: Drawer | None = None) -> Case:
+    """A case whose files are named by pattern; `drawer` draws where there is no mask file.
 
     Raises:
         SequenceMissing, MaskMissing: no such file.
+        DrawingEmpty, DrawingUnreadable, ImageFlat: see `Drawer.draw`.
         PermissionRefused, FileUnreadable, ImageInvalid: an image or the mask.
         AdcUnit: an ADC map in a unit that its magnitude does not tell.
         MaskElsewhere, MaskEmpty, MaskInvalid: see `check_mask`.
@@ -99,8 +105,20 @@ def from_nifti(source: NiftiSource, study: Study, local: str) -> Case:
             image, note = adc_image(image, str(path))
             notes.append(f"`{sequence.name}`: {note}")
         volumes[sequence.name] = image
-    mask = _mask_file(at(source, source.mask, local), volumes[study.sequences[0].name])
-    return Case(volumes, mask, tuple(notes))
+    path = at(source, source.mask, local)
+    if drawer is not None and _is_absent(path):
+        return Case(volumes, drawer.draw(volumes, local), tuple(notes), drawer.model)
+    return Case(volumes, _mask_file(path, volumes[study.sequences[0].name]), tuple(notes))
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether a file is known not to be there; one that this user may not look for is not."""
+    try:
+        with telling_apart(path):
+            path.stat()
+    except FileMissing:
+        return True
+    return False
 
 
 def _mask_file(path: Path, reference: sitk.Image) -> sitk.Image:
@@ -113,8 +131,12 @@ def _mask_file(path: Path, reference: sitk.Image) -> sitk.Image:
     return check_mask(mask, reference, str(path))
 
 
-def from_dicom(source: DicomSource, study: Study, local: str, slices: tuple[Slice, ...]) -> Case:
-    """A case from the headers of its DICOM files.
+def from_dicom(
+    source: DicomSource, study: Study, local: str, slices: tuple[Slice, ...], drawer: Drawer | None = None
+) -> Case:
+    """A case from the headers of its DICOM files; `drawer` draws where there is no structure set, segmentation or file.
+
+    A structure set without a fitting name is no reason to draw: the site's own tumour may stand in it.
 
     Raises:
         PatientsMixed: more than one PatientID.
@@ -125,6 +147,7 @@ def from_dicom(source: DicomSource, study: Study, local: str, slices: tuple[Slic
         PermissionRefused, FileUnreadable: pixels, structure set or segmentation.
         AdcUnit, BValues, DynamicTimes, DynamicTooShort, NoEnhancement: see `take_all`.
         MaskMissing, MaskAmbiguous, MaskElsewhere, MaskEmpty, MaskInvalid: the tumour.
+        DrawingEmpty, DrawingUnreadable, ImageFlat: see `Drawer.draw`.
     """
     if len(patients := {s.patient for s in slices}) > 1:
         raise PatientsMixed(
@@ -136,11 +159,13 @@ def from_dicom(source: DicomSource, study: Study, local: str, slices: tuple[Slic
     framed = _frames_of_reference(chosen, study, rules, local)
     first = study.sequences[0].name
     volumes, notes = take_all(chosen)
-    if source.mask is None:
-        mask = _drawn_mask([s.path for s in slices if s.modality in OBJECTS], chosen[first], source.roi, local)
-    else:
-        mask = _mask_file(at(source, source.mask, local), volumes[first])
-    return Case(volumes, mask, (*notes, *examined, *framed))
+    said = (*notes, *examined, *framed)
+    objects = [s.path for s in slices if s.modality in OBJECTS]
+    file = None if source.mask is None else at(source, source.mask, local)
+    if drawer is not None and (not objects if file is None else _is_absent(file)):
+        return Case(volumes, drawer.draw(volumes, local), said, drawer.model)
+    mask = _drawn_mask(objects, chosen[first], source.roi, local) if file is None else _mask_file(file, volumes[first])
+    return Case(volumes, mask, said)
 
 
 def _choose_all(

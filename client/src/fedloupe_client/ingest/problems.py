@@ -291,6 +291,22 @@ class FramesDiffer(DataProblem):
     kind = "mislabelled"
 
 
+class DrawingEmpty(DataProblem):
+    """The case has no mask of its own, and the site's drawing model finds no tumour in it."""
+
+    code = "FL-239"
+    title = "no mask, and the model drew none"
+    kind = "absence"
+
+
+class DrawingUnsuited(DataProblem):
+    """The site's drawing model was trained on other sequences than the study has."""
+
+    code = "FL-240"
+    title = "drawing model does not suit the study"
+    kind = "configuration"
+
+
 class FeaturesMissing(DataProblem):
     """The clinical table has the case, the feature table has not."""
 

@@ -53,6 +53,8 @@ class CaseRecord(_Frozen):
         intervals: days between dates of the patient, by name; the dates themselves are not kept.
         reference: the generator's true probability (synthetic studies).
         sequences: names of the sequences present, in the study's order.
+        mask: the site's `own`, or `drawn` by a model; None where the case is not ready or has no images.
+        drawn_by: SHA-256 of that model.
         notes: decisions that were taken for this case.
     """
 
@@ -68,6 +70,8 @@ class CaseRecord(_Frozen):
     intervals: dict[str, int] = {}
     reference: float | None = None
     sequences: tuple[str, ...] = ()
+    mask: Literal["own", "drawn"] | None = None
+    drawn_by: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -100,6 +104,11 @@ class IngestReport(_Frozen):
         return {kind: group for kind, group in groups.items() if group}
 
     @property
+    def drawn(self) -> dict[str, int]:
+        """Cases whose mask a model drew, by the model's digest."""
+        return dict(sorted(Counter(r.drawn_by for r in self.records if r.drawn_by).items()))
+
+    @property
     def codes(self) -> dict[str, int]:
         """Cases left out, by error code."""
         return dict(sorted(Counter(r.code for r in self.records if r.code).items()))
@@ -121,6 +130,11 @@ class Store:
     def ready(self) -> tuple[CaseRecord, ...]:
         """The cases that a study can use."""
         return tuple(r for r in self.index.records if r.status == "ready")
+
+    @property
+    def drawn(self) -> dict[str, str]:
+        """Digest of the model that drew the mask, by ready case; a case with its own mask is not in it."""
+        return {r.case: r.drawn_by for r in self.ready if r.drawn_by}
 
     def volume(self, case: str, sequence: str) -> sitk.Image:
         """One sequence on its native grid.

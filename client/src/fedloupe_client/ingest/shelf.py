@@ -44,6 +44,7 @@ class Entry(BaseModel):
     sequences: tuple[str, ...]
     notes: tuple[str, ...]
     files: dict[str, Written]
+    drawn_by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,12 @@ class Shelf:
             files = sorted(part.iterdir())
             for path in files:
                 sync(path)
-            entry = Entry(sequences=tuple(case.volumes), notes=case.notes, files={f.name: _written(f) for f in files})
+            entry = Entry(
+                sequences=tuple(case.volumes),
+                notes=case.notes,
+                files={f.name: _written(f) for f in files},
+                drawn_by=case.drawn_by,
+            )
             write_whole(part / ENTRY, entry.model_dump_json(indent=1) + "\n")
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(part, folder)

@@ -25,6 +25,7 @@ from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, TableSource
 from fedloupe_client.ingest.cases import at, from_dicom, from_nifti
 from fedloupe_client.ingest.dicom import Slice
+from fedloupe_client.ingest.drawer import Drawer
 from fedloupe_client.ingest.identity import Identity, read_identity
 from fedloupe_client.ingest.leaks import leaks
 from fedloupe_client.ingest.memory import ABSENT, FileMemory, stamp
@@ -56,6 +57,7 @@ class Work:
     Attributes:
         rules: by which rules and choices by hand its series are chosen.
         slices: headers of its DICOM files.
+        drawer: of the site, where it has a drawing model.
         headers: stamps of these files when their headers were read.
         identities: who is named in these files, where that is known.
         seen: what is already known of its files' bytes.
@@ -72,6 +74,7 @@ class Work:
     slices: tuple[Slice, ...] = ()
     trouble: Trouble | None = None
     verify: bool = False
+    drawer: Drawer | None = None
     headers: dict[Path, str] = field(default_factory=dict)
     identities: dict[Path, Identity] = field(default_factory=dict)
     seen: dict[Path, Seen] = field(default_factory=dict)
@@ -103,11 +106,13 @@ class Work:
         parts = {
             "versions": VERSIONS,
             "row": row,
-            "source": self.source.model_dump(mode="json", exclude={"root", "clinical", "rules", "choices"}),
+            "source": self.source.model_dump(mode="json", exclude={"root", "clinical", "rules", "choices", "drawing"}),
             "rules": self.rules,
             "sequences": [sequence.model_dump(mode="json") for sequence in self.study.sequences],
             "files": [(os.path.relpath(path, self.source.root), seen[path].digest) for path in self.files],
         }
+        if self.drawer is not None:
+            parts["drawing"] = self.drawer.model
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{self.case}-{digest[:32]}"
 
@@ -170,9 +175,9 @@ def do(work: Work) -> Done:
     local = work.row.local
     try:
         if isinstance(work.source, DicomSource):
-            case = from_dicom(work.source, work.study, local, work.slices)
+            case = from_dicom(work.source, work.study, local, work.slices, work.drawer)
         elif isinstance(work.source, NiftiSource):
-            case = from_nifti(work.source, work.study, local)
+            case = from_nifti(work.source, work.study, local, work.drawer)
         else:
             raise TypeError("a feature table has no images to read")
         _check_unchanged({path: one.stamp for path, one in seen.items()})
@@ -217,6 +222,8 @@ def _ready(work: Work, entry: Entry) -> CaseRecord:
         intervals=row.intervals,
         reference=row.reference,
         sequences=entry.sequences,
+        mask=None if isinstance(work.source, TableSource) else "drawn" if entry.drawn_by else "own",
+        drawn_by=entry.drawn_by,
         notes=(*row.notes, *entry.notes),
     )
 

@@ -162,7 +162,9 @@ class Site:
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
         if isinstance(study.privacy, DpSgd) and study.role(self.name) == "train":
             self.gate.check_budget(header["run"], planned_spend(study, study.privacy), study.training.rounds)
-        codes = [record.code for record in load_store(self.home).records if record.code]
+        store = load_store(self.home)
+        drawn = [model for case, model in store.drawn.items() if case in cohort.cases]
+        codes = [record.code for record in store.records if record.code]
         codes += problems(self.home, study).values()
         return HelloReply(
             **header,
@@ -173,6 +175,8 @@ class Site:
             excluded=dict(sorted(Counter(codes).items())),
             features=cohort.names,
             groups=cohort.columns,
+            drawn=len(drawn),
+            drawn_by=drawn[0] if drawn else None,
             data_digest=self._digests[header["fingerprint"]],
         )
 
