@@ -124,9 +124,17 @@ def report(
 
 def _show(outcome: object, as_json: bool) -> None:
     from fedloupe_server.evidence.summary import summary_json
-    from fedloupe_server.simulation.local import Outcome
-    from fedloupe_server.simulation.showing import result_table
+    from fedloupe_server.simulation.local import Drawn, Outcome
+    from fedloupe_server.simulation.showing import drawing_table, result_table
 
+    if isinstance(outcome, Drawn):
+        if as_json:
+            say_json({**outcome.card.model_dump(mode="json"), "folder": str(outcome.folder)})
+            return
+        console.print(drawing_table(outcome.card))
+        console.print(f"model   {outcome.card.model}", highlight=False, soft_wrap=True)
+        console.print(f"folder  {outcome.folder}", highlight=False, soft_wrap=True)
+        return
     assert isinstance(outcome, Outcome)
     if as_json:
         say_json({**summary_json(outcome.results), "report": str(outcome.report)})

@@ -42,6 +42,7 @@ class DrawingScores(_Frozen):
 
     Attributes:
         by_dice: (10) patients by Dice in tenths; small bins merged and spread evenly.
+        own_mean: mean Dice of the site's own model, trained alone with the same budget, on the same patients.
     """
 
     site: str
@@ -50,10 +51,17 @@ class DrawingScores(_Frozen):
     mean: float
     sd: float
     by_dice: tuple[float, ...]
+    own_mean: float | None = None
 
 
 class DrawingCard(_Frozen):
-    """What a drawing model is: `model` is the SHA-256 of `model.safetensors`, the digest that marks what it drew."""
+    """What a drawing model is.
+
+    Attributes:
+        model: SHA-256 of `model.safetensors`: the digest that marks what it drew.
+        sites: how well it drew, at each site that could say so.
+        unscored: code and title of the refusal, by site that could not.
+    """
 
     study: str
     title: str
@@ -65,6 +73,7 @@ class DrawingCard(_Frozen):
     imaging: Imaging
     segmentation: Segmentation
     sites: tuple[DrawingScores, ...]
+    unscored: dict[str, str] = {}
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None, "logit_positives": 0.4,
         "logit_negatives": -1.2,
     },
+    "overlap": {"label": "federated", "split": "all"},
+    "overlap-reply": {"label": "federated", "split": "all", "patients": 9, "mean": 0.7, "sd": 0.1},
     "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
 }  # fmt: skip
 SHAPES = {"probe": (3, 2), "projection": (3, 2), "sketch": (3, 2), "hessian": (3, 3)}
@@ -74,7 +76,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 15
+        assert len(set(KINDS.values())) == len(KINDS) == 17
 
 
 class TestDisclosure:

@@ -52,6 +52,8 @@ class SiteResult(_Frozen):
     test: int
     positives: int
     excluded: dict[str, int]
+    drawn: int = 0  # patients whose mask a model drew, because the site had none
+    drawn_by: str | None = None  # SHA-256 of that model
     data_digest: str
     federated: Scores
     logistic: Scores | None

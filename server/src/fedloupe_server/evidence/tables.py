@@ -31,6 +31,7 @@ def sites(results: Results) -> Table:
         "Train / tune / test",
         "Events",
         "Excluded",
+        "Masks drawn by a model",
         "Own model",
         "Federated (95 % interval)",
         "Logistic",
@@ -44,6 +45,7 @@ def sites(results: Results) -> Table:
             f"{s.train} / {s.tune} / {s.test}",
             str(s.positives),
             str(sum(s.excluded.values())),
+            _drawn(s),
             _own(s),
             formats.with_interval(s.federated.auc, s.federated.auc_low, s.federated.auc_high),
             formats.auc(s.logistic.auc if s.logistic else None),
@@ -177,6 +179,7 @@ def provenance(results: Results) -> Table:
     if results.rounds:
         rows.append(("Weights after the last round", results.rounds[-1].weights))
     rows += [(f"Data of {s.site} (keyed digest)", s.data_digest) for s in results.sites]
+    rows += [(f"Model that drew masks at {s.site}", s.drawn_by) for s in results.sites if s.drawn_by]
     return Table("Provenance", ("Item", "Value"), tuple(rows))
 
 
@@ -185,6 +188,10 @@ def _own(site: SiteResult) -> str:
         mean = mean_elsewhere(site)
         return formats.ABSENT if mean is None else f"{formats.auc(mean)} (mean of {len(site.local_elsewhere)})"
     return formats.auc(site.local.auc if site.local else None)
+
+
+def _drawn(site: SiteResult) -> str:
+    return f"{site.drawn} ({formats.short(site.drawn_by)})" if site.drawn and site.drawn_by else formats.ABSENT
 
 
 def _apart(results: Results) -> frozenset[int]:

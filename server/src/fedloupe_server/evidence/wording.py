@@ -210,6 +210,12 @@ def limits(results: Results) -> list[str]:
             f"{'has' if len(few) == 1 else 'have'} fewer than 100 patients with or without the event to test on. "
             "The table of expected precision shows what that costs."
         )
+    said += [
+        f"Masks of {formats.count(s.drawn, 'patient')} at {s.site} were drawn by model {formats.short(s.drawn_by)}, "
+        "because the site had none; features and crops of these patients rest on that drawing."
+        for s in results.sites
+        if s.drawn and s.drawn_by
+    ]
     said.append(
         "Probabilities are as shipped: the model was not recalibrated at any site. Read a predicted 30 % with the "
         "calibration figure beside it."

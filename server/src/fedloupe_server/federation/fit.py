@@ -114,7 +114,7 @@ def fit(
     fits = wanted and study.privacy.mode == "none"
     beta = _logistic(study, talk, sites, preparation, columns, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
-    weights, rounds = _rounds(study, talk, sites, start, journal, observer, stage)
+    weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
     return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds)
 
@@ -212,7 +212,7 @@ def _logistic(
     return beta
 
 
-def _rounds(
+def train_rounds(
     study: Study,
     talk: Conversation,
     sites: tuple[str, ...],
@@ -221,6 +221,12 @@ def _rounds(
     observer: Observer,
     stage: str,
 ) -> tuple[NDArray[np.float32], tuple[RoundRecord, ...]]:
+    """The study's rounds of local training and averaging, going on after the last one in the journal.
+
+    Raises:
+        QuorumNotMet, WrongAnswer: of a round; the earlier ones are kept.
+        JournalDamaged: see there.
+    """
     strategy = strategy_for(study.training)
     records = journal.rounds()
     if records:

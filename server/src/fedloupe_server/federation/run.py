@@ -5,7 +5,7 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,7 +61,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     observer(Event("hello", 1, 1, ", ".join(hellos)))
 
     fitted = fit(study, talk, train, columns, journal, observer)
-    locals_ = _local_models(study, talk, train, columns, journal, observer)
+    locals_ = local_models(study, talk, train, lambda: initial_weights(study, columns), journal, observer)
     journal.freeze(
         {
             "frozen": fitted.digest,
@@ -128,11 +128,11 @@ def _pool(scores: list[Scores]) -> Pooled | None:
     return Pooled.model_validate(pooled, from_attributes=True)
 
 
-def _local_models(
+def local_models(
     study: Study,
     talk: Conversation,
     sites: tuple[str, ...],
-    columns: tuple[str, ...],
+    start: Callable[[], Vector],
     journal: Journal,
     observer: Observer,
 ) -> dict[str, Vector]:
@@ -143,9 +143,9 @@ def _local_models(
     todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
     observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
     if todo:
-        start = initial_weights(study, columns)
+        weights = start()
         replies = talk.ask_all(
-            todo, lambda header: TrainRequest(**header, round=0, scope="local", weights=start), TrainReply
+            todo, lambda header: TrainRequest(**header, round=0, scope="local", weights=weights), TrainReply
         )
         for site, reply in replies.items():
             write_tensors(paths[site], {"weights": reply.weights})
@@ -215,6 +215,8 @@ def _evaluate(
             test=hellos[s.name].test,
             positives=hellos[s.name].positives,
             excluded=hellos[s.name].excluded,
+            drawn=hellos[s.name].drawn,
+            drawn_by=hellos[s.name].drawn_by,
             data_digest=hellos[s.name].data_digest,
             federated=federated[s.name],
             logistic=logistic.get(s.name),

@@ -70,12 +70,13 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     match config["task"]:
         case "study":
-            from fedloupe_server.federation import Event, run_study
+            from fedloupe_server.federation import Event, draw_study, run_study
 
             def step(event: Event) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
-            run_study(study, exchange, run_dir, observer=step)
+            whole = run_study if study.segmentation is None else draw_study
+            whole(study, exchange, run_dir, observer=step)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:

@@ -7,15 +7,18 @@ outcome.report                      # Path of report.html
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedloupe.drawing import DrawingCard
 from fedloupe.study import Study
 from fedloupe_client.ingest import load_store
 from fedloupe_server.evidence.report import write_report
 from fedloupe_server.evidence.results import Results
-from fedloupe_server.federation import Observer, run_study
+from fedloupe_server.federation import Exchange, Observer, draw_study, run_study
+from fedloupe_server.federation.drawing import FOLDER
 from fedloupe_server.federation.events import silent
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.cohort import CohortSpec
@@ -29,6 +32,14 @@ class Outcome:
 
     results: Results
     report: Path
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A finished run of a drawing study: the model's card, and the folder that hospitals get."""
+
+    card: DrawingCard
+    folder: Path
 
 
 def run_here(
@@ -52,11 +63,39 @@ def run_here(
         cohort: folder and specification of a synthetic cohort to generate first.
         workers: processes for preparation and for the sites; all cores where None.
     """
+    with _sites(study, homes, run_dir, tell, cohort, workers) as exchange:
+        results = run_study(study, exchange, run_dir, observer=observer)
+    return Outcome(results, write_report(results, run_dir))
+
+
+def draw_here(
+    study: Study,
+    homes: Mapping[str, Path],
+    run_dir: Path,
+    *,
+    tell: Tell,
+    observer: Observer = silent,
+    workers: int | None = None,
+) -> Drawn:
+    """Prepare and run a drawing study; arguments as in `run_here`."""
+    with _sites(study, homes, run_dir, tell, None, workers) as exchange:
+        card = draw_study(study, exchange, run_dir, observer=observer)
+    return Drawn(card, run_dir / FOLDER)
+
+
+@contextmanager
+def _sites(
+    study: Study,
+    homes: Mapping[str, Path],
+    run_dir: Path,
+    tell: Tell,
+    cohort: tuple[Path, CohortSpec] | None,
+    workers: int | None,
+) -> Iterator[Exchange]:
+    """Every site prepared, approved and answering."""
     run_dir.parent.mkdir(parents=True, exist_ok=True)
     prepare_sites(study, homes, tell, cohort=cohort, workers=workers)
     loads = {name: len(load_store(home).ready) * (study.role(name) == "train") for name, home in homes.items()}
     count = workers or os.cpu_count() or 1
     with working_sites(homes, loads, workers=count, log=run_dir.parent / "sites.log") as handlers:
-        exchange = inprocess_exchange(handlers, at_once=count)
-        results = run_study(study, exchange, run_dir, observer=observer)
-    return Outcome(results, write_report(results, run_dir))
+        yield inprocess_exchange(handlers, at_once=count)

@@ -16,6 +16,7 @@ from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from fedloupe.drawing import DrawingCard
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe.terminal import console
@@ -27,7 +28,7 @@ from fedloupe_server.federation.events import Event
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study, public_preparation
-from fedloupe_server.simulation.local import Outcome, run_here
+from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import make_homes
 
@@ -132,7 +133,7 @@ def demo_run(
 
 def run_files(
     study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
-) -> Outcome:
+) -> Outcome | Drawn:
     """Run a study whose sites' data lie on this machine.
 
     Raises:
@@ -147,7 +148,29 @@ def run_files(
     if fresh and folder.exists():
         shutil.rmtree(folder)
     homes = make_homes(study, sites_file, data, folder / "sites")
-    return run_here(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe)
+    run = run_here if study.segmentation is None else draw_here
+    return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe)
+
+
+def drawing_table(card: DrawingCard) -> Table:
+    """How well a drawing model drew, by site; mean (SD) of the Dice."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title=f"{'SYNTHETIC data: ' if card.synthetic else ''}{card.title}",
+        title_justify="left",
+        caption="Dice against the site's own masks, mean (SD); own: the site's own model; ext.: never trained. "
+        "Research use only, not a medical device",
+        caption_justify="left",
+    )
+    for name in ("site", "n", "own", "federated (SD)"):
+        table.add_column(name, justify="left" if name == "site" else "right", no_wrap=True)
+    for site in card.sites:
+        name = f"{site.site} (ext.)" if site.role == "validate" else site.site
+        table.add_row(name, str(site.patients), _number(site.own_mean), f"{site.mean:.2f} ({site.sd:.2f})")
+    for name, why in card.unscored.items():
+        table.add_row(name, "-", "-", why)
+    return table
 
 
 def result_table(results: Results) -> Table:
