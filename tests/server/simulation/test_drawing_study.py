@@ -1,0 +1,111 @@
+"""Two synthetic hospitals train a drawing model together; a third study of theirs then uses it where a mask lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import yaml
+
+from fedloupe.messages import HelloReply, HelloRequest, decode, encode
+from fedloupe.study import Study, parse_study
+from fedloupe_client.config import load_site
+from fedloupe_client.gate import approve
+from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.site.site import Site
+from fedloupe_server.federation import draw_study
+from fedloupe_server.simulation.showing import drawing_table
+
+SHAPE, CASES = (16, 16, 16), 10
+SITES = ("north", "south")
+
+
+def study(**changes: Any) -> Study:
+    return parse_study(
+        {
+            "study": "balls",
+            "title": "Synthetic balls",
+            "synthetic": True,
+            "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
+            "sequences": [{"name": "t2w"}],
+            "sites": [{"name": name, "role": "train"} for name in SITES],
+            "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
+            "radiomics": {"source": "none"},
+            "split": {"test": 0.4, "tune": 0.1},
+            **changes,
+        }
+    )
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((2.0, 2.0, 2.0))
+    sitk.WriteImage(image, str(path))
+
+
+@pytest.fixture(scope="module")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Noise with a bright ball, ten cases a site."""
+    folder, rng = tmp_path_factory.mktemp("balls"), np.random.default_rng(5)
+    axes = np.stack(np.meshgrid(*[np.arange(SHAPE[0])] * 3, indexing="ij"), axis=-1)
+    made = {}
+    for site in SITES:
+        home = made[site] = folder / site
+        home.mkdir()
+        for number in range(CASES):
+            mask = ((axes - rng.uniform(5, 10, 3)) ** 2).sum(-1) < rng.uniform(3, 4) ** 2
+            write(home / f"C{number}_t2w.nii.gz", (rng.standard_normal(SHAPE) + 3 * mask).astype(np.float32))
+            write(home / f"C{number}_mask.nii.gz", mask.astype(np.uint8))
+        rows = [f"C{n},{'yes' if n % 2 else 'no'}" for n in range(CASES)]
+        (home / "clinical.csv").write_text("\n".join(["case,response", *rows]) + "\n")
+        (home / "policy.yaml").write_text("{minimum_cohort: 3, minimum_cell: 2}")
+        configure(home, site)
+    return made
+
+
+def configure(home: Path, site: str, **more: str) -> None:
+    source = {
+        "format": "nifti",
+        "root": ".",
+        "clinical": {"file": "clinical.csv"},
+        "files": {"t2w": "{case}_t2w.nii.gz"},
+        "mask": "{case}_mask.nii.gz",
+        **more,
+    }
+    (home / "site.yaml").write_text(yaml.safe_dump({"site": site, "source": source}))
+
+
+class TestTogether:
+    def test_from_masks_at_two_hospitals_to_a_mask_that_neither_drew(self, homes, tmp_path):
+        drawing = study(
+            segmentation={"field_mm": 32, "channels": [8, 16, 32]},
+            training={"rounds": 6, "local_epochs": 5, "batch_size": 4, "learning_rate": 0.01},
+        )
+        for name, home in homes.items():
+            ingest(load_site(home), drawing, home)
+            approve(home, drawing, by="test")
+        sites = {name: Site(home) for name, home in homes.items()}
+
+        def exchange(requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
+            return {name: sites[name].handle(blob) for name, blob in requests.items()}
+
+        card = draw_study(drawing, exchange, tmp_path / "run")
+        assert [s.site for s in card.sites] == list(SITES)
+        assert all(s.mean > 0.7 and s.own_mean is not None for s in card.sites)
+        assert "SYNTHETIC" in str(drawing_table(card).title)
+
+        home = homes["north"]
+        (home / "C3_mask.nii.gz").unlink()
+        configure(home, "north", drawing=str(tmp_path / "run" / "drawing"))
+        predicting = study(study="prediction")
+        ingest(load_site(home), predicting, home)
+        approve(home, predicting, by="test")
+        assert list(load_store(home).drawn.values()) == [card.model]
+        request = HelloRequest(version=card.version, fingerprint=predicting.fingerprint, run="next", site="north")
+        reply = decode(Site(home).handle(encode(request)))
+        assert isinstance(reply, HelloReply), reply
+        assert (reply.drawn, reply.drawn_by) == (1, card.model)
