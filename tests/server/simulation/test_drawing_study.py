@@ -20,7 +20,7 @@ from fedloupe_client.site.site import Site
 from fedloupe_server.federation import draw_study
 from fedloupe_server.simulation.showing import drawing_table
 
-SHAPE, CASES = (16, 16, 16), 10
+SHAPE, CASES = (16, 16, 16), 16
 SITES = ("north", "south")
 
 
@@ -49,7 +49,7 @@ def write(path: Path, array: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Noise with a bright ball, ten cases a site."""
+    """Noise with a bright ball, sixteen cases a site."""
     folder, rng = tmp_path_factory.mktemp("balls"), np.random.default_rng(5)
     axes = np.stack(np.meshgrid(*[np.arange(SHAPE[0])] * 3, indexing="ij"), axis=-1)
     made = {}

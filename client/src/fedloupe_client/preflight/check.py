@@ -30,6 +30,7 @@ from fedloupe_client.preflight.findings import (
     DuplicatePixels,
     Finding,
     Frozen,
+    MasksDrawn,
     RehearsalFailed,
     Unusual,
     importance,
@@ -49,7 +50,10 @@ Progress = Callable[[str, int, int], None]
 
 
 class CaseEntry(Frozen):
-    """A case by its pseudonym: what became of it, what was measured, and sentences on what is unusual."""
+    """A case by its pseudonym: what became of it, what was measured, and sentences on what is unusual.
+
+    `drawn_by` is the digest of the model that drew its mask, None where the mask is the site's own.
+    """
 
     case: str
     status: Literal["ready", "excluded", "broken"]
@@ -58,6 +62,7 @@ class CaseEntry(Frozen):
     reason: str = ""
     remedy: str = ""
     warnings: tuple[str, ...]
+    drawn_by: str | None = None
     sequences: dict[str, SequenceLook]
     tumour: TumourLook | None
 
@@ -69,6 +74,7 @@ class Preflight(Frozen):
         ready: nothing is left to fix.
         findings: most important first.
         statuses, kinds: number of cases.
+        drawn: ready cases whose mask a model drew.
         patients: by split; `events` of all; `features` columns; `left_out` codes of imaging and radiomics, by case.
         minimum_cohort: of the site's policy.
         cases: worst first.
@@ -89,6 +95,7 @@ class Preflight(Frozen):
     patients: dict[str, int]
     events: int
     left_out: dict[str, str]
+    drawn: int
     features: int
     minimum_cohort: int
     machine: Machine
@@ -171,6 +178,7 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
         patients={name: 0 if cohort is None else len(cohort.rows(name)) for name in ("train", "tune", "test")},
         events=0 if cohort is None else int(cohort.labels.sum()),
         left_out=left_out,
+        drawn=sum(entry.drawn_by is not None for entry in entries if entry.status == "ready"),
         features=features,
         minimum_cohort=policy.minimum_cohort,
         machine=facts,
@@ -206,6 +214,7 @@ def _cases(
     notes = _notes(home, store, study, left_out)
     entries = [_entry(look, notes.get(look.case), sentences.get(look.case, [])) for look in looks]
     findings += _left_out(entries)
+    findings += _drawn(entries)
     beside = beside_study(study, usable)
     for finding in beside:
         for case in finding.cases:
@@ -254,6 +263,7 @@ def _entry(look: CaseLook, note: dict[str, str] | None, warnings: list[str]) -> 
         kind=record.kind,
         reason=record.reason,
         remedy=record.remedy,
+        drawn_by=record.drawn_by,
         warnings=tuple(warnings),
         sequences=look.sequences,
         tumour=look.tumour,
@@ -289,6 +299,18 @@ def _left_out(entries: list[CaseEntry]) -> list[Finding]:
             )
         )
     return findings
+
+
+def _drawn(entries: list[CaseEntry]) -> list[Finding]:
+    """One finding for all cases whose mask a model drew."""
+    drawn = [entry for entry in entries if entry.drawn_by and entry.status == "ready"]
+    if not drawn:
+        return []
+    error = MasksDrawn(
+        f"{len(drawn)} ready cases have no mask of their own; model {drawn[0].drawn_by} drew one",
+        remedy="look at their pictures; where the outline is not the tumour, draw the mask and run ingest again",
+    )
+    return [Finding.of(error, "warning", cases=tuple(entry.case for entry in drawn), commands=())]
 
 
 def _cohort(home: Path, study: Study, site: str, policy: Policy) -> tuple[Cohort | None, list[Finding]]:

@@ -81,6 +81,14 @@ class Unusual(DataProblem):
     kind = "mislabelled"
 
 
+class MasksDrawn(DataProblem):
+    """Cases have no mask of their own: a model drew one, and everything about their tumours rests on it."""
+
+    code = "FL-640"
+    title = "masks were drawn by a model"
+    kind = "absence"
+
+
 class BesideStudy(DataProblem):
     """The site's data do not fit what the study declares: grid, crop or sequences."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fedloupe.models import Schema, build_model, flatten
+from fedloupe.models import Schema, build_model, build_unet, flatten
 from fedloupe.study import Study
 from fedloupe_client.ingest import Store
 from fedloupe_client.ingest.workers import available_cores
@@ -82,7 +82,11 @@ def needed_disk(study: Study, store: Store, groups: tuple[str, ...], features: i
     """
     schema = Schema.of(study, groups)
     crop = 2 * (schema.mr + schema.ct) * schema.crop**3  # float16
-    weights = flatten(build_model(study, schema)).nbytes
+    if study.segmentation is not None:
+        crop = (2 * len(study.sequences) + 1) * study.segmentation.edge(study.imaging.spacing_mm) ** 3
+        weights = flatten(build_unet(study)).nbytes
+    else:
+        weights = flatten(build_model(study, schema)).nbytes
     stored = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
     return stored + len(store.ready) * (crop + 8 * features) + study.training.rounds * weights + RESERVE
 

@@ -22,12 +22,13 @@ import torch
 from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.models import Schema, build_model, flatten
+from fedloupe.models import Schema, build_model, build_unet, flatten
 from fedloupe.privacy import Spend
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.dataset import Cohort, load_cohort
 from fedloupe_client.preflight.baseline import own_preparation
 from fedloupe_client.preflight.findings import Frozen, RehearsalFailed
+from fedloupe_client.training import drawing
 from fedloupe_client.training.evaluation import probabilities
 from fedloupe_client.training.local import device, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -130,7 +131,8 @@ def dry_round(home: Path, study: Study, site: str) -> Rehearsal:
     Raises:
         FedLoupeError: what a round of this study would meet here.
     """
-    plan = _plan(study, site, load_cohort(home, study, site))
+    make = _plan if study.segmentation is None else _drawing_plan
+    plan = make(study, site, load_cohort(home, study, site))
     plan.step()  # the first step also compiles and allocates
     seconds = _timed(plan.step) * plan.steps
     measured = seconds < MEASURED_S
@@ -170,8 +172,7 @@ def _plan(study: Study, site: str, cohort: Cohort) -> _Plan:
         one = replace(spend, steps=1)
         return _Plan("train privately", len(rows), lambda: privately(one), lambda: privately(spend), spend.steps)
     few = rows[: study.training.batch_size]
-    part = replace(cohort, split=np.where(np.isin(np.arange(len(cohort.cases)), few), "train", "held"))
-    once = study.model_copy(update={"training": study.training.model_copy(update={"local_epochs": 1})})
+    once, part = _small(study, cohort, few)
     return _Plan(
         "train",
         len(rows),
@@ -179,6 +180,34 @@ def _plan(study: Study, site: str, cohort: Cohort) -> _Plan:
         lambda: train_round(study, site, cohort, preparation, weights, number=1),
         study.training.local_epochs * len(rows) / len(few),
     )
+
+
+def _drawing_plan(study: Study, site: str, cohort: Cohort) -> _Plan:
+    weights = flatten(build_unet(study))
+    if study.role(site) == "validate":
+        rows = cohort.rows("test")
+        few = rows[: study.training.batch_size]
+
+        def draw(rows: NDArray[np.int64]) -> object:
+            return drawing.dices(study, cohort, weights, rows)
+
+        return _Plan("validate", len(rows), lambda: draw(few), lambda: draw(rows), len(rows) / len(few))
+    rows = cohort.rows("train")
+    few = rows[: study.training.batch_size]
+    once, part = _small(study, cohort, few)
+    return _Plan(
+        "train",
+        len(rows),
+        lambda: drawing.train_round(once, site, part, weights, number=1),
+        lambda: drawing.train_round(study, site, cohort, weights, number=1),
+        study.training.local_epochs * len(rows) / len(few),
+    )
+
+
+def _small(study: Study, cohort: Cohort, few: NDArray[np.int64]) -> tuple[Study, Cohort]:
+    """One epoch, on these patients alone."""
+    part = replace(cohort, split=np.where(np.isin(np.arange(len(cohort.cases)), few), "train", "held"))
+    return study.model_copy(update={"training": study.training.model_copy(update={"local_epochs": 1})}), part
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -117,7 +117,7 @@ def beside_study(study: Study, looks: tuple[CaseLook, ...]) -> list[Finding]:
             error = BesideStudy(what, remedy=remedy)
             findings.append(Finding.of(error, "warning", cases=tuple(cases), commands=()))
 
-    if study.model.image:
+    if study.model.image and study.segmentation is None:
         warn(
             f"the tumour is longer than the study's crop of {edge:g} mm",
             "look at the mask; if it is right, the network sees the tumour's middle only: tell the coordinator",

@@ -32,6 +32,8 @@ def say_result(result: Preflight, page: Path) -> None:
         "fingerprint": result.fingerprint,
         "approved": "yes" if result.approved else "not yet",
     }
+    if result.drawn:
+        facts["masks"] = f"{result.drawn} drawn by a model, the others the site's own"
     for key, value in facts.items():
         console.print(f"{key:12} {value}", highlight=False, markup=False)
     table = Table("", "code", "kind", "cases", "what", "do")
