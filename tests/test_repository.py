@@ -253,14 +253,24 @@ class TestPages:
         assert rows == [(site.name, site.role, str(site.patients)) for site in DEMO_SITES]
 
     @pytest.mark.parametrize(
-        "page", ["README.md", "docs/index.md", "docs/hospital.md", "docs/coordinator.md", "docs/statistics.md"]
+        "page",
+        [
+            "README.md",
+            "docs/index.md",
+            "docs/hospital.md",
+            "docs/segmentation.md",
+            "docs/coordinator.md",
+            "docs/statistics.md",
+        ],
     )
     def test_pages_say_that_this_is_for_research(self, page: str):
         assert "research use only" in (ROOT / page).read_text(encoding="utf-8").lower()
 
 
 class TestConfigurations:
-    @pytest.mark.parametrize("name", ["demo.yaml", "study-example.yaml", "sarcoma-mri.yaml", "glioma-radiomics.yaml"])
+    @pytest.mark.parametrize(
+        "name", ["demo.yaml", "study-example.yaml", "sarcoma-mri.yaml", "glioma-radiomics.yaml", "segmentation.yaml"]
+    )
     def test_every_study_that_is_shipped_is_valid(self, name: str):
         assert re.fullmatch(r"[0-9a-f]{64}", load_study(ROOT / "configs" / name).fingerprint)
 

@@ -229,3 +229,37 @@ class TestSuiting:
     def test_a_folder_without_a_model_is_refused(self, make_hospital, tmp_path):
         with pytest.raises(DrawingUnreadable):
             make_hospital(tmp_path / "nowhere").ingest()
+
+
+class TestDicom:
+    """The model takes every voxel for tumour; which cases it is asked to draw is what matters."""
+
+    @pytest.fixture
+    def everything(self, tmp_path: Path) -> Path:
+        made = study(segmentation={"field_mm": 64, "channels": [2, 4]})
+        weights = 0 * flatten(unet(made.segmentation, made.sequences))
+        weights[-1] = 5.0
+        folder = tmp_path / "everything"
+        folder.mkdir()
+        return save(folder, made, weights)
+
+    def test_a_case_without_a_structure_set_is_drawn_and_one_whose_names_do_not_fit_is_not(
+        self, dicom_site, everything, tmp_path
+    ):
+        dicom_site.table("P-0001,good,61,T2", "P-0002,poor,55,T3", "P-0003,poor,55,T3")
+        for patient in ("P-0001", "P-0002", "P-0003"):
+            dicom_site.series(patient)
+        dicom_site.structures("P-0002")
+        dicom_site.structures("P-0003", names=("Bladder",))
+        home = tmp_path / "home"
+        home.mkdir()
+        config = dicom_site.config(drawing=str(everything))
+        report = ingest(config, study(), home)
+        found = [(record.status, record.mask, record.code) for record in report.records]
+        assert sorted(found, key=str) == [
+            ("broken", None, "FL-230"),
+            ("ready", "drawn", None),
+            ("ready", "own", None),
+        ]
+        case = next(record.case for record in report.records if record.mask == "drawn")
+        assert sitk.GetArrayFromImage(load_store(home).mask(case)).all()

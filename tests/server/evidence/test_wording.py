@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fedloupe_server.evidence import Results, Scores, formats, wording
+from fedloupe_server.evidence import Results, Scores, formats, tables, wording
 
 Maker = Callable[..., Results]
 
@@ -180,3 +180,26 @@ class TestFormats:
 
     def test_differences_carry_a_sign(self) -> None:
         assert [formats.difference(v) for v in (0.061, -0.034, 0.001, -0.001)] == ["+0.06", "−0.03", "0.00", "0.00"]
+
+
+class TestDrawnMasks:
+    DIGEST = "ab12" * 16
+
+    def drawn(self, results: Results) -> Results:
+        """North had no mask for seven patients."""
+        north = results.sites[0].model_copy(update={"drawn": 7, "drawn_by": self.DIGEST})
+        return results.model_copy(update={"sites": (north, *results.sites[1:])})
+
+    def test_are_a_limit_that_names_site_count_and_model(self, make_results: Maker) -> None:
+        text = " ".join(wording.limits(self.drawn(make_results())))
+        assert "Masks of 7 patients at north were drawn by model ab12ab12ab12" in text
+        assert "drawn by model" not in " ".join(wording.limits(make_results()))
+
+    def test_have_a_column_only_where_there_are_any_and_the_whole_digest_in_provenance(
+        self, make_results: Maker
+    ) -> None:
+        table = tables.sites(self.drawn(make_results()))
+        column = table.header.index("Masks drawn by a model")
+        assert [row[column] for row in table.rows][:2] == ["7 (ab12ab12ab12)", formats.ABSENT]
+        assert "Masks drawn by a model" not in tables.sites(make_results()).header
+        assert ("Model that drew masks at north", self.DIGEST) in tables.provenance(self.drawn(make_results())).rows
