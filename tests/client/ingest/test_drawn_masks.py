@@ -184,6 +184,15 @@ class TestDrawing:
             p.name + p.parent.name: p.read_bytes() for p in (hospital.home / "store").rglob("*") if p.is_file()
         }
 
+    def test_a_model_that_comes_later_leaves_the_finished_cases_as_they_are(self, make_hospital, model):
+        hospital = make_hospital(None)
+        hospital.ingest()
+        finished = {path.name for path in (hospital.home / "ingest/cases").iterdir()}
+        hospital.configure(model)
+        hospital.ingest()
+        assert len(finished) == 2
+        assert finished < {path.name for path in (hospital.home / "ingest/cases").iterdir()}
+
     def test_another_model_draws_anew(self, make_hospital, model, tmp_path):
         hospital = make_hospital(model)
         hospital.ingest()

@@ -54,13 +54,13 @@ def images_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     nifti, dicom = work.from_nifti, work.from_dicom
 
-    def from_nifti(source, study, local):
+    def from_nifti(source, study, local, *drawer):
         seen.append(local)
-        return nifti(source, study, local)
+        return nifti(source, study, local, *drawer)
 
-    def from_dicom(source, study, local, slices):
+    def from_dicom(source, study, local, slices, *drawer):
         seen.append(local)
-        return dicom(source, study, local, slices)
+        return dicom(source, study, local, slices, *drawer)
 
     monkeypatch.setattr(work, "from_nifti", from_nifti)
     monkeypatch.setattr(work, "from_dicom", from_dicom)
@@ -242,8 +242,8 @@ class TestTheStoreIsWhole:
     def test_a_source_that_changes_while_it_is_read_is_no_case(self, nifti_site, study, home, by_local, monkeypatch):
         real = work.from_nifti
 
-        def touched(source, study, local):
-            case = real(source, study, local)
+        def touched(source, study, local, *drawer):
+            case = real(source, study, local, *drawer)
             if local == "P-0001":
                 nifti_site.write("P-0001_adc", np.full(SHAPE, 1400, np.int16))
             return case
@@ -257,8 +257,8 @@ class TestTheStoreIsWhole:
         before = store_bytes(home)
         real = work.from_nifti
 
-        def talkative(source, study, local):
-            case = real(source, study, local)
+        def talkative(source, study, local, *drawer):
+            case = real(source, study, local, *drawer)
             return type(case)(case.volumes, case.mask, (f"chosen for {local}",))
 
         monkeypatch.setattr(work, "from_nifti", talkative)
@@ -270,8 +270,8 @@ class TestTheStoreIsWhole:
     def test_an_identifier_in_the_images_stops_it(self, nifti_site, study, home, monkeypatch):
         real = work.from_nifti
 
-        def talkative(source, study, local):
-            case = real(source, study, local)
+        def talkative(source, study, local, *drawer):
+            case = real(source, study, local, *drawer)
             case.volumes["P-0001"] = case.volumes["t2w"]  # becomes a file name
             return case
 

@@ -78,7 +78,7 @@ def _absent(name: str, where: str) -> SequenceMissing:
 
 
 def from_nifti(source: NiftiSource, study: Study, local: str, drawer: Drawer | None = None) -> Case:
-    """A case whose files are named by pattern; `drawer` draws where there is no mask file.
+    """A case whose files are named by pattern; `drawer` is given where there is no mask file, to draw one.
 
     Raises:
         SequenceMissing, MaskMissing: no such file.
@@ -105,20 +105,10 @@ def from_nifti(source: NiftiSource, study: Study, local: str, drawer: Drawer | N
             image, note = adc_image(image, str(path))
             notes.append(f"`{sequence.name}`: {note}")
         volumes[sequence.name] = image
-    path = at(source, source.mask, local)
-    if drawer is not None and _is_absent(path):
+    if drawer is not None:
         return Case(volumes, drawer.draw(volumes, local), tuple(notes), drawer.model)
-    return Case(volumes, _mask_file(path, volumes[study.sequences[0].name]), tuple(notes))
-
-
-def _is_absent(path: Path) -> bool:
-    """Whether a file is known not to be there; one that this user may not look for is not."""
-    try:
-        with telling_apart(path):
-            path.stat()
-    except FileMissing:
-        return True
-    return False
+    mask = _mask_file(at(source, source.mask, local), volumes[study.sequences[0].name])
+    return Case(volumes, mask, tuple(notes))
 
 
 def _mask_file(path: Path, reference: sitk.Image) -> sitk.Image:
@@ -134,9 +124,7 @@ def _mask_file(path: Path, reference: sitk.Image) -> sitk.Image:
 def from_dicom(
     source: DicomSource, study: Study, local: str, slices: tuple[Slice, ...], drawer: Drawer | None = None
 ) -> Case:
-    """A case from the headers of its DICOM files; `drawer` draws where there is no structure set, segmentation or file.
-
-    A structure set without a fitting name is no reason to draw: the site's own tumour may stand in it.
+    """A case from the headers of its DICOM files; `drawer` is given where there is no drawing of its own, to make one.
 
     Raises:
         PatientsMixed: more than one PatientID.
@@ -160,11 +148,12 @@ def from_dicom(
     first = study.sequences[0].name
     volumes, notes = take_all(chosen)
     said = (*notes, *examined, *framed)
-    objects = [s.path for s in slices if s.modality in OBJECTS]
-    file = None if source.mask is None else at(source, source.mask, local)
-    if drawer is not None and (not objects if file is None else _is_absent(file)):
+    if drawer is not None:
         return Case(volumes, drawer.draw(volumes, local), said, drawer.model)
-    mask = _drawn_mask(objects, chosen[first], source.roi, local) if file is None else _mask_file(file, volumes[first])
+    if source.mask is None:
+        mask = _drawn_mask([s.path for s in slices if s.modality in OBJECTS], chosen[first], source.roi, local)
+    else:
+        mask = _mask_file(at(source, source.mask, local), volumes[first])
     return Case(volumes, mask, said)
 
 

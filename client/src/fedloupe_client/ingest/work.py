@@ -26,6 +26,7 @@ from fedloupe_client.config import DicomSource, NiftiSource, TableSource
 from fedloupe_client.ingest.cases import at, from_dicom, from_nifti
 from fedloupe_client.ingest.dicom import Slice
 from fedloupe_client.ingest.drawer import Drawer
+from fedloupe_client.ingest.headers import OBJECTS
 from fedloupe_client.ingest.identity import Identity, read_identity
 from fedloupe_client.ingest.leaks import leaks
 from fedloupe_client.ingest.memory import ABSENT, FileMemory, stamp
@@ -97,6 +98,17 @@ class Work:
         named |= {site.name for site in self.study.sites} | {sequence.name for sequence in self.study.sequences}
         return frozenset(named | {variable.name for variable in self.study.clinical})
 
+    def drawer_for(self, seen: dict[Path, Seen]) -> Drawer | None:
+        """The site's drawing model, where the case has no mask of its own at all.
+
+        A mask that is there and wrong, or a structure set without a fitting name, is no reason to draw: the site's own
+        tumour may stand in it.
+        """
+        if isinstance(self.source, TableSource) or any(item.modality in OBJECTS for item in self.slices):
+            return None
+        file = None if self.source.mask is None else at(self.source, self.source.mask, self.row.local)
+        return self.drawer if file is None or seen[file].digest == ABSENT else None
+
     def name(self, seen: dict[Path, Seen]) -> str:
         """The case's name on the shelf, from all that decides it: its row, its files' paths and bytes, rules, versions.
 
@@ -111,8 +123,8 @@ class Work:
             "sequences": [sequence.model_dump(mode="json") for sequence in self.study.sequences],
             "files": [(os.path.relpath(path, self.source.root), seen[path].digest) for path in self.files],
         }
-        if self.drawer is not None:
-            parts["drawing"] = self.drawer.model
+        if drawer := self.drawer_for(seen):
+            parts["drawing"] = drawer.model
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{self.case}-{digest[:32]}"
 
@@ -175,9 +187,9 @@ def do(work: Work) -> Done:
     local = work.row.local
     try:
         if isinstance(work.source, DicomSource):
-            case = from_dicom(work.source, work.study, local, work.slices, work.drawer)
+            case = from_dicom(work.source, work.study, local, work.slices, work.drawer_for(seen))
         elif isinstance(work.source, NiftiSource):
-            case = from_nifti(work.source, work.study, local, work.drawer)
+            case = from_nifti(work.source, work.study, local, work.drawer_for(seen))
         else:
             raise TypeError("a feature table has no images to read")
         _check_unchanged({path: one.stamp for path, one in seen.items()})
