@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -75,6 +75,12 @@ class DrawingCard(_Frozen):
     sites: tuple[DrawingScores, ...]
     unscored: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if misfit := self.segmentation.misfit(self.imaging.spacing_mm):
+            raise ValueError(misfit)
+        return self
+
 
 @dataclass(frozen=True)
 class DrawingModel:
@@ -104,6 +110,8 @@ def read_drawing(folder: Path) -> DrawingModel:
         tensors = load(content)
         if set(tensors) != {"weights"} or tensors["weights"].dtype != np.float32 or tensors["weights"].ndim != 1:
             raise ValueError(f"{MODEL} does not hold one flat vector")
+        if not np.isfinite(tensors["weights"]).all():
+            raise ValueError(f"{MODEL} holds numbers that are not finite")
     except (OSError, ValidationError, SafetensorError, ValueError) as error:
         raise DrawingUnreadable(
             f"no drawing model ({type(error).__name__}): {str(error).splitlines()[0][:300]}",

@@ -18,6 +18,7 @@ from fedloupe.drawing import DrawingCard, DrawingUnreadable, model_bytes, read_d
 from fedloupe.models import dice, drawing_loss, flatten, unet
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
+from fedloupe_client.imaging.drawing import draw
 from fedloupe_client.ingest import IngestReport, ingest, load_store
 from fedloupe_client.ingest.problems import DrawingUnsuited
 
@@ -217,6 +218,30 @@ class TestDrawing:
         hospital = make_hospital(model)
         report = hospital.ingest(study(segmentation=DRAWING))
         assert (report.codes, report.drawn) == ({"FL-230": 3}, {})
+
+
+class TestMask:
+    def test_is_one_piece_the_largest(self, model):
+        rng = np.random.default_rng(11)
+        axes = np.stack(np.meshgrid(*[np.arange(SHAPE[0])] * 3, indexing="ij"), axis=-1)
+        large = ((axes - 4.5) ** 2).sum(-1) < 4**2
+        small = ((axes - 11.5) ** 2).sum(-1) < 3**2
+        image = sitk.GetImageFromArray(
+            (100 + 10 * rng.standard_normal(SHAPE) + 40 * (large | small)).astype(np.float32)
+        )
+        image.SetSpacing((2.0, 2.0, 2.0))
+        found = sitk.GetArrayFromImage(draw(read_drawing(model), {"t2w": image}, "c"))
+        assert dice(found, large) > 0.7
+        assert not (found[small] > 0).any()
+
+    def test_never_reaches_beyond_the_field(self, tmp_path):
+        made = study(segmentation={"field_mm": 16, "channels": [2, 4]})
+        weights = 0 * flatten(unet(made.segmentation, made.sequences))
+        weights[-1] = 5.0  # every voxel is tumour
+        image = sitk.GetImageFromArray(np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32))
+        image.SetSpacing((2.0, 2.0, 2.0))
+        found = sitk.GetArrayFromImage(draw(read_drawing(save(tmp_path, made, weights)), {"t2w": image}, "c"))
+        assert found.sum() == 8**3 and found[4:12, 4:12, 4:12].all()
 
 
 class TestSuiting:

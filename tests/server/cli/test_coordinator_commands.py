@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from fedloupe.drawing import DrawingCard, DrawingScores
 from fedloupe.study import load_study
-from fedloupe_server.cli import app
+from fedloupe_server.cli import _show, app
+from fedloupe_server.simulation.local import Drawn
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -60,6 +62,38 @@ class TestRun:
         )
         assert done.exit_code == 1
         assert "FL-710" in done.stderr and "knbtg" in done.stderr
+
+
+class TestDrawing:
+    @pytest.fixture
+    def drawn(self, tmp_path) -> Drawn:
+        study = load_study(CONFIGS / "segmentation.yaml")
+        site = DrawingScores(site="philips", role="train", patients=9, mean=0.713, sd=0.2, by_dice=(0.9,) * 10)
+        card = DrawingCard(
+            study=study.study,
+            title=study.title,
+            synthetic=False,
+            fingerprint=study.fingerprint,
+            version="0.1.0",
+            model="ab12" * 16,
+            sequences=study.sequences,
+            imaging=study.imaging,
+            segmentation=study.segmentation,
+            sites=(site.model_copy(update={"own_mean": 0.65}),),
+            unscored={"siemens": "FL-512 too few patients"},
+        )
+        return Drawn(card, tmp_path / "drawing")
+
+    def test_a_run_ends_with_the_dice_by_site_the_digest_and_the_folder(self, drawn, capsys):
+        _show(drawn, False)
+        said = capsys.readouterr().out
+        assert "0.65" in said and "0.71 (0.20)" in said and "FL-512" in said
+        assert drawn.card.model in said.replace("\n", "") and "drawing" in said
+
+    def test_or_with_its_card_as_json(self, drawn, capsys):
+        _show(drawn, True)
+        said = json.loads(capsys.readouterr().out)
+        assert said["sites"][0]["mean"] == 0.713 and said["folder"] == str(drawn.folder)
 
 
 class TestReport:
