@@ -36,6 +36,14 @@ class TestRegion:
         np.testing.assert_allclose(middle(region), middle(reference), atol=1e-9)
 
 
+    def test_stands_upright_however_the_file_orders_its_axes(self):
+        reference = image(np.zeros((10, 20, 31), np.float32), direction=OBLIQUE)
+        stored = sitk.DICOMOrient(reference, "SAR")
+        region = field_region(stored, spacing_mm=2.0, edge=8)
+        np.testing.assert_allclose(region.GetDirection(), OBLIQUE, atol=1e-12)
+        np.testing.assert_allclose(middle(region), middle(reference), atol=1e-9)
+
+
 class TestImages:
     def test_are_scaled_within_the_body_and_zero_beyond_the_field_of_view(self):
         rng = np.random.default_rng(0)

@@ -99,6 +99,16 @@ class TestToGrid:
         one, two = (to_grid(store, record, study).images["t2w"].tobytes() for _ in range(2))
         assert one == two
 
+    @pytest.mark.parametrize("axes", ["RAS", "SPL", "AIR"])
+    def test_how_a_file_orders_its_axes_does_not_matter(self, make_image, make_store, make_study, axes):
+        noise = np.random.default_rng(1).gamma(4, 100, SHAPE).astype(np.float32)
+        study = make_study([{"name": "t2w"}], spacing_mm=2.0, crop_mm=16)
+        t2w, mask = make_image(noise, direction=TURN), make_image(box(), direction=TURN)
+        one = to_grid(*make_store(mask, t2w=t2w), study)
+        two = to_grid(*make_store(sitk.DICOMOrient(mask, axes), t2w=sitk.DICOMOrient(t2w, axes)), study)
+        assert (one.mask == two.mask).all()
+        np.testing.assert_allclose(one.images["t2w"], two.images["t2w"], atol=1e-5)
+
     def test_units_and_gain_of_a_scanner_do_not_matter(self, make_image, make_store, make_study):
         noise = np.random.default_rng(1).gamma(4, 100, SHAPE).astype(np.float32)
         study = make_study([{"name": "t2w"}], spacing_mm=2.0, crop_mm=16)

@@ -19,19 +19,20 @@ from fedloupe.study import Imaging, Sequence
 from fedloupe_client.imaging.cropping import scaled
 from fedloupe_client.imaging.normalising import intensity_scale, without_shading
 from fedloupe_client.imaging.problems import ImageFlat, TumourOutside
-from fedloupe_client.imaging.resampling import mask_onto, onto
+from fedloupe_client.imaging.resampling import mask_onto, onto, upright
 
 WITHIN = 0.9
 """Share of a tumour that must lie in the field for a network to learn from it."""
 
 
 def field_region(reference: sitk.Image, *, spacing_mm: float, edge: int) -> sitk.Image:
-    """The field as an empty image: `edge` voxels a side, the reference's direction, the centres of both the same."""
+    """The field as an empty image: `edge` voxels a side, the reference's direction as `upright` has it, the same centre."""
     middle = reference.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in reference.GetSize()])
-    axes = np.array(reference.GetDirection()).reshape(3, 3)
+    direction = upright(reference).GetDirection()
+    axes = np.array(direction).reshape(3, 3)
     region = sitk.Image([edge] * 3, sitk.sitkUInt8)
     region.SetSpacing((spacing_mm,) * 3)
-    region.SetDirection(reference.GetDirection())
+    region.SetDirection(direction)
     region.SetOrigin((np.array(middle) - axes @ np.full(3, (edge - 1) / 2 * spacing_mm)).tolist())
     return region
 

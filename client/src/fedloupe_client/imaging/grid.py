@@ -20,7 +20,7 @@ from fedloupe.study import Sequence, Study
 from fedloupe_client.imaging.normalising import intensity_scale, without_shading
 from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, TumourOutside
 from fedloupe_client.imaging.registering import BODY_HU, register
-from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto
+from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto, upright
 from fedloupe_client.ingest import CaseRecord, Store
 from fedloupe_client.ingest.volumes import same_grid
 
@@ -55,19 +55,19 @@ def to_grid(store: Store, record: CaseRecord, study: Study) -> GridCase:
     Args:
         store: from `load_store`.
         record: a ready case of it.
-        study: its first sequence defines the grid's direction and centre.
+        study: its first sequence defines the grid's direction, up to the order and sense of its axes, and its centre.
 
     Raises:
         TumourOutside, ImageFlat, RegistrationRefused: of a required sequence; an optional one counts as missing.
         StoreUnreadable: a file of the store.
     """
     native = {
-        sequence.name: sitk.Cast(store.volume(record.case, sequence.name), sitk.sitkFloat32)
+        sequence.name: upright(sitk.Cast(store.volume(record.case, sequence.name), sitk.sitkFloat32))
         for sequence in study.sequences
         if sequence.name in record.sequences
     }
     reference = native[study.sequences[0].name]
-    tumour = store.mask(record.case)
+    tumour = upright(store.mask(record.case))
     spacing = study.imaging.spacing_mm
     region = common_region(reference, tumour, spacing_mm=spacing, margin_mm=MARGIN_MM, cube_mm=study.imaging.crop_mm)
     mask = mask_onto(region, tumour)

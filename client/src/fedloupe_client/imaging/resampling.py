@@ -22,6 +22,15 @@ Interpolation = Literal["linear", "cubic"]
 KEPT_VOLUME = 0.1  # a mask may gain or lose this share of its volume by the cut at one half
 
 
+def upright(image: sitk.Image) -> sitk.Image:
+    """The same voxels with their axes along the patient's, as nearly as they come: left, posterior, superior (DICOM's).
+
+    Files of one patient name their axes as their writer liked; a network that learned one hospital's order would meet
+    another hospital's patients mirrored or lying on their side.
+    """
+    return sitk.DICOMOrient(image, "LPS")
+
+
 def common_region(
     reference: sitk.Image, mask: sitk.Image, *, spacing_mm: float, margin_mm: float, cube_mm: float
 ) -> sitk.Image:
