@@ -26,7 +26,7 @@ WITHIN = 0.9
 
 
 def field_region(reference: sitk.Image, *, spacing_mm: float, edge: int) -> sitk.Image:
-    """The field as an empty image: `edge` voxels a side, the reference's direction as `upright` has it, the same centre."""
+    """The field as an empty image: `edge` voxels a side, the reference's centre, its direction as `upright` has it."""
     middle = reference.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in reference.GetSize()])
     direction = upright(reference).GetDirection()
     axes = np.array(direction).reshape(3, 3)

@@ -28,7 +28,8 @@ def upright(image: sitk.Image) -> sitk.Image:
     Files of one patient name their axes as their writer liked; a network that learned one hospital's order would meet
     another hospital's patients mirrored or lying on their side.
     """
-    return sitk.DICOMOrient(image, "LPS")
+    turned: sitk.Image = sitk.DICOMOrient(image, "LPS")
+    return turned
 
 
 def common_region(
