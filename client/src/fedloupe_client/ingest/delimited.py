@@ -19,12 +19,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fedloupe_client.config import Encoding
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.problems import DecimalsMixed, FileUnreadable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAXIMUM_BYTES = 1 << 30
 MAXIMUM_COLUMNS = 100_000
@@ -185,6 +187,8 @@ def _sheet(path: Path, separator: str, rows: list[tuple[int, list[str]]], notes:
                 "quote cells that hold the separator; give every column a name",
             )
         cells.append(line[:width])
+    import pandas as pd  # 0.4 s that a worker, who reads no table, need not spend
+
     frame = pd.DataFrame(cells, columns=header, dtype=str)
     if unnamed := sum(not name for name in header):
         frame = frame.loc[:, [bool(name) for name in header]]

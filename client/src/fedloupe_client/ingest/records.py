@@ -17,16 +17,18 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedloupe_client.ingest.lock import locked
 from fedloupe_client.ingest.nifti import decode
 from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, StoreMissing, StoreUnreadable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 2
 SWAP_TRIES, SWAP_WAIT_S = 200, 0.01
@@ -158,6 +160,8 @@ class Store:
         Raises:
             StoreUnreadable: this store holds images, or the file is damaged.
         """
+        import pandas as pd  # 0.4 s that only a site with a feature table need spend
+
         path = self.folder / "features.csv"
         try:
             text = pd.read_csv(path, index_col="case", dtype=str)

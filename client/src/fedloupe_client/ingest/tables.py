@@ -14,8 +14,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from fedloupe.study import SCALES, ClinicalVariable, Study
 from fedloupe_client.config import Clinical, DicomSource, NiftiSource, TableSource
@@ -36,6 +35,9 @@ from fedloupe_client.ingest.problems import (
     TableEmpty,
     Trouble,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cells = dict[Hashable, str]
 
