@@ -35,7 +35,6 @@ class TestRegion:
         assert region.GetDirection() == reference.GetDirection()
         np.testing.assert_allclose(middle(region), middle(reference), atol=1e-9)
 
-
     def test_stands_upright_however_the_file_orders_its_axes(self):
         reference = image(np.zeros((10, 20, 31), np.float32), direction=OBLIQUE)
         stored = sitk.DICOMOrient(reference, "SAR")

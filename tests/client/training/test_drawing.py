@@ -69,6 +69,14 @@ def ask(study: Study, weights: np.ndarray, split: str = "test") -> OverlapReques
     return OverlapRequest(**header, label="federated", split=split, weights=weights)
 
 
+class _Fixed(torch.nn.Module):
+    """A network that draws what it is told to."""
+
+    def __init__(self, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.forward = forward
+
+
 class TestLearning:
     def test_rounds_learn_to_draw_a_ball_that_the_network_has_not_seen(self, make_drawing, balls):
         study = make_drawing()
@@ -126,6 +134,20 @@ class TestOverlap:
         reply = overlap(study, balls, ask(study, weights))
         assert (reply.mean, reply.sd) == (pytest.approx(np.mean(each)), pytest.approx(np.std(each)))
 
+    def test_only_the_largest_piece_counts_as_hospitals_will_get_it(self, make_drawing, balls, monkeypatch):
+        def two_pieces(images: torch.Tensor) -> torch.Tensor:
+            logits = torch.full_like(images, -9.0)
+            logits[..., 0:2, 0:2, 0:2] = 9.0
+            logits[..., 6:12, 6:12, 6:12] = 9.0
+            return logits
+
+        monkeypatch.setattr("fedloupe_client.training.drawing._model", lambda *_: _Fixed(two_pieces))
+        masks = np.zeros_like(balls.masks)
+        masks[:, 6:12, 6:12, 6:12] = 1
+        study = make_drawing()
+        found = dices(study, replace(balls, masks=masks), np.zeros(0), balls.rows("test"))
+        assert (found == 1.0).all()
+
     def test_dice_of_known_masks(self):
         one, other = np.zeros((2, 4)), np.zeros((2, 4))
         one[0], other[:, :2] = 1, 1  # 4 voxels each, 2 in common
@@ -136,9 +158,28 @@ class TestOverlap:
 
 
 class TestAugmentation:
-    def test_image_and_mask_are_mirrored_alike(self):
+    @pytest.fixture
+    def bars(self) -> torch.Tensor:
+        """The same bar in 32 patients, (32, 1, 24, 24, 24): off the middle in x alone, long in z."""
+        bars = torch.zeros(32, 1, 24, 24, 24)
+        bars[:, :, 6:18, 10:14, 15:19] = 1
+        return bars
+
+    def test_moves_image_and_mask_alike(self, bars):
         torch.manual_seed(0)
-        masks = (torch.rand(16, 1, 4, 4, 4) > 0.5).float()
-        images, mirrored = augment(masks.clone(), masks)
-        assert ((images != 0) == (mirrored != 0)).all()
-        assert 0 < sum(bool((a != b).any()) for a, b in zip(mirrored, masks, strict=True)) < 16
+        images, masks = augment(bars.clone(), bars)
+        gains = [float(image[mask > 0].median()) for image, mask in zip(images, masks, strict=True)]
+        found = [dice(i > g / 2, m) for i, m, g in zip(images.numpy(), masks.numpy(), gains, strict=True)]
+        assert min(found) > 0.9
+        assert set(masks.unique().tolist()) == {0.0, 1.0}
+
+    def test_keeps_a_tumour_about_where_and_as_large_as_it_was(self, bars):
+        torch.manual_seed(0)
+        masks = augment(bars.clone(), bars)[1].numpy()
+        volumes = masks.sum((1, 2, 3, 4)) / float(bars[0].sum())
+        assert volumes.min() > 1 / 1.15**3 - 0.1 and volumes.max() < 1 / 0.85**3 + 0.1
+        centres = np.array([np.argwhere(mask[0]).mean(0) - 11.5 for mask in masks])
+        assert np.abs(centres[:, :2]).max() < 4
+        mirrored = centres[:, 2] < 0
+        assert 4 < mirrored.sum() < 28
+        np.testing.assert_allclose(np.abs(centres[:, 2]), 5, atol=2.5)

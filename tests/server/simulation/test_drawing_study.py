@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
+from fedloupe.drawing import read_drawing
 from fedloupe.messages import HelloReply, HelloRequest, decode, encode
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
 from fedloupe_client.site.site import Site
-from fedloupe_server.federation import draw_study
+from fedloupe_server.federation import Exchange, draw_study
+from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.showing import drawing_table
 
 SHAPE, CASES = (16, 16, 16), 16
@@ -79,6 +82,20 @@ def configure(home: Path, site: str, **more: str) -> None:
     (home / "site.yaml").write_text(yaml.safe_dump({"site": site, "source": source}))
 
 
+def exchange_with(homes: Mapping[str, Path]) -> Exchange:
+    """The hospitals of these homes, in this process."""
+    sites = {name: Site(home) for name, home in homes.items()}
+
+    def exchange(requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
+        return {name: sites[name].handle(blob) for name, blob in requests.items()}
+
+    return exchange
+
+
+def start_site(home: Path, socket: Path) -> list[str]:
+    return [sys.executable, "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)]
+
+
 class TestTogether:
     def test_from_masks_at_two_hospitals_to_a_mask_that_neither_drew(self, homes, tmp_path):
         drawing = study(
@@ -88,12 +105,7 @@ class TestTogether:
         for name, home in homes.items():
             ingest(load_site(home), drawing, home)
             approve(home, drawing, by="test")
-        sites = {name: Site(home) for name, home in homes.items()}
-
-        def exchange(requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
-            return {name: sites[name].handle(blob) for name, blob in requests.items()}
-
-        card = draw_study(drawing, exchange, tmp_path / "run")
+        card = draw_study(drawing, exchange_with(homes), tmp_path / "run")
         assert [s.site for s in card.sites] == list(SITES)
         assert all(s.mean > 0.7 and s.own_mean is not None for s in card.sites)
         assert "SYNTHETIC" in str(drawing_table(card).title)
@@ -109,3 +121,26 @@ class TestTogether:
         reply = decode(Site(home).handle(encode(request)))
         assert isinstance(reply, HelloReply), reply
         assert (reply.drawn, reply.drawn_by) == (1, card.model)
+
+
+@pytest.mark.deployed
+class TestThroughRealProcesses:
+    def test_the_model_is_the_same(self, homes, tmp_path):
+        drawing = study(
+            study="deployed",
+            segmentation={"field_mm": 32, "channels": [4, 8]},
+            training={"rounds": 2, "local_epochs": 1, "batch_size": 4, "learning_rate": 0.01},
+            quorum={"minimum": 2, "timeout_s": 120, "retry_after_s": 5},
+        )
+        for home in homes.values():
+            ingest(load_site(home), drawing, home)
+            approve(home, drawing, by="test")
+        card = draw_study(drawing, exchange_with(homes), tmp_path / "here")
+        file = tmp_path / "study.json"
+        file.write_text(drawing.canonical)
+        run_deployed(file, homes, tmp_path / "there", tmp_path / "work", site_command=start_site, timeout_s=400)
+        here, there = (read_drawing(tmp_path / name / "drawing") for name in ("here", "there"))
+        np.testing.assert_allclose(here.weights, there.weights, rtol=0, atol=1e-6)
+        assert [(s.site, s.patients, round(s.mean, 6)) for s in there.card.sites] == [
+            (s.site, s.patients, round(s.mean, 6)) for s in card.sites
+        ]

@@ -43,7 +43,7 @@ def draw(model: DrawingModel, volumes: Mapping[str, sitk.Image], case: str) -> s
     probability = build(_probability(model, images), region)
     native = sitk.Resample(probability, reference, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkLinear, 0.0)
     tumour = sitk.GetArrayFromImage(native) >= card.segmentation.threshold
-    return build(_largest(tumour), reference)
+    return build(largest(tumour), reference)
 
 
 def _probability(model: DrawingModel, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -68,7 +68,8 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _largest(tumour: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def largest(tumour: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The largest connected piece (26 neighbours) of a mask (D, H, W), 0 or 1; empty where the mask is."""
     if not tumour.any():
         return tumour.astype(np.uint8)
     pieces = sitk.ConnectedComponent(sitk.GetImageFromArray(tumour.astype(np.uint8)), True)

@@ -13,15 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import OverlapReply, OverlapRequest
 from fedloupe.models import build_unet, dice, drawing_loss, flatten, unflatten
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
+from fedloupe_client.imaging.drawing import largest
 from fedloupe_client.training.local import Trained, device, learning_rate, seed_for
 
 BINS = 10
+GAIN, TURN, STRETCH, SHIFT = 0.1, 0.25, 0.15, 0.05
+"""Of augmentation: standard deviation of the gain; most radians about each axis; most change of size; most move, as a
+share of half the field."""
 
 
 class NoMasks(FedLoupeError):
@@ -76,7 +81,7 @@ def overlap(study: Study, cohort: Cohort, request: OverlapRequest) -> OverlapRep
 
 
 def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Dice of drawn and own mask for these patients, (n), on the study's field."""
+    """Dice of drawn and own mask for these patients, (n), on the study's field; drawn as hospitals will get it."""
     assert study.segmentation is not None and cohort.masks is not None, "only a drawing study has masks"
     model = _model(study, weights)
     model.eval()
@@ -84,7 +89,7 @@ def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.
     with torch.no_grad():
         for row in rows:
             probability = torch.sigmoid(model(_images(cohort, np.array([row]))))[0, 0].cpu().numpy()
-            found.append(dice(probability >= study.segmentation.threshold, cohort.masks[row]))
+            found.append(dice(largest(probability >= study.segmentation.threshold), cohort.masks[row]))
     return np.array(found, dtype=np.float64)
 
 
@@ -121,11 +126,32 @@ def _epochs(study: Study, model: nn.Module, cohort: Cohort, number: int, proxima
 
 
 def augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Left-right mirror of image and mask alike (anatomy allows it), and a random gain of each patient's image."""
+    """Each patient mirrored left to right, turned, stretched and moved a little with the mask, and another gain.
+
+    Args:
+        images: (B, C, D, H, W).
+        masks: (B, 1, D, H, W), 0 or 1.
+    """
     shape = (len(images), 1, 1, 1, 1)
-    mirror = (torch.rand(shape) < 0.5).to(images.device)
-    gain = (1 + 0.1 * torch.randn(shape)).to(images.device)
-    return torch.where(mirror, images.flip(-1), images) * gain, torch.where(mirror, masks.flip(-1), masks)
+    moved = _moves(len(images)).to(images.device)
+    gain = (1 + GAIN * torch.randn(shape)).to(images.device)
+    grid = F.affine_grid(moved, list(images.shape), align_corners=False)
+    return (
+        F.grid_sample(images, grid, align_corners=False) * gain,
+        F.grid_sample(masks, grid, mode="nearest", align_corners=False),
+    )
+
+
+def _moves(count: int) -> Tensor:
+    """(B, 3, 4) affine maps of x (left to right), y, z in [-1, 1]: anatomy allows the mirror in x alone."""
+    angles = TURN * (2 * torch.rand(count, 3) - 1)
+    cross = torch.zeros(count, 3, 3)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        cross[:, i, j], cross[:, j, i] = -angles[:, k], angles[:, k]
+    scale = 1 + STRETCH * (2 * torch.rand(count, 3) - 1)
+    scale[:, 0] *= torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    move = SHIFT * (2 * torch.rand(count, 3, 1) - 1)
+    return torch.cat([torch.matrix_exp(cross) * scale[:, None], move], dim=2)
 
 
 def _images(cohort: Cohort, rows: NDArray[np.int64]) -> Tensor:
