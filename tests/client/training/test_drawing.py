@@ -148,6 +148,14 @@ class TestOverlap:
         found = dices(study, replace(balls, masks=masks), np.zeros(0), balls.rows("test"))
         assert (found == 1.0).all()
 
+    def test_what_lies_beyond_the_image_is_not_drawn(self, make_drawing, balls, monkeypatch):
+        everywhere = _Fixed(lambda images: torch.full_like(images, 9.0))
+        monkeypatch.setattr("fedloupe_client.training.drawing._model", lambda *_: everywhere)
+        images, masks = balls.mr.copy(), np.zeros_like(balls.masks)
+        images[:, :, 10:], masks[:, :10] = 0, 1
+        study, part = make_drawing(), replace(balls, mr=images, masks=masks)
+        assert (dices(study, part, np.zeros(0), balls.rows("test")) == 1.0).all()
+
     def test_dice_of_known_masks(self):
         one, other = np.zeros((2, 4)), np.zeros((2, 4))
         one[0], other[:, :2] = 1, 1  # 4 voxels each, 2 in common

@@ -89,7 +89,8 @@ def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.
     with torch.no_grad():
         for row in rows:
             probability = torch.sigmoid(model(_images(cohort, np.array([row]))))[0, 0].cpu().numpy()
-            found.append(dice(largest(probability >= study.segmentation.threshold), cohort.masks[row]))
+            seen = (cohort.mr[row] != 0).any(axis=0)  # beyond the image's own field of view there is nothing to draw on
+            found.append(dice(largest((probability >= study.segmentation.threshold) & seen), cohort.masks[row]))
     return np.array(found, dtype=np.float64)
 
 
