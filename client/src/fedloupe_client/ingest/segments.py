@@ -3,7 +3,8 @@
     numbers = segments(dataset, "(?i)tumou?r")    # label -> Segment Number
     mask = place(dataset, number, grid, path)     # uint8 (z, y, x)
 
-Only BINARY segmentations (PS3.3 C.8.20.2): a fractional one has no edge until somebody chooses it.
+BINARY segmentations (PS3.3 C.8.20.2), and FRACTIONAL ones that hold nothing between 0 and their maximum: any other has
+no edge until somebody chooses it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 
 from fedloupe_client.ingest.choose import Chosen, Reference
 from fedloupe_client.ingest.dicom import Grid
+from fedloupe_client.ingest.frames import frames
 from fedloupe_client.ingest.headers import frame_geometry
 from fedloupe_client.ingest.problems import MaskElsewhere, MaskInvalid
 
@@ -43,13 +45,16 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
         (z, y, x), 0 or 1.
 
     Raises:
-        ValueError: the numbers of frames and of their groups differ, or frames are no bits.
-        MaskInvalid: not binary.
+        ValueError: the numbers of frames and of their groups differ, or there is no fractional maximum.
+        MaskInvalid: neither binary nor fractional, a value between outside and inside, or see `frames`.
         MaskElsewhere: a frame that does not coincide with a slice of the grid, to 0.1 of a voxel.
+        FileUnreadable: see `frames`.
     """
     rows, columns, _ = grid.slices[0].matrix
-    if segmentation.get("SegmentationType") != "BINARY":
-        raise MaskInvalid("the segmentation is not binary", where=str(path), remedy="export a binary segmentation")
+    inside = _inside(segmentation)
+    not_binary = MaskInvalid("the segmentation is not binary", where=str(path), remedy="export a binary segmentation")
+    if inside is None:
+        raise not_binary
     elsewhere = MaskElsewhere(
         "the segmentation does not lie on the grid of the first sequence",
         where=str(path),
@@ -57,13 +62,9 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
     )
     if (segmentation.Rows, segmentation.Columns) != (rows, columns):
         raise elsewhere
-    if segmentation.file_meta.TransferSyntaxUID.is_encapsulated:
-        raise MaskInvalid("the segmentation is compressed", where=str(path), remedy="export it uncompressed")
-    frames = int(segmentation.get("NumberOfFrames") or 1)
-    if frames != len(segmentation.PerFrameFunctionalGroupsSequence) or segmentation.BitsAllocated != 1:
-        raise ValueError("frames, their groups and their bits do not agree")
-    bits = np.unpackbits(np.frombuffer(segmentation.PixelData, np.uint8), bitorder="little")
-    pixels = bits[: frames * rows * columns].reshape(frames, rows, columns)
+    if int(segmentation.get("NumberOfFrames") or 1) != len(segmentation.PerFrameFunctionalGroupsSequence):
+        raise ValueError("frames and their groups do not agree")
+    pixels = frames(segmentation, path)
     axes = np.array(grid.direction).reshape(3, 3)
     shared = (segmentation.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     mask = np.zeros((len(grid.slices), rows, columns), dtype=np.uint8)
@@ -84,5 +85,18 @@ def place(segmentation: Dataset, number: int, grid: Grid, path: Path) -> NDArray
         )
         if not aligned:
             raise elsewhere
-        mask[plane] |= pixels[frame]
+        if not np.isin(pixels[frame], (0, inside)).all():
+            raise not_binary
+        mask[plane] |= pixels[frame] == inside
     return mask
+
+
+def _inside(segmentation: Dataset) -> int | None:
+    """The stored value of a voxel that is wholly in the segment; None for a kind that has no such value."""
+    if segmentation.get("SegmentationType") == "BINARY":
+        return 1
+    if segmentation.get("SegmentationType") != "FRACTIONAL" or segmentation.BitsAllocated != 8:
+        return None
+    if not 1 <= (most := int(segmentation.MaximumFractionalValue)) <= 255:
+        raise ValueError("Maximum Fractional Value is out of range")
+    return most
