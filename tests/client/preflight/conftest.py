@@ -132,6 +132,10 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Checked:
         image = sitk.ReadImage(str(hospital.path(case[8], what)))
         hospital.write(case[8], what, sitk.GetArrayFromImage(image), slice_mm=8.0)
     hospital.write(case[9], "t2w", np.full(SHAPE, 7, np.float32))
+    lettered = sitk.GetArrayFromImage(sitk.ReadImage(str(hospital.path(case[20], "t2w"))))
+    for column in (4, 9, 14):  # three letters of four pixels
+        lettered[:, 1:3, column : column + 2] = 500
+    hospital.write(case[20], "t2w", lettered)
     for name in case[10:20]:
         hospital.rows[name] = hospital.rows[name].split(",")[0] + ","
     with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,7 @@ class TestAHealthySite:
     def test_is_ready_with_nothing_to_fix(self, healthy):
         result = healthy.seen.result
         assert result.ready
+        assert "FL-641" not in {f.code for f in result.findings}
         assert [f.what for f in result.findings if f.severity == "fix"] == []
         assert result.statuses == {"ready": 30, "excluded": 0, "broken": 0}
         assert (sum(result.patients.values()), result.events) == (30, 15)
@@ -85,6 +86,14 @@ class TestASickSite:
         apart = [e for e in sick.seen.result.cases if any("slice spacing" in w for w in e.warnings)]
         assert [e.case for e in apart] == [sick.case(local(8))]
         assert "t2w slice spacing is 8 mm; the site's median is 3 mm" in apart[0].warnings
+
+    def test_warns_of_the_case_with_letters_in_its_picture_only(self, sick):
+        found = next(f for f in sick.seen.result.findings if f.code == "FL-641")
+        assert (found.severity, found.scope, found.kind) == ("warning", "case", "mislabelled")
+        assert found.cases == (sick.case(local(20)),)
+        entry = next(e for e in sick.seen.result.cases if e.case == sick.case(local(20)))
+        assert any("text may be burned into t2w" in w for w in entry.warnings)
+        assert not any(e.sequences["adc"].burned_in for e in sick.seen.result.cases if e.sequences)
 
     def test_warns_of_a_clinical_value_that_is_often_missing(self, sick):
         assert any(f.code == "FL-638" and "`age`" in f.what for f in sick.seen.result.findings)

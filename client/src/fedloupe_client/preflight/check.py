@@ -27,6 +27,7 @@ from fedloupe_client.preflight.connection import Link, look_at_connection
 from fedloupe_client.preflight.findings import (
     AGAIN,
     BesideStudy,
+    BurnedInText,
     DuplicatePixels,
     Finding,
     Frozen,
@@ -215,6 +216,11 @@ def _cases(
     entries = [_entry(look, notes.get(look.case), sentences.get(look.case, [])) for look in looks]
     findings += _left_out(entries)
     findings += _drawn(entries)
+    burned = {look.case: [n for n, one in look.sequences.items() if one.burned_in] for look in looks}
+    findings += _burned_in(tuple(case for case, found in burned.items() if found))
+    for case, found in burned.items():
+        for name in found:
+            sentences.setdefault(case, []).append(f"text may be burned into {name}: something in it stands still")
     beside = beside_study(study, usable)
     for finding in beside:
         for case in finding.cases:
@@ -311,6 +317,18 @@ def _drawn(entries: list[CaseEntry]) -> list[Finding]:
         remedy="look at their pictures; where the outline is not the tumour, draw the mask and run ingest again",
     )
     return [Finding.of(error, "warning", cases=tuple(entry.case for entry in drawn), commands=())]
+
+
+def _burned_in(cases: tuple[str, ...]) -> list[Finding]:
+    """One finding for all cases in whose pictures text may stand."""
+    if not cases:
+        return []
+    error = BurnedInText(
+        f"in {len(cases)} cases something in the pictures stands still from slice to slice, as burned-in text does",
+        remedy="look at their pictures; where there is a name or an id, export the series again without annotations, "
+        "or leave the case out",
+    )
+    return [Finding.of(error, "warning", cases=cases, commands=())]
 
 
 def _cohort(home: Path, study: Study, site: str, policy: Policy) -> tuple[Cohort | None, list[Finding]]:

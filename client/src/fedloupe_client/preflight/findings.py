@@ -89,6 +89,14 @@ class MasksDrawn(DataProblem):
     kind = "absence"
 
 
+class BurnedInText(DataProblem):
+    """Something in a case's pictures stands still from slice to slice, as a name or an id does that was drawn in."""
+
+    code = "FL-641"
+    title = "text may be burned into the pictures"
+    kind = "mislabelled"
+
+
 class BesideStudy(DataProblem):
     """The site's data do not fit what the study declares: grid, crop or sequences."""
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from fedloupe_client.preflight.findings import Frozen
+from fedloupe_client.preflight.marks import still_marks
 
 Triple = tuple[float, float, float]
 SNR = (
@@ -36,6 +37,7 @@ class SequenceLook(Frozen):
         fov_mm: size times spacing.
         percentiles: 1st, 50th and 99th of the body's values, in the image's units.
         snr: see `SNR`; None where there is no noise at all.
+        burned_in: text or graphics may stand in the pixels, see `marks`.
         digest: SHA-256 of shape and values: equal for equal pixels.
     """
 
@@ -45,6 +47,7 @@ class SequenceLook(Frozen):
     fov_mm: Triple
     percentiles: Triple
     snr: float | None
+    burned_in: bool
     digest: str
 
 
@@ -82,6 +85,7 @@ def measure(image: sitk.Image) -> SequenceLook:
         fov_mm=_triple(np.multiply(image.GetSize(), spacing)),
         percentiles=_triple(percentiles),
         snr=round(float(percentiles[1]) / noise, 2) if noise > 0 else None,
+        burned_in=still_marks(array).suspicious,
         digest=voxel_digest(array),
     )
 
