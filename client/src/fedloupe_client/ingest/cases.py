@@ -16,6 +16,7 @@ from pydicom.config import disable_value_validation
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource
 from fedloupe_client.ingest import contours, segments
+from fedloupe_client.ingest.bounds import check_deflated
 from fedloupe_client.ingest.choices import Choices, read_choices
 from fedloupe_client.ingest.choose import Chosen, Reference, by_series, choose
 from fedloupe_client.ingest.damage import damage
@@ -266,6 +267,7 @@ def _drawn_mask(paths: list[Path], chosen: Chosen, pattern: str, local: str) -> 
 
 def _read_object(path: Path) -> pydicom.Dataset:
     with telling_apart(path), damage(path, _DRAWING), disable_value_validation(), open(path, "rb") as file:
+        check_deflated(file)
         dataset = pydicom.dcmread(file)
     if any(name not in dataset for name in _NEEDED[dataset.Modality]):
         raise FileUnreadable(

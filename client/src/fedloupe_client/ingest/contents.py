@@ -9,7 +9,6 @@ library passes NaN on.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 import zlib
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedloupe_client.ingest.bounds import MOST_BYTES, SLACK, start_of, unzip
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
 
 _FLOATS = {16: "f4", 64: "f8"}  # NIfTI data types
@@ -38,7 +38,7 @@ def check_nifti(content: bytes, path: Path) -> bytes:
     Source: nifti1.h and nifti2.h, fields dim, datatype, bitpix, vox_offset.
 
     Raises:
-        FileUnreadable: cut off or damaged.
+        FileUnreadable: no NIfTI, cut off, damaged, or far larger than its header promises or than any image.
         ImageInvalid: values that are not finite.
     """
     if path.suffix.lower() == ".gz":
@@ -66,8 +66,27 @@ def check_nifti(content: bytes, path: Path) -> bytes:
             raise _damaged(path)
         if kind in _FLOATS:
             _check_finite(content, f"{order}{_FLOATS[kind]}", count, offset, path)
-        break
-    return content
+        return content
+    raise _damaged(path)
+
+
+def _promised(start: bytes) -> int:
+    """Bytes of a NIfTI file by its header: without its extensions and other data, which `SLACK` allows."""
+    for order in "<>":
+        if len(start) >= 348 and start[:4] == struct.pack(f"{order}i", 348):
+            dimensions, bits = (
+                struct.unpack_from(f"{order}8h", start, 40),
+                struct.unpack_from(f"{order}h", start, 72)[0],
+            )
+        elif len(start) >= 540 and start[:4] == struct.pack(f"{order}i", 540):
+            dimensions, bits = (
+                struct.unpack_from(f"{order}8q", start, 16),
+                struct.unpack_from(f"{order}h", start, 14)[0],
+            )
+        else:
+            continue
+        return math.prod(max(1, n) for n in dimensions[1:]) * max(0, bits) // 8
+    return 0
 
 
 def check_nrrd(content: bytes, path: Path) -> bytes:
@@ -99,7 +118,7 @@ def check_nrrd(content: bytes, path: Path) -> bytes:
         raise _damaged(path)
     encoding = fields.get("encoding", "").lower()
     if encoding in ("gzip", "gz"):
-        data = _first_member(data, path)
+        data = _first_member(data, math.prod(int(n) for n in sizes) * size, path)
     elif encoding != "raw":
         raise ImageInvalid(
             "the NRRD encoding is neither raw nor gzip", where=str(path), remedy="export it as raw or gzip"
@@ -115,16 +134,21 @@ def check_nrrd(content: bytes, path: Path) -> bytes:
 
 def _unzipped(content: bytes, path: Path) -> bytes:
     try:
-        return gzip.decompress(content)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+        promised = _promised(start_of(content, 540))
+        if promised > MOST_BYTES:
+            raise _damaged(path)
+        return unzip(content, promised + SLACK)
+    except (ValueError, zlib.error):
         raise _damaged(path) from None
 
 
-def _first_member(data: bytes, path: Path) -> bytes:
+def _first_member(data: bytes, promised: int, path: Path) -> bytes:
     """Unzip NRRD data; some writers end the file with a line break that gzip does not know."""
     member = zlib.decompressobj(wbits=31)
+    if promised > MOST_BYTES:
+        raise _damaged(path)
     try:
-        found = member.decompress(data)
+        found = member.decompress(data, promised + SLACK)
     except zlib.error:
         raise _damaged(path) from None
     if not member.eof:

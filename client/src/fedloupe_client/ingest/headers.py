@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
+from fedloupe_client.ingest.bounds import check_deflated
 from fedloupe_client.ingest.bvalues import PRIVATE_TAGS, b_value
 from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.files import telling_apart
@@ -117,6 +118,7 @@ def read_headers(path: Path, also: Sequence[str] = (), look: Callable[[Dataset],
     """
     # pydicom's validation would print a wrong value, and so a name or an id, to the log
     with telling_apart(path), damage(path, "a DICOM header"), disable_value_validation(), open(path, "rb") as file:
+        check_deflated(file)
         try:
             head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*ASKED, *map(Tag, also)])
         except InvalidDicomError:

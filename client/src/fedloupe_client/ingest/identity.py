@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
+from fedloupe_client.ingest.bounds import check_deflated
 from fedloupe_client.ingest.damage import damage
 from fedloupe_client.ingest.files import telling_apart
 
@@ -125,6 +126,7 @@ def read_identity(path: Path) -> Identity:
     """
     # pydicom's validation would print a wrong value, and so a name or a date, to the log
     with telling_apart(path), damage(path, "a DICOM header"), disable_value_validation(), open(path, "rb") as file:
+        check_deflated(file)
         try:
             head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*READ])
         except InvalidDicomError:

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from isal import igzip
 from numpy.typing import NDArray
 
+from fedloupe_client.ingest.bounds import MOST_BYTES, SLACK
 from fedloupe_client.ingest.contents import check_nifti, check_nrrd
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.nifti import decode, decode_second, is_nifti2
@@ -52,6 +53,10 @@ def read_nifti(path: Path) -> sitk.Image:
 
 def _read(path: Path, check: Callable[[bytes, Path], bytes]) -> sitk.Image:
     with telling_apart(path):
+        if path.stat().st_size > MOST_BYTES + SLACK:
+            raise FileUnreadable(
+                "the file is larger than any image", where=str(path), remedy="export the tumour's region alone"
+            )
         content = path.read_bytes()
     content = check(content, path)
     if is_nifti2(content):

@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from pydicom.dataset import FileDataset
 
+from fedloupe_client.ingest.bounds import MOST_BYTES
+
 ENCAPSULATED = 0xFFFFFFFF
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")
 _PIXEL_TAGS = ((0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010))
@@ -35,7 +37,7 @@ def check_whole(file: BinaryIO, head: FileDataset) -> None:
         head: what was read.
 
     Raises:
-        ValueError: cut off, or without what the kind of file must have.
+        ValueError: cut off, too large, or without what the kind of file must have.
     """
     kind = str(head.file_meta.get("MediaStorageSOPClassUID", "") or head.get("SOPClassUID", ""))
     if not kind:
@@ -44,6 +46,8 @@ def check_whole(file: BinaryIO, head: FileDataset) -> None:
         return
     if absent := [name for name in _REQUIRED if not head.get(name)]:
         raise ValueError(f"no {', '.join(absent)}")
+    if kind in _WITH_PIXELS and _expected(head) > MOST_BYTES:
+        raise ValueError("the header promises more pixels than any image has")
     syntax = head.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_transfer_syntax and syntax.is_deflated:
         return  # zlib says itself when its stream ends too early, and `file` is not what was parsed

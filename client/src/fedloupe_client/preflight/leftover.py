@@ -7,6 +7,7 @@ found = leftover(config.source, study, "P-0007")       # Leftover(image, mask or
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, TableSource
+from fedloupe_client.ingest.bounds import MOST_BYTES
 from fedloupe_client.ingest.cases import at
 from fedloupe_client.ingest.dicom import IMAGES, Slice, read_headers, read_volume, series_grid
 from fedloupe_client.ingest.files import openable, walk
@@ -52,7 +54,12 @@ def _read(path: Path) -> sitk.Image | None:
     """A three-dimensional image of numbers, or None: why it is None, ingest has said already."""
     try:
         openable(path)
-        image = sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+        if math.prod(reader.GetSize()) > MOST_BYTES:  # a damaged header must not fill the memory
+            return None
+        image = reader.Execute()
     except (FedLoupeError, RuntimeError):
         return None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
