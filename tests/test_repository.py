@@ -27,7 +27,6 @@ DISTRIBUTIONS = ("shared", "client", "server")
 LONGEST = 400
 LONG_WITH_A_REASON = {
     "client/src/fedloupe_client/ingest/problems.py": "a list: some fifty classes of five lines, one for each finding",
-    "tests/client/ingest/test_ingest_fuzz.py": "a list of damages, each with what it must give; tests import no helper",
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from pydicom import Dataset, FileDataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from damages import CASES, FEATURES, HEADER, LINES, ROWS, TABLE, Hospital, features, text
+from dicom_damages import merge
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import SiteConfig
 
@@ -287,3 +291,70 @@ def by_local(tmp_path: Path) -> Callable[[Any], dict[str, Any]]:
 def hospitals() -> tuple[type[NiftiSite], type[DicomSite], Callable[..., Study]]:
     """The makers themselves, where one hospital serves a whole module."""
     return NiftiSite, DicomSite, _study
+
+
+@pytest.fixture(scope="module")
+def no_wait_for_the_disk() -> Iterator[None]:
+    """Power cuts are not the subject here, and a thousand stores are written."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def hospital_of(tmp_path_factory, hospitals) -> Callable[[str], Hospital]:
+    """Each kind of hospital, made once: four cases, two of each class, so that one may always be lost."""
+    nifti, dicom, make_study = hospitals
+    made: dict[str, Hospital] = {}
+
+    def build(kind: str) -> Hospital:
+        folder = tmp_path_factory.mktemp(kind)
+        root, study = folder / "hospital", make_study()
+        if kind == "nifti":
+            return Hospital(root, folder / "home", nifti(root).config(), study)
+        if kind == "nrrd":
+            site = nifti(root)
+            for path in sorted((root / "data").iterdir()):
+                new = path.with_name(path.name.replace(".nii.gz", ".nrrd"))
+                sitk.WriteImage(sitk.ReadImage(str(path)), str(new), useCompression="mask" in path.name)
+                path.unlink()
+            files = {name: f"data/{{case}}_{name}.nrrd" for name in ("t2w", "adc")}
+            return Hospital(root, folder / "home", site.config(files=files, mask="data/{case}_mask.nrrd"), study)
+        if kind == "features":
+            root.mkdir()
+            text(HEADER, *LINES)(root)
+            features(*ROWS)(root)
+            source = {"format": "table", "root": str(root), "clinical": {"file": TABLE}, "features": FEATURES}
+            config = SiteConfig.model_validate({"site": "north", "source": source})
+            table_study = make_study(sequences=[], clinical=[], radiomics={"source": "table"})
+            return Hospital(root, folder / "home", config, table_study)
+        site = dicom(root)
+        site.table(*LINES, header=HEADER)
+        for case in CASES:
+            site.series(case)
+            if kind == "enhanced":
+                merge(root / "images" / case / "t2w")
+            if case == CASES[0] and kind == "structures":
+                site.series(case, "adc", RescaleType="mm2/s", slope=1e-5)
+            (site.segmentation if kind == "segments" else site.structures)(case)
+        return Hospital(root, folder / "home", site.config(), study)
+
+    def get(kind: str) -> Hospital:
+        if kind not in made:
+            made[kind] = build(kind)
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Iterator[dict[tuple[str, str], Counter[str]]]:
+    """Outcomes by hospital and family; printed at the end."""
+    found: dict[tuple[str, str], Counter[str]] = {}
+    yield found
+    print("\n| damage | hospital | variants | outcomes |\n|---|---|---|---|")
+    for family in dict.fromkeys(family for _, family in found):
+        there = [hospital for hospital, name in found if name == family]
+        count = sum((found[hospital, family] for hospital in there), Counter[str]())
+        words = ", ".join(f"{name} {number}" for name, number in count.most_common())
+        print(f"| {family} | {', '.join(there)} | {count.total()} | {words} |")

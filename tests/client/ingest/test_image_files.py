@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 
 import nibabel
@@ -154,6 +155,28 @@ class TestFromBytes:
             assert decode(self.unpacked(tmp_path / name), tmp_path / name) is None
         values = sitk.GetArrayFromImage(read_image(tmp_path / "scaled.nii"))
         np.testing.assert_allclose(values, ARRAY.astype("i2") * 0.5 + 3)
+
+    @pytest.mark.parametrize("name", ["one.nii", "one.nii.gz"])
+    @pytest.mark.parametrize("kind", ["i2", "f4"])
+    def test_a_slope_of_zero_means_not_rescaled_whatever_the_intercept(self, tmp_path, name, kind):
+        """nifti1.h: `if the scl_slope field is nonzero, then each voxel value should be scaled`."""
+        path = tmp_path / name
+        sitk.WriteImage(image(ARRAY.astype(kind)), str(path))
+        content = bytearray(self.unpacked(path))
+        struct.pack_into("<2f", content, 112, 0.0, 5.0)
+        path.write_bytes(gzip.compress(bytes(content)) if path.suffix == ".gz" else bytes(content))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(path)), ARRAY)
+        np.testing.assert_array_equal(nibabel.load(path).get_fdata().T, ARRAY)
+        # ITK adds the intercept: should that end one day, the docstring of `decode` is to be changed
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), ARRAY + 5)
+
+    def test_so_it_does_in_nifti_2(self, tmp_path):
+        path = tmp_path / "two.nii"
+        nibabel.save(nibabel.Nifti2Image(ARRAY.T, np.eye(4)), path)
+        content = bytearray(path.read_bytes())
+        struct.pack_into("<2d", content, 176, 0.0, 5.0)
+        path.write_bytes(bytes(content))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(read_image(path)), ARRAY)
 
     @pytest.mark.data
     def test_real_files(self, real_data):

@@ -85,7 +85,7 @@ def _promised(start: bytes) -> int:
             )
         else:
             continue
-        return math.prod(max(1, n) for n in dimensions[1:]) * max(0, bits) // 8
+        return int(math.prod(max(1, n) for n in dimensions[1:]) * max(0, bits) // 8)
     return 0
 
 

@@ -151,6 +151,8 @@ def _slices(path: Path, head: Dataset) -> list[Slice]:
         return [_slice(path, head, None, own, ())]
     shared = (head.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     groups = head.get("PerFrameFunctionalGroupsSequence") or [Dataset()] * frames
+    if len(groups) != frames:
+        raise ValueError("frames and their groups do not agree")
     found = [
         _slice(path, head, frame, frame_geometry(shared, groups[frame]), (groups[frame], shared))
         for frame in range(frames)

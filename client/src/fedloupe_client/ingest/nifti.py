@@ -35,7 +35,9 @@ def is_nifti2(content: bytes) -> bool:
 def decode(content: bytes, path: Path) -> sitk.Image | None:
     """A three-dimensional NIfTI-1 image in one file, of values that are not rescaled; None for any other.
 
-    Source: nifti1.h, fields dim, datatype, vox_offset, scl_slope, scl_inter, magic.
+    Source: nifti1.h, fields dim, datatype, vox_offset, scl_slope, scl_inter, magic. Where scl_slope is 0 the values are
+    not rescaled, whatever scl_inter is; nibabel agrees. SimpleITK (ITK's reader) takes such a slope for 1 and adds the
+    intercept, against nifti1.h.
 
     Args:
         content: the file's bytes, unzipped.

@@ -59,7 +59,7 @@ def _read(path: Path) -> sitk.Image | None:
         reader.ReadImageInformation()
         if math.prod(reader.GetSize()) > MOST_BYTES:  # a damaged header must not fill the memory
             return None
-        image = reader.Execute()
+        image: sitk.Image = reader.Execute()
     except (FedLoupeError, RuntimeError):
         return None
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
