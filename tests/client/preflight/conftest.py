@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,12 @@ class Checked:
 def _check(hospital: Hospital, study: Study) -> Checked:
     seen = preflight(hospital.home, study)
     return Checked(hospital, study, seen, write_page(seen, hospital.home, Path("study.yaml")))
+
+
+@pytest.fixture(scope="session")
+def a_hospital() -> Callable[[Path], tuple[Hospital, Study]]:
+    """Another hospital in an empty folder, not ingested, and the study."""
+    return lambda home: (Hospital(home), make_study())
 
 
 @pytest.fixture(scope="session")

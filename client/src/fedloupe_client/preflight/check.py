@@ -21,9 +21,10 @@ from fedloupe_client.dataset.derive import derived_path
 from fedloupe_client.gate import Policy, approved, load_policy
 from fedloupe_client.gate.disclosure import check_cohort
 from fedloupe_client.ingest import CaseRecord, Store, load_store
-from fedloupe_client.ingest.problems import URGENCY, Kind
+from fedloupe_client.ingest.problems import URGENCY, Kind, StoreMissing
 from fedloupe_client.preflight.baseline import Baseline, local_baseline
 from fedloupe_client.preflight.connection import Link, look_at_connection
+from fedloupe_client.preflight.failed import FailedIngest, failed_ingest
 from fedloupe_client.preflight.findings import (
     AGAIN,
     BesideStudy,
@@ -73,6 +74,7 @@ class Preflight(Frozen):
 
     Attributes:
         ready: nothing is left to fix.
+        ingested: there is a store; without one, `cases` are those that an ingest could not make one of.
         findings: most important first.
         statuses, kinds: number of cases.
         drawn: ready cases whose mask a model drew.
@@ -84,6 +86,7 @@ class Preflight(Frozen):
 
     schema_version: int = SCHEMA
     ready: bool
+    ingested: bool
     site: str
     study: str
     role: str | None
@@ -124,7 +127,7 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     Nothing leaves the site, nothing is spent from the privacy ledger. What is derived is kept.
 
     Args:
-        home: the site's home, with a store.
+        home: the site's home, ingested; also where ingest found no usable case, which is then what the answer says.
         study: the study.
         workers: processes at most. They are spawned: a script calls this under `if __name__ == "__main__"`.
         progress: called with (what, done, total).
@@ -134,17 +137,23 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     """
     report = progress or (lambda what, done, total: None)
     config, policy = load_site(home), load_policy(home)
-    store = load_store(home)
-    derive(
-        home,
-        study,
-        workers=workers_for(len(store.ready), workers, DERIVED_A_WORKER),
-        progress=lambda done, total, _: report("imaging and radiomics", done, total),
-    )
+    store, failed = _store(home, config, study)
+    if failed is None:
+        derive(
+            home,
+            study,
+            workers=workers_for(len(store.ready), workers, DERIVED_A_WORKER),
+            progress=lambda done, total, _: report("imaging and radiomics", done, total),
+        )
     looks = look_at_all(
-        home, config, study, workers=workers, progress=lambda done, total, _: report("looking at cases", done, total)
+        home,
+        config,
+        study,
+        unstored=None if failed is None else failed.records,
+        workers=workers,
+        progress=lambda done, total, _: report("looking at cases", done, total),
     )
-    left_out = problems(home, study)
+    left_out = {} if failed else problems(home, study)
     usable = tuple(look for look in looks if look.case not in left_out)
     entries, findings = _cases(home, store, study, looks, left_out)
     link, found = look_at_connection(config.connection, home)
@@ -154,7 +163,12 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     if store.index.endpoint_column != study.endpoint.column:
         other = BesideStudy("the cases were ingested for another endpoint", remedy="ingest them for this study")
         findings.append(Finding.of(other, "fix", commands=AGAIN))
-    cohort, found = _cohort(home, study, config.site, policy)
+    if failed is None:
+        cohort, found = _cohort(home, study, config.site, policy)
+        if (last := failed_ingest(home)) is not None:
+            found.append(last.beside_a_store())
+    else:
+        cohort, found = None, list(failed.findings)
     findings += found
     report("dry training round", 0, 1)
     rehearsal, rehearsal_note, found = _rehearse(home, study, config.site, cohort)
@@ -167,6 +181,7 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     findings.sort(key=importance)
     result = Preflight(
         ready=all(finding.severity != "fix" for finding in findings),
+        ingested=failed is None,
         site=config.site,
         study=study.study,
         role=study.role(config.site),
@@ -194,6 +209,16 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     return Seen(result, {look.case: look for look in looks}, config)
 
 
+def _store(home: Path, config: SiteConfig, study: Study) -> tuple[Store, FailedIngest | None]:
+    """The store, or the cases that ingest could not make one of."""
+    try:
+        return load_store(home), None
+    except StoreMissing:
+        if (failed := failed_ingest(home)) is None:
+            raise
+    return failed.store(home, config, study.endpoint.column), failed
+
+
 def _cases(
     home: Path, store: Store, study: Study, looks: tuple[CaseLook, ...], left_out: dict[str, str]
 ) -> tuple[tuple[CaseEntry, ...], list[Finding]]:
@@ -202,7 +227,7 @@ def _cases(
     odd = unusual(usable)
     sentences = {case: list(found) for case, found in odd.items()}
     findings = []
-    twins = duplicates(_digests(store, study, looks))
+    twins = duplicates(_digests(store, study, looks)) if store.folder.exists() else ()
     for group in twins:
         what = "the same row of features" if not study.sequences else "an image with the same pixels"
         error = DuplicatePixels(

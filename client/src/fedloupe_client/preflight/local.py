@@ -1,4 +1,4 @@
-"""The hospital's own names of its cases, for the page that stays there: `home/ingest-local.csv` read back.
+"""The hospital's own names of its cases, for the page that stays there: what ingest wrote beside its store, read back.
 
 names = local_names(home)
 names["0123456789abcdef"].local, names["0123456789abcdef"].where
@@ -14,7 +14,7 @@ from pathlib import Path
 from fedloupe_client.config import NiftiSource, SiteConfig, TableSource
 from fedloupe_client.ingest.cases import at
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.problems import FileMissing, Kind
+from fedloupe_client.ingest.problems import DataProblem, FileMissing, Kind
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,27 @@ class LocalName:
 
 
 def local_names(home: Path) -> dict[str, LocalName]:
-    """Local names by pseudonym; empty where the file is not there.
+    """Local names by pseudonym, of the store's cases; where there is no store, of those that none could be made of.
+
+    Empty where the file is not there or is no table.
 
     Raises:
         PermissionRefused, FileUnreadable: the file may not be read, or is no text.
     """
-    path = home / "ingest-local.csv"
+    failed = home / "ingest-failed.csv"
+    path = failed if failed.exists() and not (home / "store").exists() else home / "ingest-local.csv"
     try:
         with telling_apart(path), open(path, encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-    except FileMissing:
+    except (FileMissing, csv.Error):
         return {}
-    return {row["case"]: LocalName(row.get("local_id") or "", row.get("where") or "") for row in rows if "case" in row}
+    except DataProblem:
+        if path != failed:
+            raise
+        return {}  # `failed.failed_ingest` makes a finding of it
+    return {
+        row["case"]: LocalName(row.get("local_id") or "", row.get("where") or "") for row in rows if row.get("case")
+    }
 
 
 def file_named(where: str) -> Path | None:

@@ -47,19 +47,27 @@ class _Job:
     home: Path
     config: SiteConfig
     study: Study
-    case: str
+    record: CaseRecord
     local: str
+    stored: bool
 
 
 def look_at_all(
-    home: Path, config: SiteConfig, study: Study, *, workers: int = 1, progress: Progress | None = None
+    home: Path,
+    config: SiteConfig,
+    study: Study,
+    *,
+    unstored: tuple[CaseRecord, ...] | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> tuple[CaseLook, ...]:
     """Measure and draw every case of the store, ready or not; sorted by case.
 
     Args:
-        home: the site's home, with a store.
+        home: the site's home.
         config: its configuration; images of cases that were left out are sought there.
         study: the study.
+        unstored: the cases of a home without a store: what image they have is drawn, nothing is measured.
         workers: processes at most. They are spawned: a script calls this under `if __name__ == "__main__"`.
         progress: called with (done, total, case) after each case.
 
@@ -67,9 +75,9 @@ def look_at_all(
         StoreMissing, StoreUnreadable: the store.
     """
     names = local_names(home)
-    records = load_store(home).records
+    records = load_store(home).records if unstored is None else unstored
     jobs = [
-        _Job(home, config, study, record.case, names[record.case].local if record.case in names else "")
+        _Job(home, config, study, record, names[record.case].local if record.case in names else "", unstored is None)
         for record in records
     ]
     workers = workers_for(len(jobs) if study.sequences else 0, workers, LOOKS_A_WORKER)
@@ -96,14 +104,13 @@ def workers_for(cases: int, workers: int, each: int) -> int:
 
 
 def _look_at(job: _Job) -> CaseLook:
-    store = load_store(job.home)
-    record = next(one for one in store.records if one.case == job.case)
+    record = job.record
     if not job.study.sequences:
         return CaseLook(record)
-    if record.status != "ready":
+    if record.status != "ready" or not job.stored:
         found = leftover(job.config.source, job.study, job.local) if job.local else None
         return CaseLook(record, planes=() if found is None else three_planes(found.image, found.mask))
-    return _stored(store, record, job.study)
+    return _stored(load_store(job.home), record, job.study)
 
 
 def _stored(store: Store, record: CaseRecord, study: Study) -> CaseLook:
