@@ -30,7 +30,7 @@ from fedloupe_client.gate.errors import (
     WrongSite,
 )
 from fedloupe_client.gate.gate import Gate
-from fedloupe_client.gate.ledger import Ledger, LedgerEntry
+from fedloupe_client.gate.ledger import Ledger, LedgerEntry, Plan
 from fedloupe_client.gate.policy import Policy, load_policy
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "LedgerDamaged",
     "LedgerEntry",
     "NotInStudy",
+    "Plan",
     "Policy",
     "PolicyInvalid",
     "PrivacyRequired",

@@ -68,6 +68,21 @@ class LedgerEntry:
     confirmed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is spent, and what will be when a run has ended.
+
+    Attributes:
+        spent: epsilon of all rows so far.
+        after: epsilon of these and the rounds ahead.
+        rounds: ahead.
+    """
+
+    spent: float
+    after: float
+    rounds: int
+
+
 class Ledger:
     """One site's ledger; safe among threads and processes.
 
@@ -79,11 +94,13 @@ class Ledger:
         self._home = home
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """All rows, oldest first.
+        """All rows, oldest first; none where there is no file, and looking makes none.
 
         Raises:
             LedgerDamaged: the file is not a ledger.
         """
+        if not self._path.exists():
+            return ()
         with self._transaction() as connection:
             return _rows(connection)
 
@@ -154,19 +171,26 @@ class Ledger:
         Raises:
             BudgetExceeded: the run would end in a refused round.
         """
-        rows = self.entries()
-        left = rounds - len({row.round for row in rows if row.run == run and row.confirmed})
-        if left < 1:
-            return
-        before = tuple(row.spend for row in rows)
-        planned = Spend(spend.noise_multiplier, spend.sampling_rate, spend.steps * left)
-        if not (after := epsilon((*before, planned), delta)) <= budget:
+        plan = self.plan(run, spend, rounds, delta)
+        if plan.rounds and not plan.after <= budget:
             raise BudgetExceeded(
-                f"spent so far {epsilon(before, delta):.3f}, the {left} rounds ahead would bring it to {after:.3f}, "
+                f"spent so far {plan.spent:.3f}, the {plan.rounds} rounds ahead would bring it to {plan.after:.3f}, "
                 f"the budget is {budget:g} (epsilon at delta {delta:g})",
                 where=f"run {run}",
                 remedy=_CHEAPER,
             )
+
+    def plan(self, run: str, spend: Spend, rounds: int, delta: float) -> Plan:
+        """Epsilon now and at the end of a run, see `check_plan`; writes nothing.
+
+        Raises:
+            LedgerDamaged: the file is not a ledger.
+        """
+        rows = self.entries()
+        left = max(0, rounds - len({row.round for row in rows if row.run == run and row.confirmed}))
+        before = tuple(row.spend for row in rows)
+        ahead = (Spend(spend.noise_multiplier, spend.sampling_rate, spend.steps * left),) if left else ()
+        return Plan(epsilon(before, delta), epsilon((*before, *ahead), delta), left)
 
     def confirm(self, entry: int) -> None:
         """Note that the answer of this row is stored.

@@ -18,7 +18,7 @@ from fedloupe.study import Study
 from fedloupe_client.config import SiteConfig, load_site
 from fedloupe_client.dataset import Cohort, derivation, derive, load_cohort, problems
 from fedloupe_client.dataset.derive import derived_path
-from fedloupe_client.gate import Policy, approved, load_policy
+from fedloupe_client.gate import Policy, load_policy
 from fedloupe_client.gate.disclosure import check_cohort
 from fedloupe_client.ingest import CaseRecord, Store, load_store
 from fedloupe_client.ingest.problems import URGENCY, Kind, StoreMissing
@@ -41,6 +41,7 @@ from fedloupe_client.preflight.findings import (
 from fedloupe_client.preflight.looks import CaseLook, look_at_all, workers_for
 from fedloupe_client.preflight.machine import Machine, machine, machine_findings, needed_disk
 from fedloupe_client.preflight.measures import SequenceLook, TumourLook, voxel_digest
+from fedloupe_client.preflight.permitted import Budget, look_at_gate
 from fedloupe_client.preflight.rehearsal import Rehearsal, rehearse
 from fedloupe_client.preflight.tables import Summary, beside_study, missing_values, summarise
 from fedloupe_client.preflight.unusual import duplicates, unusual
@@ -75,6 +76,8 @@ class Preflight(Frozen):
     Attributes:
         ready: nothing is left to fix.
         ingested: there is a store; without one, `cases` are those that an ingest could not make one of.
+        approved: this very study, here.
+        requests: kinds that the study provides for here; `budget` what it costs, None without DP.
         findings: most important first.
         statuses, kinds: number of cases.
         drawn: ready cases whose mask a model drew.
@@ -92,6 +95,8 @@ class Preflight(Frozen):
     role: str | None
     fingerprint: str
     approved: bool
+    requests: tuple[str, ...]
+    budget: Budget | None
     synthetic: bool
     findings: tuple[Finding, ...]
     statuses: dict[str, int]
@@ -158,6 +163,8 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     entries, findings = _cases(home, store, study, looks, left_out)
     link, found = look_at_connection(config.connection, home)
     findings += found
+    permitted, found = look_at_gate(home, study, config.site, policy)
+    findings += found
     summary = summarise(study, usable)
     findings += missing_values(summary)
     if store.index.endpoint_column != study.endpoint.column:
@@ -186,7 +193,9 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
         study=study.study,
         role=study.role(config.site),
         fingerprint=study.fingerprint,
-        approved=study.fingerprint in approved(home),
+        approved=permitted.approved,
+        requests=permitted.requests,
+        budget=permitted.budget,
         synthetic=study.synthetic,
         findings=tuple(findings),
         statuses={s: sum(e.status == s for e in entries) for s in ("ready", "excluded", "broken")},

@@ -32,6 +32,12 @@ def say_result(result: Preflight, page: Path) -> None:
         "fingerprint": result.fingerprint,
         "approved": "yes" if result.approved else "not yet",
     }
+    if result.budget is not None:
+        b = result.budget
+        facts["privacy"] = (
+            f"epsilon {b.spent:.3g} spent, {b.planned:.3g} planned for {b.rounds} rounds, {b.after:.3g} after them, "
+            f"of {b.budget:g} at delta {b.delta:g}"
+        )
     if result.drawn:
         facts["masks"] = f"{result.drawn} drawn by a model, the others the site's own"
     for key, value in facts.items():
