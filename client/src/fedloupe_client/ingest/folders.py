@@ -118,6 +118,18 @@ def read_all(
     return [known[path] for path in paths]
 
 
+def recall_all(paths: list[Path], memory: FileMemory, most: int) -> list[Headers]:
+    """The headers that the memory holds of these files, and of `most` others, which are read now."""
+    known, unknown = [], []
+    for path in paths:
+        one = _recall(memory, path)
+        if one is None:
+            unknown.append(path)
+        else:
+            known.append(one)
+    return known + read_chunk(unknown[:most])
+
+
 def _recall(memory: FileMemory, path: Path) -> Headers | None:
     now = stamp(path)
     text = memory.recall("headers", path, now)

@@ -15,9 +15,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from fedloupe.study import Study
-from fedloupe_client.config import SiteConfig
+from fedloupe_client.config import DicomSource, SiteConfig
 from fedloupe_client.ingest import CaseRecord, Store, load_store
-from fedloupe_client.preflight.leftover import leftover
+from fedloupe_client.ingest.dicom import Slice
+from fedloupe_client.preflight.leftover import dicom_of, leftover
 from fedloupe_client.preflight.local import local_names
 from fedloupe_client.preflight.measures import SequenceLook, TumourLook, measure, measure_tumour
 from fedloupe_client.preflight.pictures import Plane, three_planes
@@ -50,6 +51,7 @@ class _Job:
     record: CaseRecord
     local: str
     stored: bool
+    slices: tuple[Slice, ...]
 
 
 def look_at_all(
@@ -76,8 +78,21 @@ def look_at_all(
     """
     names = local_names(home)
     records = load_store(home).records if unstored is None else unstored
+    local = {record.case: names[record.case].local if record.case in names else "" for record in records}
+    lost = {record.case for record in records if local[record.case] and (record.status != "ready" or unstored)}
+    slices: dict[str, tuple[Slice, ...]] = {}
+    if lost and isinstance(config.source, DicomSource):
+        slices = dicom_of(home, config.source, frozenset(local.values()) - {""})
     jobs = [
-        _Job(home, config, study, record, names[record.case].local if record.case in names else "", unstored is None)
+        _Job(
+            home,
+            config,
+            study,
+            record,
+            local[record.case],
+            unstored is None,
+            slices.get(local[record.case], ()) if record.case in lost else (),
+        )
         for record in records
     ]
     workers = workers_for(len(jobs) if study.sequences else 0, workers, LOOKS_A_WORKER)
@@ -108,7 +123,7 @@ def _look_at(job: _Job) -> CaseLook:
     if not job.study.sequences:
         return CaseLook(record)
     if record.status != "ready" or not job.stored:
-        found = leftover(job.config.source, job.study, job.local) if job.local else None
+        found = leftover(job.config.source, job.study, job.local, job.slices) if job.local else None
         return CaseLook(record, planes=() if found is None else three_planes(found.image, found.mask))
     return _stored(load_store(job.home), record, job.study)
 
