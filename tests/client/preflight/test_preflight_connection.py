@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -63,8 +65,9 @@ class Authority:
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch):
-    for name in ("HTTPS_PROXY", "https_proxy"):
+    for name in ("HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
 
 
 @pytest.fixture
@@ -97,6 +100,160 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+class Door:
+    """A CONNECT proxy on loopback: it notes what it is asked, and answers with `status`, or closes where that is 0."""
+
+    def __init__(self, status: int = 200, user: str = "") -> None:
+        self.asked: list[str] = []
+        self._status, self._user = status, user
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(client,), daemon=True).start()
+
+    def _answer(self, client: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (got := client.recv(4096)):
+            head += got
+        lines = head.decode().split("\r\n")
+        self.asked.append(lines[0])
+        status = self._status
+        if self._user and f"Proxy-Authorization: Basic {b64encode(self._user.encode()).decode()}" not in lines:
+            status = 407
+        if status == 0:
+            client.close()
+            return
+        client.sendall(f"HTTP/1.1 {status} said <b>{'x' * 300}\r\n\r\n".encode())
+        if status == 200:
+            host, _, port = lines[0].split()[1].rpartition(":")
+            behind = socket.create_connection((host, int(port)))
+            threading.Thread(target=self._pump, args=(behind, client), daemon=True).start()
+            self._pump(client, behind)
+        client.close()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while got := source.recv(65536):
+                sink.sendall(got)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def door() -> Iterator[Callable[..., Door]]:
+    doors = []
+
+    def start(**how) -> Door:
+        doors.append(Door(**how))
+        return doors[-1]
+
+    yield start
+    for one in doors:
+        one.close()
+
+
+class TestAProxy:
+    @pytest.mark.parametrize(
+        ("variable", "address"),
+        [
+            ("HTTPS_PROXY", "http://127.0.0.1:{}"),
+            ("https_proxy", "http://127.0.0.1:{}/"),
+            ("HTTPS_PROXY", "127.0.0.1:{}"),
+            ("ALL_PROXY", "http://127.0.0.1:{}"),
+        ],
+    )
+    def test_is_gone_through_and_named(self, serve, door, tmp_path, monkeypatch, variable, address):
+        connection, proxy = serve(), door()
+        monkeypatch.setenv(variable, address.format(proxy.port))
+        link, findings = look_at_connection(connection, tmp_path)
+        assert findings == []
+        assert (link.state, link.proxy) == ("ok", f"127.0.0.1:{proxy.port}")
+        assert (link.days_left, link.names[0]) == (90, "127.0.0.1")
+        assert [line.split()[:2] for line in proxy.asked] == [["CONNECT", connection.server]]
+
+    def test_is_told_its_user_who_is_told_to_nobody_else(self, serve, door, tmp_path, monkeypatch):
+        proxy = door(user="data manager:p@ss:word")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://data%20manager:p%40ss%3Aword@127.0.0.1:{proxy.port}")
+        link, findings = look_at_connection(serve(), tmp_path)
+        assert (link.state, findings) == ("ok", [])
+        assert "manager" not in link.model_dump_json()
+
+    @pytest.mark.parametrize(
+        ("how", "words", "remedy"),
+        [
+            ({"status": 403}, "refuses the way to 127.0.0.1:", "ask your network team"),
+            ({"status": 502}, "(502)", "ask your network team"),
+            ({"status": 407}, "does not accept the user name and password", "HTTPS_PROXY=http://USER:PASSWORD@"),
+            ({"status": 0}, "gave no answer", "NO_PROXY"),
+        ],
+    )
+    def test_that_does_not_open_the_way_is_named_without_its_user(
+        self, serve, door, tmp_path, monkeypatch, how, words, remedy
+    ):
+        proxy = door(**how)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://manager:geheim@127.0.0.1:{proxy.port}")
+        link, findings = look_at_connection(serve(), tmp_path)
+        assert (link.state, link.proxy) == ("failed", f"127.0.0.1:{proxy.port}")
+        assert [(f.code, f.severity) for f in findings] == [("FL-642", "fix")]
+        assert words in findings[0].what and f"the proxy 127.0.0.1:{proxy.port}" in findings[0].what
+        assert remedy in findings[0].remedy
+        everything = link.model_dump_json() + findings[0].model_dump_json()
+        assert "geheim" not in everything and "manager" not in everything and "xxx" not in everything
+
+    def test_that_asks_for_a_user_is_told_apart(self, serve, door, tmp_path, monkeypatch):
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{door(user='somebody:else').port}")
+        _, findings = look_at_connection(serve(), tmp_path)
+        assert "asks for a user (407)" in findings[0].what
+
+    def test_that_is_not_there_is_named(self, serve, tmp_path, monkeypatch):
+        with socket.socket() as taken:  # bound, not listening
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            _, findings = look_at_connection(serve(), tmp_path)
+        assert [f.code for f in findings] == ["FL-642"]
+        assert f"127.0.0.1:{port} gave no answer (Connection refused)" in findings[0].what
+
+    @pytest.mark.parametrize(
+        "address", ["https://user:geheim@127.0.0.1:1", "socks5://x:1", "http://:geheim@", "http://x:y"]
+    )
+    def test_whose_address_cannot_be_used_is_not_repeated(self, serve, tmp_path, monkeypatch, address):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        link, findings = look_at_connection(serve(), tmp_path)
+        assert link.state == "failed"
+        assert [f.code for f in findings] == ["FL-642"]
+        assert "cannot be tried" in findings[0].what
+        assert "geheim" not in findings[0].model_dump_json()
+
+    @pytest.mark.parametrize("spared", ["127.0.0.1", "other.test,127.0.0.1", "127.0.0.1:{}", "*"])
+    def test_is_passed_by_where_no_proxy_says_so(self, serve, door, tmp_path, monkeypatch, spared):
+        connection, proxy = serve(), door(status=403)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("NO_PROXY", spared.format(connection.server.split(":")[1]))
+        link, findings = look_at_connection(connection, tmp_path)
+        assert (link.state, link.proxy, findings, proxy.asked) == ("ok", "", [], [])
+
+    def test_does_not_weaken_the_check_of_the_certificate(self, serve, door, tmp_path, monkeypatch):
+        connection, proxy = serve(), door()
+        other = Authority().certificate.public_bytes(serialization.Encoding.PEM)
+        (tmp_path / "ca.crt").write_bytes(other)
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        _, findings = look_at_connection(connection, tmp_path)
+        assert [f.code for f in findings] == ["FL-633"]
+        assert "opens TLS connections" in findings[0].remedy
+        assert f"-proxy 127.0.0.1:{proxy.port} " in findings[0].commands[0]
 
 
 class TestWithoutAnAddress:

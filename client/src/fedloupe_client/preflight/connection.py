@@ -3,7 +3,7 @@
 link, findings = look_at_connection(config.connection, home)
 
 This runs as the data manager, in `fedloupe-site check` only; the site process never opens a connection. Nothing but
-`HEAD /` is sent.
+`HEAD /` is sent, through the hospital's proxy where HTTPS_PROXY names one (`proxy`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
-import urllib.request
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from fedloupe_client.config import Connection
+from fedloupe_client.ingest.problems import DataProblem
 from fedloupe_client.preflight.findings import (
+    CHECK,
     CertificateRefused,
     ClockOff,
     ConnectionFailed,
     Finding,
     Frozen,
+    ProxyFailed,
     Severity,
 )
+from fedloupe_client.preflight.proxy import Proxy, proxy_for, tunnel
 
 TIMEOUT_S = 10.0
 DAYS_LEFT = 30
@@ -40,7 +42,7 @@ class Link(Frozen):
 
     Attributes:
         state: `ok`, `failed`, or why nothing was checked.
-        server: `host:port`, "" where none is given.
+        server: `host:port`, "" where none is given; `proxy` likewise, without user name and password.
         names: that the certificate is for.
         days_left: until the certificate expires; `root_days_left` until its authority does.
         clock_s: this clock minus the coordinator's, seconds, to about one second; None where it sent no `Date`.
@@ -48,6 +50,7 @@ class Link(Frozen):
 
     state: str
     server: str = ""
+    proxy: str = ""
     names: tuple[str, ...] = ()
     days_left: int | None = None
     root_days_left: int | None = None
@@ -64,52 +67,63 @@ def look_at_connection(connection: Connection, home: Path) -> tuple[Link, list[F
     if connection.server is None:
         return Link(state=NOT_CHECKED), []
     host, _, port = connection.server.rpartition(":")
-    commands = (f"openssl s_client -connect {connection.server} -servername {host}", "fedloupe-site check HOME STUDY")
     failed = Link(state="failed", server=connection.server)
+    try:
+        proxy = proxy_for(host, int(port))
+    except ProxyFailed as error:
+        return failed, [Finding.of(error, "fix", commands=("env | grep -i -o '^[a-z]*_proxy'", *CHECK))]
+    through = "" if proxy is None else f" -proxy {proxy}"
+    commands = (f"openssl s_client{through} -connect {connection.server} -servername {host}", *CHECK)
+    failed = failed if proxy is None else failed.model_copy(update={"proxy": str(proxy)})
     root = None if connection.root_certificate is None else home / connection.root_certificate
     try:
         context = ssl.create_default_context(cafile=None if root is None else str(root))
     except (OSError, ssl.SSLError) as error:
-        refused = CertificateRefused(
+        unread = CertificateRefused(
             f"the root certificate cannot be read ({type(error).__name__})",
             where=str(root),
             remedy="put the coordinator's ca.crt (PEM) where `connection.root_certificate` in site.yaml says",
         )
-        return failed, [Finding.of(refused, "fix", commands=commands[1:])]
+        return failed, [Finding.of(unread, "fix", commands=commands[1:])]
     try:
-        link = _shake_hands(host, int(port), context, connection.server)
+        link = _shake_hands(host, int(port), context, proxy)
     except ssl.SSLCertVerificationError as error:
-        refused = CertificateRefused(
+        refused: DataProblem = CertificateRefused(
             f"the coordinator's certificate is not accepted: {error.verify_message}",
             where=connection.server,
             remedy="check this machine's clock and `connection.root_certificate`; else ask the coordinator for the "
-            "present certificate of its authority",
+            "present certificate of its authority"
+            + (
+                ""
+                if proxy is None
+                else "; where the proxy opens TLS connections, let your network team exempt this one"
+            ),
         )
-        return failed, [Finding.of(refused, "fix", commands=commands)]
+    except ProxyFailed as error:
+        refused = error
+        commands = (f"curl -s -o /dev/null -w '%{{http_connect}}' https://{connection.server}/", *CHECK)
     except (OSError, http.client.HTTPException) as error:
-        unreachable = ConnectionFailed(
+        refused = ConnectionFailed(
             f"no TLS connection could be made ({type(error).__name__}: {_reason(error)})",
             where=connection.server,
             remedy="check `connection.server` in site.yaml; else ask your network team to open this address, outbound",
         )
-        return failed, [Finding.of(unreachable, "fix", commands=commands)]
-    return link, _judge(link, commands)
+    else:
+        return link, _judge(link, commands)
+    return failed, [Finding.of(refused, "fix", commands=commands)]
 
 
 def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) and error.strerror else str(error)) or "no answer"
 
 
-def _shake_hands(host: str, port: int, context: ssl.SSLContext, server: str) -> Link:
-    proxy = urllib.request.getproxies().get("https")
-    if proxy is None or urllib.request.proxy_bypass(host):
-        one = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
-    else:
-        door = urlsplit(proxy)
-        one = http.client.HTTPSConnection(door.hostname or "", door.port or 80, timeout=TIMEOUT_S, context=context)
-        one.set_tunnel(host, port)
+def _shake_hands(host: str, port: int, context: ssl.SSLContext, proxy: Proxy | None) -> Link:
+    one = http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     try:
-        one.connect()
+        if proxy is None:
+            one.connect()
+        else:
+            one.sock = context.wrap_socket(tunnel(proxy, host, port, TIMEOUT_S), server_hostname=host)
         assert isinstance(one.sock, ssl.SSLSocket)
         certificate = one.sock.getpeercert() or {}
         before = time.time()
@@ -121,7 +135,8 @@ def _shake_hands(host: str, port: int, context: ssl.SSLContext, server: str) -> 
     roots = [_days(str(root["notAfter"])) for root in context.get_ca_certs()]
     return Link(
         state="ok",
-        server=server,
+        server=f"{host}:{port}",
+        proxy="" if proxy is None else str(proxy),
         names=tuple(str(pair[1]) for pair in certificate.get("subjectAltName", ())),
         days_left=_days(str(certificate["notAfter"])),
         root_days_left=max(roots, default=None),

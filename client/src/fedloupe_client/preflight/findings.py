@@ -49,6 +49,14 @@ class ConnectionFailed(DataProblem):
     kind = "configuration"
 
 
+class ProxyFailed(DataProblem):
+    """The hospital's own proxy (HTTPS_PROXY) does not open the way to the coordinator."""
+
+    code = "FL-642"
+    title = "proxy does not let the connection through"
+    kind = "configuration"
+
+
 class CertificateRefused(DataProblem):
     """The coordinator's certificate does not hold against the given root, or will soon expire."""
 
