@@ -81,7 +81,7 @@ class TestWithoutAnyUsableCase:
         assert f"grep -n -F -- {local(5)} {hospital.home / 'data' / 'clinical.csv'}" in text
 
     def test_the_page_shows_the_image_that_a_case_still_has(self, failed):
-        assert failed[3].read_text().count("<img ") == 3 * 30  # one damaged case has its other sequence
+        assert failed[3].read_text().count("<img ") == 3 * 30
 
     def test_the_json_holds_pseudonyms_only(self, failed):
         hospital, _, _, page = failed

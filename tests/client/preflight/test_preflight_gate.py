@@ -97,6 +97,7 @@ class TestThePolicy:
             ({}, {"minimum_cell": 2, "require_dp": True}, "FL-507", "line 3: `require_dp: True`"),
             ({}, {"maximum_rounds": 3}, "FL-509", "line 2: `maximum_rounds: 3`"),
             ({}, {"messages": [k for k in USUAL if k != "newton"]}, "FL-505", "`newton`"),
+            ({}, {"messages": ["hello", "prepare"]}, "FL-505", "`describe`, `sketch`, `newton`, `train`, `evaluate`"),
             (DRAWING, {"messages": list(USUAL)}, "FL-505", "`overlap`"),
             (PRIVATE, {"epsilon_budget": 5.0}, "FL-507", "line 2: `epsilon_budget: 5.0`"),
             (PRIVATE, {"delta": 1e-7}, "FL-507", "line 2: `delta: 1e-07`"),
@@ -257,3 +258,8 @@ class TestOnPageTerminalAndJson:
         say_result(seen.result, page)
         assert "planned for 4 rounds" in " ".join(capsys.readouterr().out.split())
         assert not (home / "gate").exists()
+
+    def test_a_ready_site_is_told_to_approve_once(self, healthy):
+        text = healthy.page.read_text()
+        assert text.count("fedloupe-site approve") == 1
+        assert "What deserves a look" not in text

@@ -261,7 +261,7 @@ def _cases(
             sentences.setdefault(case, []).append(finding.what)
     if odd:
         apart = Unusual(
-            f"{len(odd)} cases stand apart from the site's others",
+            f"{len(odd)} case{' stands' if len(odd) == 1 else 's stand'} apart from the site's others",
             remedy="look at their pictures; what is right may stay",
         )
         findings.append(Finding.of(apart, "warning", cases=tuple(odd), commands=()))

@@ -16,9 +16,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedloupe import __version__
+from fedloupe_client.gate import StudyNotApproved
 from fedloupe_client.preflight import baseline, measures, outliers
 from fedloupe_client.preflight.check import CaseEntry, Preflight, Seen
-from fedloupe_client.preflight.findings import AGAIN, Finding, PageUnwritable
+from fedloupe_client.preflight.findings import AGAIN, Finding, PageUnwritable, Unusual
 from fedloupe_client.preflight.local import LocalName, local_names, look_command, own_file
 from fedloupe_client.preflight.pictures import Plane
 
@@ -99,18 +100,23 @@ def render(seen: Seen, home: Path, study_file: Path, when: datetime) -> str:
         style=Markup(style),
         result=seen.result,
         fixes=[one for one in shown if one.finding.severity == "fix"],
-        others=[one for one in shown if one.finding.severity != "fix"],
+        others=[one for one in shown if one.finding.severity != "fix" and not _said_on_top(one.finding, seen.result)],
         cards=[_card(entry, seen, names) for entry in seen.result.cases],
         pictured=any(look.planes for look in seen.looks.values()),
         verdict=verdict(seen.result),
         again=[_here(command, home, study_file) for command in AGAIN],
         approve=_here("fedloupe-site approve HOME STUDY", home, study_file) + ' --by "NAME"',
-        rule=outliers.RULE,
+        rule=outliers.RULE if any(finding.code == Unusual.code for finding in seen.result.findings) else "",
         snr=measures.SNR,
         honesty=baseline.HONESTY,
         when=when.strftime("%d %B %Y, %H:%M"),
         version=__version__,
     )
+
+
+def _said_on_top(finding: Finding, result: Preflight) -> bool:
+    """A ready site's next step, the approval, stands under the verdict with its command."""
+    return result.ready and finding.code == StudyNotApproved.code and finding.severity == "note"
 
 
 def verdict(result: Preflight) -> str:

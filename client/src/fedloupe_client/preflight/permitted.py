@@ -114,7 +114,7 @@ def look_at_gate(home: Path, study: Study, site: str, policy: Policy) -> tuple[P
 def policy_line(home: Path, key: str, policy: Policy) -> str:
     """Where `policy.yaml` sets a key, and to what."""
     path, value = home / "policy.yaml", getattr(policy, key)
-    shown = f"`{key}: {list(value) if isinstance(value, tuple) else value}`"
+    shown = f"`{key}: {'[' + ', '.join(value) + ']' if isinstance(value, tuple) else value}`"
     if path.exists():
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         keys = node.value if isinstance(node, yaml.MappingNode) else []
@@ -175,7 +175,7 @@ def _requests(home: Path, study: Study, site: str, policy: Policy) -> tuple[tupl
     """The kinds that the study provides for at this site, and what the policy says to them."""
     widest = Policy.model_construct(epsilon_budget=math.inf, delta=1.0, maximum_rounds=sys.maxsize)
     sent: list[str] = []
-    refused: dict[tuple[str, str], GateRefused] = {}
+    said: dict[str, GateRefused] = {}
     for request in specimens(study, site):
         answer = _ask(request, study, widest, site)
         if isinstance(answer, NOT_ASKED):
@@ -183,8 +183,12 @@ def _requests(home: Path, study: Study, site: str, policy: Policy) -> tuple[tupl
         sent.append(request.kind)
         answer = answer or _ask(request, study, policy, site)
         if answer is not None:
-            refused.setdefault((answer.code, answer.what), answer)
-    return tuple(sent), [_refusal(home, study, policy, answer) for answer in refused.values()]
+            said[request.kind] = answer
+    answers = list({answer.what: answer for answer in said.values() if not isinstance(answer, KindNotAllowed)}.values())
+    if unheard := [kind for kind, answer in said.items() if isinstance(answer, KindNotAllowed)]:
+        kinds = ", ".join(f"`{kind}`" for kind in unheard)
+        answers.insert(0, KindNotAllowed(f"the policy does not allow {kinds}", remedy=said[unheard[0]].remedy))
+    return tuple(sent), [_refusal(home, study, policy, answer) for answer in answers]
 
 
 def _ask(request: Request, study: Study, policy: Policy, site: str) -> GateRefused | None:
