@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from fedloupe_client.imaging.normalising import FULL, QUICK, body_threshold, intensity_scale, shading
 from fedloupe_client.imaging.registering import register
-from fedloupe_client.ingest.volumes import build
+from fedloupe_client.ingest.formats.volumes import build
 
 PAIRS = ("010", "018", "035", "041", "015")
 OFFSETS = ((6.0, -6.0, 4.2), (-5.5, 5.5, -5.5), (0.0, 0.0, 9.5), (-9.5, 0.0, 0.0), (0.0, 9.5, 0.0), (-6.0, -6.0, -4.2))

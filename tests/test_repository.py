@@ -122,7 +122,7 @@ class TestWhatAHospitalInstalls:
         for room in (ROOT / "client", ROOT / "shared"):
             links = [path for path in (room / "src").rglob("*") if path.is_symlink()]
             assert [path for path in links if not path.resolve().is_relative_to(room)] == []
-        assert (ROOT / "client/src/fedloupe_client/ingest/series-rules.yaml").is_file()
+        assert (ROOT / "client/src/fedloupe_client/ingest/dicom/series-rules.yaml").is_file()
 
 
 class TestNothingOfThisMachine:

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from fedloupe.study import Study, parse_study
 from fedloupe_client.ingest import CaseRecord, Index, Store
-from fedloupe_client.ingest.volumes import write_clean
+from fedloupe_client.ingest.formats.volumes import write_clean
 
 
 @pytest.fixture

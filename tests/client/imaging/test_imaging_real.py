@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from fedloupe_client.imaging import crop, to_grid
 from fedloupe_client.imaging.registering import register
-from fedloupe_client.ingest.volumes import check_mask, read_nifti
+from fedloupe_client.ingest.formats.volumes import check_mask, read_nifti
 
 pytestmark = pytest.mark.data
 

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from fedloupe_client.imaging import to_grid
 from fedloupe_client.imaging.resampling import common_region, mask_onto, onto
-from fedloupe_client.ingest.volumes import read_nifti
+from fedloupe_client.ingest.formats.volumes import read_nifti
 
 
 def region_of(mask: sitk.Image, spacing_mm: float) -> sitk.Image:

@@ -10,10 +10,10 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from fedloupe_client.ingest.alike import MISSES, Neighbours
-from fedloupe_client.ingest.folders import read_chunk
-from fedloupe_client.ingest.headers import read_headers
-from fedloupe_client.ingest.identity import READ, identity_of
+from fedloupe_client.ingest.dicom.alike import MISSES, Neighbours
+from fedloupe_client.ingest.dicom.folders import read_chunk
+from fedloupe_client.ingest.dicom.headers import read_headers
+from fedloupe_client.ingest.identity.attributes import READ, identity_of
 
 ARCHIVES = {  # and the least share of files that is like a neighbour
     "prostatex/ProstateX-0000_mpMRI": 0.9,

@@ -16,19 +16,19 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from fedloupe_client.ingest.bounds import check_deflated, unzip
-from fedloupe_client.ingest.dicom import read_headers
+from fedloupe_client.ingest.dicom.series import read_headers
+from fedloupe_client.ingest.formats.bounds import check_deflated, unzip
+from fedloupe_client.ingest.formats.volumes import read_image
 from fedloupe_client.ingest.problems import FileUnreadable
-from fedloupe_client.ingest.volumes import read_image
 from fedloupe_client.preflight.leftover import _read
 
 GIB = 1 << 30
 PEAK = """
 import resource, sys
 from pathlib import Path
-from fedloupe_client.ingest.dicom import read_headers
+from fedloupe_client.ingest.dicom.series import read_headers
 from fedloupe_client.ingest.problems import FileUnreadable
-from fedloupe_client.ingest.volumes import read_image
+from fedloupe_client.ingest.formats.volumes import read_image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 path = Path(sys.argv[1])
 try:
@@ -130,7 +130,7 @@ class TestImages:
     def test_that_promise_more_than_the_bound_have_no_picture(self, tmp_path, nifti, monkeypatch):
         (tmp_path / "sound.nii").write_bytes(nifti)
         assert _read(tmp_path / "sound.nii") is not None
-        monkeypatch.setattr("fedloupe_client.preflight.leftover.MOST_BYTES", 6 * 5 * 4 - 1)
+        monkeypatch.setattr("fedloupe_client.preflight.leftover.MOST_VOXELS", 6 * 5 * 4 - 1)
         assert _read(tmp_path / "sound.nii") is None
 
 
@@ -164,7 +164,7 @@ class TestDeflatedDicom:
         check_deflated(io.BytesIO(path.read_bytes()[:length]))
 
     def test_is_told_by_its_syntax_wherever_it_stands(self, path, monkeypatch):
-        monkeypatch.setattr("fedloupe_client.ingest.bounds.MOST_BYTES", 500)
+        monkeypatch.setattr("fedloupe_client.ingest.formats.bounds.MOST_BYTES", 500)
         content = path.read_bytes()
         length = struct.unpack_from("<I", content, 140)[0]
         private = b"\x02\0\x02\x01OB\0\0" + struct.pack("<I", 90_000) + bytes(90_000)

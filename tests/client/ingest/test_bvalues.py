@@ -7,7 +7,7 @@ import struct
 import pytest
 from pydicom.dataset import Dataset
 
-from fedloupe_client.ingest.bvalues import GE, PHILIPS, SIEMENS, b_value
+from fedloupe_client.ingest.dicom.bvalues import GE, PHILIPS, SIEMENS, b_value
 
 
 def private(creator: str, group: int, offset: int, vr: str, value: object, block: int = 0x10) -> Dataset:

@@ -9,7 +9,6 @@ import pytest
 
 from fedloupe.errors import FedLoupeError
 from fedloupe_client.config import SiteConfig
-from fedloupe_client.ingest.delimited import read_sheet
 from fedloupe_client.ingest.problems import (
     ColumnMissing,
     DecimalsMixed,
@@ -18,8 +17,9 @@ from fedloupe_client.ingest.problems import (
     ScaleNotAccepted,
     TableEmpty,
 )
-from fedloupe_client.ingest.readymade import read_features
-from fedloupe_client.ingest.tables import read_clinical_table
+from fedloupe_client.ingest.tables.clinical import read_clinical_table
+from fedloupe_client.ingest.tables.delimited import read_sheet
+from fedloupe_client.ingest.tables.readymade import read_features
 
 PLAIN = "case,trg,age,ct\nP-001,good,61.5,T2\nP-002,poor,55,T3\n"
 

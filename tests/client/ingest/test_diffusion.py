@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloupe_client.ingest.diffusion import adc_map, in_micro
+from fedloupe_client.ingest.dicom.diffusion import adc_map, in_micro
 from fedloupe_client.ingest.problems import AdcUnit, BValues, ImageInvalid
 
 TRUE = np.array([300.0, 700.0, 1200.0, 3000.0]).reshape(1, 2, 2)  # 1e-6 mm2/s

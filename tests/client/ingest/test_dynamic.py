@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloupe_client.ingest.dynamic import kinetic_maps, mean_curve, phases
+from fedloupe_client.ingest.dicom.dynamic import kinetic_maps, mean_curve, phases
 from fedloupe_client.ingest.problems import DynamicTimes, DynamicTooShort, ImageInvalid, NoEnhancement
 
 TIMES = [0.0, 10.0, 20.0, 50.0, 80.0, 200.0]  # uneven

@@ -12,9 +12,9 @@ from pydicom import FileDataset
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from fedloupe_client.ingest.dicom import read_headers, read_stacks, series_grid
+from fedloupe_client.ingest.dicom.series import read_headers, read_stacks, series_grid
+from fedloupe_client.ingest.dicom.stacks import split
 from fedloupe_client.ingest.problems import FileUnreadable, SeriesRefused
-from fedloupe_client.ingest.stacks import split
 
 PLANES, ROWS, COLUMNS = 4, 5, 6
 

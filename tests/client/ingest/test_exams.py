@@ -8,9 +8,9 @@ import pytest
 
 from fedloupe_client.config import Dates, SiteConfig, SiteConfigInvalid, load_site
 from fedloupe_client.ingest import ingest
-from fedloupe_client.ingest.exams import Picked, intervals, pick, pick_study, read_date
 from fedloupe_client.ingest.problems import DateInvalid, ExamUndecided, IntervalImplausible, StudiesSeveral
-from fedloupe_client.ingest.tables import read_clinical_table
+from fedloupe_client.ingest.tables.clinical import read_clinical_table
+from fedloupe_client.ingest.tables.exams import Picked, intervals, pick, pick_study, read_date
 
 DAYS = [("a", date(2024, 3, 1)), ("b", date(2024, 1, 5)), ("c", date(2024, 6, 1))]
 

@@ -15,8 +15,9 @@ import SimpleITK as sitk
 from pydicom import Dataset
 
 from fedloupe_client.config import SiteConfig
-from fedloupe_client.ingest import headers, ingest
-from fedloupe_client.ingest.identity import (
+from fedloupe_client.ingest import ingest
+from fedloupe_client.ingest.dicom import headers
+from fedloupe_client.ingest.identity.attributes import (
     ALLOWED,
     IDENTIFYING,
     LINKING,
@@ -25,7 +26,7 @@ from fedloupe_client.ingest.identity import (
     identity_of,
     read_identity,
 )
-from fedloupe_client.ingest.leaks import Leak, leaks
+from fedloupe_client.ingest.identity.leaks import Leak, leaks
 from fedloupe_client.ingest.problems import FileUnreadable
 
 MR, SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.7"

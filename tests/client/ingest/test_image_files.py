@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from fedloupe_client.ingest import ingest, load_store
-from fedloupe_client.ingest.nifti import decode
+from fedloupe_client.ingest.formats.nifti import decode
+from fedloupe_client.ingest.formats.volumes import read_image
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
-from fedloupe_client.ingest.volumes import read_image
 
 ARRAY = np.arange(6 * 12 * 14, dtype=np.float32).reshape(6, 12, 14)
 

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from fedloupe_client.ingest import build as building
-from fedloupe_client.ingest import folders, ingest, load_store, work
-from fedloupe_client.ingest.lock import locked
-from fedloupe_client.ingest.memory import FileMemory, stamp
+from fedloupe_client.ingest import ingest, load_store, work
+from fedloupe_client.ingest.dicom import folders
 from fedloupe_client.ingest.problems import IngestRunning, NotWritten, StoreLeaks, WorkerLost
+from fedloupe_client.ingest.store.lock import locked
+from fedloupe_client.ingest.store.memory import FileMemory, stamp
 from fedloupe_client.ingest.workers import mapping
 
 SHAPE = (6, 12, 14)
@@ -289,7 +290,7 @@ class TestTheStoreIsWhole:
         def full(path: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("fedloupe_client.ingest.shelf.sync", full)
+        monkeypatch.setattr("fedloupe_client.ingest.store.shelf.sync", full)
         with pytest.raises(NotWritten, match="free disk space"):
             ingest(nifti_site.config(), study, home)
         assert store_bytes(home) == before

@@ -11,10 +11,14 @@ import pytest
 import SimpleITK as sitk
 
 from fedloupe.study import Sequence
-from fedloupe_client.ingest import contours, segments
 from fedloupe_client.ingest.cases import from_dicom
-from fedloupe_client.ingest.choose import by_series, choose
-from fedloupe_client.ingest.dicom import read_headers, read_volume, series_grid
+from fedloupe_client.ingest.dicom import contours, segments
+from fedloupe_client.ingest.dicom.choose import by_series, choose
+from fedloupe_client.ingest.dicom.rules import load_rules
+from fedloupe_client.ingest.dicom.series import read_headers, read_volume, series_grid
+from fedloupe_client.ingest.dicom.stacks import split
+from fedloupe_client.ingest.dicom.taking import take_all
+from fedloupe_client.ingest.formats.volumes import check_mask, read_image
 from fedloupe_client.ingest.problems import (
     DataProblem,
     GantryTilt,
@@ -24,10 +28,6 @@ from fedloupe_client.ingest.problems import (
     TooFewSlices,
     UnevenSlices,
 )
-from fedloupe_client.ingest.rules import load_rules
-from fedloupe_client.ingest.stacks import split
-from fedloupe_client.ingest.taking import take_all
-from fedloupe_client.ingest.volumes import check_mask, read_image
 
 pytestmark = pytest.mark.data
 

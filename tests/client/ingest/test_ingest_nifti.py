@@ -25,7 +25,7 @@ from fedloupe_client.ingest.problems import (
     StoreUnreadable,
     TableEmpty,
 )
-from fedloupe_client.ingest.records import SCHEMA
+from fedloupe_client.ingest.store.records import SCHEMA
 
 SHAPE = (6, 12, 14)
 

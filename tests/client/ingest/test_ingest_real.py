@@ -13,9 +13,10 @@ import SimpleITK as sitk
 
 from fedloupe_client.config import SiteConfig
 from fedloupe_client.imaging import to_grid
-from fedloupe_client.ingest import contours, ingest, load_store, segments
-from fedloupe_client.ingest.choose import Chosen, Reference
-from fedloupe_client.ingest.dicom import read_headers, read_volume, series_grid
+from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.ingest.dicom import contours, segments
+from fedloupe_client.ingest.dicom.choose import Chosen, Reference
+from fedloupe_client.ingest.dicom.series import read_headers, read_volume, series_grid
 from fedloupe_client.ingest.problems import (
     GantryTilt,
     MixedOrientation,
@@ -153,8 +154,8 @@ class TestProstateX:
             assert 1000 < np.median(grid.images["adc"][grid.mask]) < 1800
 
     def test_a_case_without_a_lesion_has_an_empty_mask(self, real_data):
+        from fedloupe_client.ingest.formats.volumes import check_mask, read_nifti
         from fedloupe_client.ingest.problems import MaskEmpty
-        from fedloupe_client.ingest.volumes import check_mask, read_nifti
 
         folder = real_data / "images" / "prostatex" / "picai_labels" / "csPCa_lesion_delineations_resampled"
         mask = read_nifti(folder / "10795_1000811.nii.gz")

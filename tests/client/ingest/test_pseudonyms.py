@@ -9,8 +9,8 @@ import stat
 
 import pytest
 
+from fedloupe_client.ingest.identity.pseudonyms import KEY_BYTES, pseudonym, site_key
 from fedloupe_client.ingest.problems import FileUnreadable
-from fedloupe_client.ingest.pseudonyms import KEY_BYTES, pseudonym, site_key
 
 
 class TestSecret:

@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from fedloupe_client.ingest import ingest, load_store
-from fedloupe_client.ingest.headers import read_headers
+from fedloupe_client.ingest.dicom.headers import read_headers
+from fedloupe_client.ingest.dicom.stacks import split
 from fedloupe_client.ingest.problems import ChoicesInvalid, RepeatedPosition, StudiesSeveral
-from fedloupe_client.ingest.stacks import split
 
 DYNAMIC = {"ScanningSequence": "GR", "EchoTime": 2.0}
 DYN_NAMES = ("dce_pre", "dce_peak", "dce_late", "dce_wash_in", "dce_wash_out", "dce_time_to_peak", "dce_auc")

@@ -8,10 +8,10 @@ import pytest
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study.loading import StudyUnreadable
-from fedloupe_client.ingest.headers import Slice
+from fedloupe_client.ingest.dicom.headers import Slice
+from fedloupe_client.ingest.dicom.rules import DEFAULT, Rule, judge, load_rules, plane
+from fedloupe_client.ingest.dicom.stacks import seconds
 from fedloupe_client.ingest.problems import RulesInvalid
-from fedloupe_client.ingest.rules import DEFAULT, Rule, judge, load_rules, plane
-from fedloupe_client.ingest.stacks import seconds
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

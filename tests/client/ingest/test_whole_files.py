@@ -10,7 +10,7 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless
 
-from fedloupe_client.ingest.dicom import read_headers, series_grid
+from fedloupe_client.ingest.dicom.series import read_headers, series_grid
 from fedloupe_client.ingest.problems import FileUnreadable, UnevenSlices
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedloupe_client.ingest.leaks import leaks
+from fedloupe_client.ingest.identity.leaks import leaks
 from fedloupe_client.ingest.problems import NoneReady, OneClass, StoreMissing
 from fedloupe_client.preflight import preflight, write_page
 from fedloupe_client.preflight.failed import FILE

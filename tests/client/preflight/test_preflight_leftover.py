@@ -17,8 +17,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.ingest import ingest
-from fedloupe_client.ingest.lock import locked
 from fedloupe_client.ingest.problems import NoneReady
+from fedloupe_client.ingest.store.lock import locked
 from fedloupe_client.preflight import leftover as room
 from fedloupe_client.preflight.leftover import dicom_of, leftover
 from fedloupe_client.preflight.local import local_names

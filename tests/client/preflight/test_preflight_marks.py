@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image, ImageDraw, ImageFont
 
-from fedloupe_client.ingest.dicom import read_headers, read_volume
+from fedloupe_client.ingest.dicom.series import read_headers, read_volume
+from fedloupe_client.ingest.dicom.stacks import split
 from fedloupe_client.ingest.problems import SeriesRefused
-from fedloupe_client.ingest.stacks import split
 from fedloupe_client.preflight.marks import Marks, still_marks
 
 NOTHING = Marks(0, 0)

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from fedloupe_client.ingest.leaks import leaks
+from fedloupe_client.ingest.identity.leaks import leaks
 from fedloupe_client.preflight.findings import SEVERITIES
 
 # number of the case: code, kind, status

@@ -18,7 +18,7 @@ from fedloupe.study import Study
 from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
-from fedloupe_client.ingest.pseudonyms import site_key
+from fedloupe_client.ingest.identity.pseudonyms import site_key
 
 
 @dataclass(frozen=True)

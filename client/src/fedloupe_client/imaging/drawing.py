@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedloupe.drawing import DrawingModel
 from fedloupe.models import unet, unflatten
 from fedloupe_client.imaging.field import field_images, field_region
-from fedloupe_client.ingest.volumes import build
+from fedloupe_client.ingest.formats.volumes import build
 
 
 def draw(model: DrawingModel, volumes: Mapping[str, sitk.Image], case: str) -> sitk.Image:

@@ -22,7 +22,7 @@ from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, Tum
 from fedloupe_client.imaging.registering import BODY_HU, register
 from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto, upright
 from fedloupe_client.ingest import CaseRecord, Store
-from fedloupe_client.ingest.volumes import same_grid
+from fedloupe_client.ingest.formats.volumes import same_grid
 
 MARGIN_MM = 25.0
 COVERED = 0.9

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from fedloupe_client.imaging.threads import one_thread
-from fedloupe_client.ingest.volumes import build, same_grid
+from fedloupe_client.ingest.formats.volumes import build, same_grid
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
 from fedloupe_client.imaging.normalising import body_threshold
-from fedloupe_client.ingest.volumes import build
+from fedloupe_client.ingest.formats.volumes import build
 
 SKIN_HU = -300.0  # between air and fat
 SKIN_IN_VIEW = 0.05  # share of air in the common field of view

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from fedloupe_client.imaging.outlines import body_of_ct, body_of_mr, mismatch
 from fedloupe_client.imaging.threads import one_thread
-from fedloupe_client.ingest.volumes import build
+from fedloupe_client.ingest.formats.volumes import build
 
 COARSE_MM, FINE_MM = 4.0, 2.0
 START_MM, START_DEGREES = 12.0, 10.0

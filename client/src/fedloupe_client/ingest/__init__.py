@@ -5,6 +5,6 @@ store = load_store(home)
 """
 
 from fedloupe_client.ingest.build import ingest
-from fedloupe_client.ingest.records import CaseRecord, Index, IngestReport, Store, load_store
+from fedloupe_client.ingest.store.records import CaseRecord, Index, IngestReport, Store, load_store
 
 __all__ = ["CaseRecord", "Index", "IngestReport", "Store", "ingest", "load_store"]

@@ -23,12 +23,12 @@ from pathlib import Path
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, SiteConfig, TableSource
-from fedloupe_client.ingest.choices import Choices, read_choices
+from fedloupe_client.ingest.dicom.choices import Choices, read_choices
+from fedloupe_client.ingest.dicom.folders import SLICE_FIELDS, Found, read_all, sort_out
+from fedloupe_client.ingest.dicom.rules import load_rules
 from fedloupe_client.ingest.drawer import Drawer
 from fedloupe_client.ingest.files import sync, telling_apart, walk, write_whole
-from fedloupe_client.ingest.folders import SLICE_FIELDS, Found, read_all, sort_out
-from fedloupe_client.ingest.lock import locked, work_folder
-from fedloupe_client.ingest.memory import FileMemory
+from fedloupe_client.ingest.identity.pseudonyms import pseudonym, site_key
 from fedloupe_client.ingest.problems import (
     ConfigMismatch,
     NoneReady,
@@ -38,12 +38,12 @@ from fedloupe_client.ingest.problems import (
     SiteUnknown,
     Trouble,
 )
-from fedloupe_client.ingest.pseudonyms import pseudonym, site_key
-from fedloupe_client.ingest.readymade import FeatureTable, read_features
-from fedloupe_client.ingest.records import SCHEMA, CaseRecord, Index, IngestReport, recover
-from fedloupe_client.ingest.rules import load_rules
-from fedloupe_client.ingest.shelf import Shelf
-from fedloupe_client.ingest.tables import Row, read_clinical_table
+from fedloupe_client.ingest.store.lock import locked, work_folder
+from fedloupe_client.ingest.store.memory import FileMemory
+from fedloupe_client.ingest.store.records import SCHEMA, CaseRecord, Index, IngestReport, recover
+from fedloupe_client.ingest.store.shelf import Shelf
+from fedloupe_client.ingest.tables.clinical import Row, read_clinical_table
+from fedloupe_client.ingest.tables.readymade import FeatureTable, read_features
 from fedloupe_client.ingest.work import VERSIONS, Done, Work, at_hand, do, left_out, refuse_leaks, remembered
 from fedloupe_client.ingest.workers import Mapper, mapping
 

@@ -15,16 +15,18 @@ from pydicom.config import disable_value_validation
 
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource
-from fedloupe_client.ingest import contours, segments
-from fedloupe_client.ingest.bounds import check_deflated
-from fedloupe_client.ingest.choices import Choices, read_choices
-from fedloupe_client.ingest.choose import Chosen, Reference, by_series, choose
-from fedloupe_client.ingest.damage import damage
-from fedloupe_client.ingest.dicom import on_grid
+from fedloupe_client.ingest.dicom import contours, segments
+from fedloupe_client.ingest.dicom.choices import Choices, read_choices
+from fedloupe_client.ingest.dicom.choose import Chosen, Reference, by_series, choose
+from fedloupe_client.ingest.dicom.damage import damage
+from fedloupe_client.ingest.dicom.headers import IMAGES, OBJECTS, Slice
+from fedloupe_client.ingest.dicom.rules import Rules, load_rules
+from fedloupe_client.ingest.dicom.series import on_grid
+from fedloupe_client.ingest.dicom.taking import adc_image, take_all
 from fedloupe_client.ingest.drawer import Drawer
-from fedloupe_client.ingest.exams import pick_study
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.headers import IMAGES, OBJECTS, Slice
+from fedloupe_client.ingest.formats.bounds import check_deflated
+from fedloupe_client.ingest.formats.volumes import check_mask, read_image, write_clean
 from fedloupe_client.ingest.problems import (
     FileMissing,
     FileUnreadable,
@@ -36,9 +38,7 @@ from fedloupe_client.ingest.problems import (
     PatientsMixed,
     SequenceMissing,
 )
-from fedloupe_client.ingest.rules import Rules, load_rules
-from fedloupe_client.ingest.taking import adc_image, take_all
-from fedloupe_client.ingest.volumes import check_mask, read_image, write_clean
+from fedloupe_client.ingest.tables.exams import pick_study
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,16 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, TableSource
 from fedloupe_client.ingest.cases import at, from_dicom, from_nifti
-from fedloupe_client.ingest.dicom import Slice
+from fedloupe_client.ingest.dicom.headers import OBJECTS
+from fedloupe_client.ingest.dicom.series import Slice
 from fedloupe_client.ingest.drawer import Drawer
-from fedloupe_client.ingest.headers import OBJECTS
-from fedloupe_client.ingest.identity import Identity, read_identity
-from fedloupe_client.ingest.leaks import leaks
-from fedloupe_client.ingest.memory import ABSENT, FileMemory, stamp
+from fedloupe_client.ingest.identity.attributes import Identity, read_identity
+from fedloupe_client.ingest.identity.leaks import leaks
 from fedloupe_client.ingest.problems import NotWritten, SourceChanging, StoreLeaks, Trouble
-from fedloupe_client.ingest.records import SCHEMA, CaseRecord
-from fedloupe_client.ingest.shelf import Entry, Shelf
-from fedloupe_client.ingest.tables import Row
+from fedloupe_client.ingest.store.memory import ABSENT, FileMemory, stamp
+from fedloupe_client.ingest.store.records import SCHEMA, CaseRecord
+from fedloupe_client.ingest.store.shelf import Entry, Shelf
+from fedloupe_client.ingest.tables.clinical import Row
 
 VERSIONS = (SCHEMA, __version__, pydicom.__version__, sitk.Version_VersionString(), isal.__version__)
 

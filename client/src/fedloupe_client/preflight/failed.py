@@ -17,7 +17,7 @@ from fedloupe.errors import catalogue
 from fedloupe_client.config import SiteConfig
 from fedloupe_client.ingest import CaseRecord, Store
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.needles import Needles
+from fedloupe_client.ingest.identity.needles import Needles
 from fedloupe_client.ingest.problems import (
     URGENCY,
     DataProblem,
@@ -26,7 +26,7 @@ from fedloupe_client.ingest.problems import (
     NoneReady,
     OneClass,
 )
-from fedloupe_client.ingest.records import SCHEMA, Index, Status
+from fedloupe_client.ingest.store.records import SCHEMA, Index, Status
 from fedloupe_client.preflight.findings import AGAIN, Finding, kind_of
 
 FILE = "ingest-failed.csv"

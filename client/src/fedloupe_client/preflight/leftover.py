@@ -19,11 +19,11 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, NiftiSource, TableSource
 from fedloupe_client.ingest.cases import at
-from fedloupe_client.ingest.dicom import IMAGES, Slice, read_volume, series_grid
+from fedloupe_client.ingest.dicom.folders import SLICE_FIELDS, recall_all, sort_out
+from fedloupe_client.ingest.dicom.series import IMAGES, Slice, read_volume, series_grid
 from fedloupe_client.ingest.files import openable, walk
-from fedloupe_client.ingest.folders import SLICE_FIELDS, recall_all, sort_out
-from fedloupe_client.ingest.lock import locked, work_folder
-from fedloupe_client.ingest.memory import FileMemory
+from fedloupe_client.ingest.store.lock import locked, work_folder
+from fedloupe_client.ingest.store.memory import FileMemory
 from fedloupe_client.ingest.work import VERSIONS
 
 MOST_FILES = 2000

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from fedloupe.study import Study
 from fedloupe_client.config import DicomSource, SiteConfig
 from fedloupe_client.ingest import CaseRecord, Store, load_store
-from fedloupe_client.ingest.dicom import Slice
+from fedloupe_client.ingest.dicom.series import Slice
 from fedloupe_client.preflight.leftover import dicom_of, leftover
 from fedloupe_client.preflight.local import local_names
 from fedloupe_client.preflight.measures import SequenceLook, TumourLook, measure, measure_tumour

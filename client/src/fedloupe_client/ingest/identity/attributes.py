@@ -1,7 +1,7 @@
 """Identity at the door: what of a header may count, who is named in it, and whether text may stand in the pixels.
 
     seen = read_identity(path)                  # or `identity_of(head)` where the header is read already
-    seen.identifiers                            # texts for `fedloupe_client.ingest.leaks.leaks`; in memory only
+    seen.identifiers                            # texts for `leaks.leaks`; in memory only
     notes = identity_notes([seen, ...])         # remarks that name attributes, never their values
 
 Source: DICOM PS3.15 Annex E, Table E.1-1 (Basic Application Level Confidentiality Profile).
@@ -22,9 +22,9 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 
-from fedloupe_client.ingest.bounds import check_deflated
-from fedloupe_client.ingest.damage import damage
+from fedloupe_client.ingest.dicom.damage import damage
 from fedloupe_client.ingest.files import telling_apart
+from fedloupe_client.ingest.formats.bounds import check_deflated
 
 ALLOWED = frozenset({
     # the object

@@ -23,10 +23,10 @@ from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import FileDataset
 from pydicom.tag import Tag
 
-from fedloupe_client.ingest.damage import DAMAGE
-from fedloupe_client.ingest.headers import ASKED, IMAGES, OWN, Slice
-from fedloupe_client.ingest.identity import READ, Identity
-from fedloupe_client.ingest.whole import ENCAPSULATED, check_fragments
+from fedloupe_client.ingest.dicom.damage import DAMAGE
+from fedloupe_client.ingest.dicom.headers import ASKED, IMAGES, OWN, Slice
+from fedloupe_client.ingest.dicom.whole import ENCAPSULATED, check_fragments
+from fedloupe_client.ingest.identity.attributes import READ, Identity
 
 SERIES_AT_ONCE = 8  # echoes, phases and b-values of one folder may alternate
 MISSES = 16  # files in a row without a likeness, after which learning is not worth its time

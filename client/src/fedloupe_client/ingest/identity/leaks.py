@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.identity import PLACEHOLDERS
-from fedloupe_client.ingest.needles import Needles
+from fedloupe_client.ingest.identity.attributes import PLACEHOLDERS
+from fedloupe_client.ingest.identity.needles import Needles
 from fedloupe_client.ingest.problems import FileUnreadable
 
 _BLOCK = 16 << 20

@@ -23,9 +23,9 @@ import numpy as np
 import SimpleITK as sitk
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedloupe_client.ingest.lock import locked
-from fedloupe_client.ingest.nifti import decode
+from fedloupe_client.ingest.formats.nifti import decode
 from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, StoreMissing, StoreUnreadable
+from fedloupe_client.ingest.store.lock import locked
 
 if TYPE_CHECKING:
     import pandas as pd

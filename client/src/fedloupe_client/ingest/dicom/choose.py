@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from fedloupe.study import Sequence
-from fedloupe_client.ingest.choices import pick
-from fedloupe_client.ingest.dicom import Grid, series_grid
-from fedloupe_client.ingest.headers import Slice
+from fedloupe_client.ingest.dicom.choices import pick
+from fedloupe_client.ingest.dicom.headers import Slice
+from fedloupe_client.ingest.dicom.rules import DYNAMIC, Rule, Rules, Take, Verdict, judge, plane
+from fedloupe_client.ingest.dicom.series import Grid, series_grid
+from fedloupe_client.ingest.dicom.stacks import Stack, joined, seconds, split
 from fedloupe_client.ingest.problems import MixedOrientation, SequenceAmbiguous, SeriesRefused, TooFewSlices
-from fedloupe_client.ingest.rules import DYNAMIC, Rule, Rules, Take, Verdict, judge, plane
-from fedloupe_client.ingest.stacks import Stack, joined, seconds, split
 
 Series = dict[str, list[Slice]]
 

@@ -19,10 +19,10 @@ import SimpleITK as sitk
 from isal import igzip
 from numpy.typing import NDArray
 
-from fedloupe_client.ingest.bounds import MOST_BYTES, SLACK
-from fedloupe_client.ingest.contents import check_nifti, check_nrrd
 from fedloupe_client.ingest.files import telling_apart
-from fedloupe_client.ingest.nifti import decode, decode_second, is_nifti2
+from fedloupe_client.ingest.formats.bounds import MOST_BYTES, SLACK
+from fedloupe_client.ingest.formats.contents import check_nifti, check_nrrd
+from fedloupe_client.ingest.formats.nifti import decode, decode_second, is_nifti2
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid, MaskElsewhere, MaskEmpty, MaskInvalid
 
 GRID_TOLERANCE = 1e-3  # mm for origin and spacing, unitless for direction

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 
 from fedloupe.study import SCALES, ClinicalVariable, Study
 from fedloupe_client.config import Clinical, DicomSource, NiftiSource, TableSource
-from fedloupe_client.ingest.delimited import decimal_points, is_formula, read_sheet
-from fedloupe_client.ingest.exams import intervals, pick, read_date
 from fedloupe_client.ingest.problems import (
     CaseRepeated,
     ClinicalInvalid,
@@ -35,6 +33,8 @@ from fedloupe_client.ingest.problems import (
     TableEmpty,
     Trouble,
 )
+from fedloupe_client.ingest.tables.delimited import decimal_points, is_formula, read_sheet
+from fedloupe_client.ingest.tables.exams import intervals, pick, read_date
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fedloupe.study import Study
 from fedloupe_client.config import TableSource
-from fedloupe_client.ingest.delimited import decimal_points, is_formula, read_sheet
 from fedloupe_client.ingest.problems import (
     CaseRepeated,
     ColumnMissing,
@@ -20,7 +19,8 @@ from fedloupe_client.ingest.problems import (
     FeatureNotNumeric,
     FeaturesMissing,
 )
-from fedloupe_client.ingest.tables import finite, formula, need
+from fedloupe_client.ingest.tables.clinical import finite, formula, need
+from fedloupe_client.ingest.tables.delimited import decimal_points, is_formula, read_sheet
 
 
 @dataclass(frozen=True)

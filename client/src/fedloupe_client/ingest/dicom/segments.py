@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from fedloupe_client.ingest.choose import Chosen, Reference
-from fedloupe_client.ingest.dicom import Grid
-from fedloupe_client.ingest.frames import frames
-from fedloupe_client.ingest.headers import frame_geometry
+from fedloupe_client.ingest.dicom.choose import Chosen, Reference
+from fedloupe_client.ingest.dicom.frames import frames
+from fedloupe_client.ingest.dicom.headers import frame_geometry
+from fedloupe_client.ingest.dicom.series import Grid
 from fedloupe_client.ingest.problems import MaskElsewhere, MaskInvalid
 
 

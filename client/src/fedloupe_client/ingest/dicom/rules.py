@@ -19,10 +19,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedloupe.study.loading import explain, read_yaml
-from fedloupe_client.ingest.headers import Slice
-from fedloupe_client.ingest.memory import stamp
+from fedloupe_client.ingest.dicom.headers import Slice
+from fedloupe_client.ingest.dicom.stacks import Stack
 from fedloupe_client.ingest.problems import RulesInvalid
-from fedloupe_client.ingest.stacks import Stack
+from fedloupe_client.ingest.store.memory import stamp
 
 DEFAULT = Path(__file__).with_name("series-rules.yaml")
 Plane = Literal["transverse", "sagittal", "coronal"]

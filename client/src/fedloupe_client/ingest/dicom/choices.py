@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedloupe_client.ingest.delimited import read_sheet
-from fedloupe_client.ingest.headers import Slice
+from fedloupe_client.ingest.dicom.headers import Slice
 from fedloupe_client.ingest.problems import ChoicesInvalid, ChoiceUnknown
+from fedloupe_client.ingest.tables.delimited import read_sheet
 
 COLUMNS = ("case", "sequence", "series")
 Choices = dict[tuple[str, str], str]

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from fedloupe_client.ingest.choose import Chosen, Reference
-from fedloupe_client.ingest.dicom import Grid
+from fedloupe_client.ingest.dicom.choose import Chosen, Reference
+from fedloupe_client.ingest.dicom.series import Grid
 from fedloupe_client.ingest.problems import MaskElsewhere, MaskInvalid
 
 Points = NDArray[np.float64]

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
-from fedloupe_client.ingest.dicom import Grid, series_grid
-from fedloupe_client.ingest.headers import Slice
+from fedloupe_client.ingest.dicom.headers import Slice
+from fedloupe_client.ingest.dicom.series import Grid, series_grid
 
 Key = Callable[[Slice], Hashable]
 DAY_S = 86_400.0

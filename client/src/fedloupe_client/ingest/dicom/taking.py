@@ -18,12 +18,12 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from fedloupe_client.ingest import diffusion, dynamic
-from fedloupe_client.ingest.choose import Chosen
-from fedloupe_client.ingest.dicom import on_grid, read_stacks, read_volume
+from fedloupe_client.ingest.dicom import diffusion, dynamic
+from fedloupe_client.ingest.dicom.choose import Chosen
+from fedloupe_client.ingest.dicom.rules import DYNAMIC
+from fedloupe_client.ingest.dicom.series import on_grid, read_stacks, read_volume
+from fedloupe_client.ingest.formats.volumes import build
 from fedloupe_client.ingest.problems import AdcUnit, DataProblem, ImageInvalid
-from fedloupe_client.ingest.rules import DYNAMIC
-from fedloupe_client.ingest.volumes import build
 
 _PHASES = ("pre", "peak", "late")
 

@@ -21,8 +21,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from fedloupe_client.ingest.dicom.headers import IMAGES, OBJECTS, Slice, read_headers
 from fedloupe_client.ingest.files import openable
-from fedloupe_client.ingest.headers import IMAGES, OBJECTS, Slice, read_headers
+from fedloupe_client.ingest.formats.volumes import build
 from fedloupe_client.ingest.problems import (
     FileUnreadable,
     GantryTilt,
@@ -32,7 +33,6 @@ from fedloupe_client.ingest.problems import (
     TooFewSlices,
     UnevenSlices,
 )
-from fedloupe_client.ingest.volumes import build
 
 __all__ = ["IMAGES", "OBJECTS", "Grid", "Slice", "on_grid", "read_headers", "read_stacks", "read_volume", "series_grid"]
 

@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from pydicom.dataset import Dataset
 
 from fedloupe.errors import FedLoupeError
-from fedloupe_client.ingest.alike import Neighbours
-from fedloupe_client.ingest.dicom import Slice, read_headers
+from fedloupe_client.ingest.dicom.alike import Neighbours
+from fedloupe_client.ingest.dicom.series import Slice, read_headers
 from fedloupe_client.ingest.files import PERMISSION_REMEDY
-from fedloupe_client.ingest.identity import READ, BurnedIn, Identity, identity_notes, identity_of
-from fedloupe_client.ingest.memory import FileMemory, stamp
+from fedloupe_client.ingest.identity.attributes import READ, BurnedIn, Identity, identity_notes, identity_of
 from fedloupe_client.ingest.problems import PermissionRefused, Trouble
+from fedloupe_client.ingest.store.memory import FileMemory, stamp
 from fedloupe_client.ingest.workers import Mapper
 
 CHUNK = 256

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedloupe_client.ingest.bounds import MOST_BYTES, SLACK, start_of, unzip
+from fedloupe_client.ingest.formats.bounds import MOST_BYTES, SLACK, start_of, unzip
 from fedloupe_client.ingest.problems import FileUnreadable, ImageInvalid
 
 _FLOATS = {16: "f4", 64: "f8"}  # NIfTI data types

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pydicom.dataset import FileDataset
 
-from fedloupe_client.ingest.bounds import MOST_BYTES
+from fedloupe_client.ingest.formats.bounds import MOST_BYTES
 
 ENCAPSULATED = 0xFFFFFFFF
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"UN")

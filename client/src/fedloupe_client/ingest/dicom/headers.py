@@ -20,12 +20,12 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
-from fedloupe_client.ingest.bounds import check_deflated
-from fedloupe_client.ingest.bvalues import PRIVATE_TAGS, b_value
-from fedloupe_client.ingest.damage import damage
+from fedloupe_client.ingest.dicom.bvalues import PRIVATE_TAGS, b_value
+from fedloupe_client.ingest.dicom.damage import damage
+from fedloupe_client.ingest.dicom.whole import check_whole
 from fedloupe_client.ingest.files import telling_apart
+from fedloupe_client.ingest.formats.bounds import check_deflated
 from fedloupe_client.ingest.problems import FileUnreadable
-from fedloupe_client.ingest.whole import check_whole
 
 IMAGES = ("MR", "CT")
 OBJECTS = ("RTSTRUCT", "SEG")

@@ -1,0 +1,1 @@
+"""DICOM: headers, which series is which sequence, geometry, pixels, drawings, dynamic and diffusion series."""
