@@ -93,7 +93,7 @@ def ingest(
         raise SiteUnknown(
             f"the study has no site `{config.site}`",
             where="site.yaml",
-            remedy=f"use one of {[s.name for s in study.sites]}",
+            remedy=f"use one of {', '.join(f'`{s.name}`' for s in study.sites)}",
         )
     source = config.source
     _check(config, study)

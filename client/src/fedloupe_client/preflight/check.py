@@ -358,7 +358,8 @@ def _burned_in(cases: tuple[str, ...]) -> list[Finding]:
     if not cases:
         return []
     error = BurnedInText(
-        f"in {len(cases)} cases something in the pictures stands still from slice to slice, as burned-in text does",
+        f"something in the pictures of {len(cases)} {'case' if len(cases) == 1 else 'cases'} stands still from slice "
+        "to slice, as burned-in text does",
         remedy="look at their pictures; where there is a name or an id, export the series again without annotations, "
         "or leave the case out",
     )

@@ -21,7 +21,7 @@ from fedloupe.models import build_unet, dice, drawing_loss, flatten, unflatten
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.imaging.drawing import largest
-from fedloupe_client.training.local import Trained, device, learning_rate, seed_for
+from fedloupe_client.training.local import Trained, device, epochs, seed_for
 
 BINS = 10
 GAIN, TURN, STRETCH, SHIFT = 0.1, 0.25, 0.15, 0.05
@@ -102,28 +102,13 @@ def _model(study: Study, weights: NDArray[Any]) -> nn.Module:
 
 def _epochs(study: Study, model: nn.Module, cohort: Cohort, number: int, proximal: float) -> float:
     rows = cohort.rows("train")
-    anchor = [p.detach().clone() for p in model.parameters()] if proximal else []
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate(study, number), weight_decay=study.training.weight_decay
-    )
-    model.train()
-    last = math.nan
-    for _ in range(study.training.local_epochs):
-        total = 0.0
-        for batch in torch.randperm(len(rows)).split(study.training.batch_size):
-            taken = rows[batch.numpy()]
-            images, masks = augment(_images(cohort, taken), _masks(cohort, taken))
-            loss = drawing_loss(model(images), masks)
-            total += float(loss.detach()) * len(batch)
-            if proximal:
-                loss = loss + proximal / 2 * sum(
-                    ((p - a) ** 2).sum() for p, a in zip(model.parameters(), anchor, strict=True)
-                )
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        last = total / len(rows)
-    return last
+
+    def loss_of(batch: Tensor) -> Tensor:
+        taken = rows[batch.numpy()]
+        images, masks = augment(_images(cohort, taken), _masks(cohort, taken))
+        return drawing_loss(model(images), masks)
+
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal)
 
 
 def augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedloupe.models import (
@@ -97,6 +99,29 @@ def _epochs(
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())
     labels = torch.from_numpy(cohort.labels[rows].astype(np.float32)).to(device())
+
+    def loss_of(batch: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(model(*augment(inputs.take(batch)).tensors), labels[batch])
+
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal)
+
+
+def epochs(
+    study: Study, model: nn.Module, patients: int, loss_of: Callable[[Tensor], Tensor], *, number: int, proximal: float
+) -> float:
+    """One round's local epochs of AdamW over shuffled batches.
+
+    Args:
+        study: its training section.
+        model: changed in place.
+        patients: how many are trained on.
+        loss_of: mean loss of a batch, given as positions among them.
+        number: of the round, from 1.
+        proximal: FedProx's mu, 0 without.
+
+    Returns:
+        The mean loss of the last epoch, without FedProx's term.
+    """
     anchor = [p.detach().clone() for p in model.parameters()] if proximal else []
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=learning_rate(study, number), weight_decay=study.training.weight_decay
@@ -105,9 +130,8 @@ def _epochs(
     last = math.nan
     for _ in range(study.training.local_epochs):
         total = 0.0
-        for batch in torch.randperm(len(rows)).split(study.training.batch_size):
-            logits = model(*augment(inputs.take(batch)).tensors)
-            loss = F.binary_cross_entropy_with_logits(logits, labels[batch])
+        for batch in torch.randperm(patients).split(study.training.batch_size):
+            loss = loss_of(batch)
             total += float(loss.detach()) * len(batch)
             if proximal:
                 loss = loss + proximal / 2 * sum(
@@ -116,7 +140,7 @@ def _epochs(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        last = total / len(rows)
+        last = total / patients
     return last
 
 

@@ -282,18 +282,24 @@ def _unknown_label(text: str, wanted: Clinical, study: Study, local: str) -> Lab
     where = f"{local}: `{text}`"
     if wanted.scale is None:
         values = [*study.endpoint.positive, *study.endpoint.negative]
-        return LabelUnknown("the outcome is not among the study's values", where=where, remedy=f"use one of {values}")
+        return LabelUnknown(
+            "the outcome is not among the study's values", where=where, remedy=f"use one of {_quoted(values)}"
+        )
     if SCALES[wanted.scale].grade(text) is None:
         return LabelUnknown(
             f"the outcome is no grade of the scale `{wanted.scale}`",
             where=where,
-            remedy=f"use one of {list(SCALES[wanted.scale].grades)}, and check that `clinical.scale` is the column's",
+            remedy=f"use one of {_quoted(SCALES[wanted.scale].grades)}, and see that `clinical.scale` is the column's",
         )
     return LabelUnknown(
         f"the study counts this grade of `{wanted.scale}` neither as positive nor as negative",
         where=where,
         remedy="leave the case out with `clinical.where`, or ask the coordinator",
     )
+
+
+def _quoted(values: Iterable[str]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
 
 
 def _clinical(cell: str, variable: ClinicalVariable, local: str) -> float | None:
@@ -303,7 +309,7 @@ def _clinical(cell: str, variable: ClinicalVariable, local: str) -> float | None
         raise ClinicalInvalid(
             f"`{variable.column}` is not among the study's levels",
             where=f"{local}: `{cell}`",
-            remedy=f"use one of {list(variable.levels)}, or leave the cell empty",
+            remedy=f"use one of {_quoted(variable.levels)}, or leave the cell empty",
         )
     return variable.levels[cell]
 
