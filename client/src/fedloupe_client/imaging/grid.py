@@ -21,8 +21,8 @@ from fedloupe_client.imaging.normalising import intensity_scale, without_shading
 from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, TumourOutside
 from fedloupe_client.imaging.registering import BODY_HU, register
 from fedloupe_client.imaging.resampling import Interpolation, common_region, coverage, mask_onto, onto, upright
-from fedloupe_client.ingest import CaseRecord, Store
 from fedloupe_client.ingest.formats.volumes import same_grid
+from fedloupe_client.ingest.store.records import CaseRecord, Store
 
 MARGIN_MM = 25.0
 COVERED = 0.9
