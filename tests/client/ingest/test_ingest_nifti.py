@@ -277,7 +277,7 @@ class TestSiteProblems:
         return str(caught.value)
 
     def test_a_site_that_the_study_does_not_know(self, nifti_site, study, home):
-        assert "['north', 'island']" in self.refused(SiteUnknown, nifti_site, study, home, site="south")
+        assert "`north`, `island`" in self.refused(SiteUnknown, nifti_site, study, home, site="south")
 
     def test_a_training_site_with_one_class_only(self, nifti_site, study, home):
         nifti_site.table("P-0001,good,61,T2", "P-0002,good,55,T3")
