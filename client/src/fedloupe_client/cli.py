@@ -38,6 +38,13 @@ app = typer.Typer(
 )
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]
+_WORKERS_IMPORT = (
+    "typer",
+    "rich.progress",
+    "rich.table",
+    "fedloupe_client.ingest.work",
+    "fedloupe_client.ingest.dicom.folders",
+)
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 
 
@@ -61,8 +68,12 @@ def ingest_command(
     Nothing leaves the site and no identifier enters the store. An earlier store stays until the new one is complete.
     Stopped at any moment, the next run goes on where it was; a later run does only what changed.
     """
+    from fedloupe_client.processes import available_cores, begin_forkserver
+
+    count = workers or available_cores()
+    if count > 1:  # first of all: it imports while this process does
+        begin_forkserver(*_WORKERS_IMPORT)
     from fedloupe_client.ingest import ingest
-    from fedloupe_client.ingest.workers import available_cores
 
     with speaking(as_json):
         config, protocol = load_site(home), load_study(study)
@@ -75,7 +86,6 @@ def ingest_command(
                     tasks[name] = bars.add_task(name, total=total, visible=not as_json)
                 bars.update(tasks[name], completed=done, total=total)
 
-            count = workers or available_cores()
             report = ingest(config, protocol, home, progress=show, workers=count, verify=verify)
     if as_json:
         say_json(report.model_dump(mode="json"))
@@ -106,9 +116,9 @@ def check_command(
     Derives features and crops and keeps them: the first round does not wait for it. Nothing leaves, nothing is spent.
     The page HOME/preflight/check.html has local names and stays here. Exit code 0: ready; 1: not ready.
     """
-    from fedloupe_client.ingest.workers import available_cores
     from fedloupe_client.preflight import preflight, write_page
     from fedloupe_client.preflight.terminal import say_result
+    from fedloupe_client.processes import available_cores
 
     with speaking(as_json):
         protocol = load_study(study)

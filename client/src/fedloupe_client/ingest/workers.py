@@ -20,10 +20,12 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from fedloupe_client.ingest.problems import WorkerLost
-from fedloupe_client.processes import one_thread_each
+from fedloupe_client.processes import begin_forkserver
 
 Given = TypeVar("Given")
 Got = TypeVar("Got")
+
+PRELOADED = ("fedloupe_client.ingest.work", "fedloupe_client.ingest.dicom.folders")
 
 
 @dataclass(frozen=True)
@@ -53,24 +55,19 @@ class Mapper:
             ) from None
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def mapping(workers: int) -> Iterator[Mapper]:
     """A mapper over `workers` processes, started on first use; 1 stays in this one.
 
-    Processes are spawned: a forked copy of a process in which ITK has started threads can hang.
+    Processes are forked from one that has imported this room and started no thread (`processes.begin_forkserver`).
     """
     if workers <= 1:
         yield Mapper(None)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+    begin_forkserver(*PRELOADED)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("forkserver"), initializer=_begin)
     try:
-        with one_thread_each():
-            yield Mapper(pool)
+        yield Mapper(pool)
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -16,8 +16,8 @@ import torch
 from fedloupe.models import Schema, build_model, build_unet, flatten
 from fedloupe.study import Study
 from fedloupe_client.ingest import Store
-from fedloupe_client.ingest.workers import available_cores
 from fedloupe_client.preflight.findings import Finding, Frozen, MachineTooSmall
+from fedloupe_client.processes import available_cores
 
 PACKAGES = ("fedloupe", "fedloupe-client", "torch", "SimpleITK", "flwr")
 GIB = 2**30

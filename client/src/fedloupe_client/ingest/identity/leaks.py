@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import re
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
+
+from isal import igzip
+from isal.igzip_lib import IsalError
 
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.identity.attributes import PLACEHOLDERS
@@ -106,9 +107,9 @@ def _in_file(path: Path, needles: Needles) -> set[str]:
                 return _in_stream(raw, needles)
             if start[3] & 0b11100:  # RFC 1952: an extra field, the original file's name, or a comment
                 found |= needles.in_text(start[10:])
-            with gzip.open(raw, "rb") as unpacked:
+            with igzip.open(raw, "rb") as unpacked:  # type: ignore[no-untyped-call]
                 return found | _in_stream(cast(BinaryIO, unpacked), needles)
-    except (EOFError, zlib.error) as error:
+    except (EOFError, IsalError) as error:  # type: ignore[misc]  # its stub forgets that it is an exception
         raise FileUnreadable(
             f"a packed file is damaged ({type(error).__name__})", where=str(path), remedy="run ingest again"
         ) from None
