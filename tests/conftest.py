@@ -25,6 +25,12 @@ QUIET = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Expected numbers are the CPU's, also in the processes that tests start; `-m cuda` alone sees the GPU."""
+    if config.getoption("markexpr") != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the real images and tables; required in CI, optional elsewhere."""
