@@ -21,9 +21,8 @@ class TestThisMachine:
         seen = check_engine()
         assert seen.passed
         assert seen.problem is None
-        assert (
-            seen.line == f"482 of 482 IBSI values, {len(golden_values()):,} of {len(golden_values()):,} golden values"
-        )
+        assert len(golden_values()) == 1405
+        assert seen.line == "482 of 482 IBSI values, 1,405 of 1,405 golden values"
 
     def test_the_golden_vector_holds_every_value_of_the_case_and_no_other(self):
         assert list(golden_values()) == list(generated_values())
