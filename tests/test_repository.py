@@ -260,6 +260,7 @@ class TestPages:
             "docs/segmentation.md",
             "docs/coordinator.md",
             "docs/statistics.md",
+            "docs/radiomics.md",
         ],
     )
     def test_pages_say_that_this_is_for_research(self, page: str):
@@ -290,7 +291,7 @@ class TestConfigurations:
 
     def test_the_embedded_settings_are_those_in_configs(self):
         embedded = SOURCES["fedloupe_server"] / "simulation"
-        for name in ("demo.yaml", "radiomics.yaml"):
+        for name in ("demo.yaml", "radiomics-small.yaml"):
             assert (embedded / name).read_bytes() == (ROOT / "configs" / name).read_bytes()
 
 

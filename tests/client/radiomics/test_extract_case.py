@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe_client.radiomics import (
@@ -63,6 +66,14 @@ class TestTable:
         settings = FeatureSettings()
         row = extract_case({"t2w": _image()}, _ball(), 2.0, settings, KINDS)
         assert len(row.values) == len(feature_table(settings, ["t2w"])) == 21 + 12 * 136
+        assert np.isfinite(row.values).all()
+
+    def test_the_complete_settings_give_two_thousand_seven_hundred_features_a_sequence(self):
+        text = (Path(__file__).parents[3] / "configs" / "radiomics.yaml").read_text(encoding="utf-8")
+        settings = FeatureSettings.model_validate(yaml.safe_load(text))
+        row = extract_case({"t2w": _image()}, _ball(), 1.0, settings, KINDS)
+        assert len(row.values) == 21 + 2732
+        assert row.reasons == {}
         assert np.isfinite(row.values).all()
 
     def test_fewer_families_give_the_same_values_in_fewer_columns(self):
@@ -190,12 +201,16 @@ class TestDegenerateRegions:
         assert np.isfinite(_family(row, ORIGINAL, "|glszm|")).all()
         assert np.isfinite(_family(row, ORIGINAL, "|ngldm|")).all()
 
-    def test_nan_outside_the_mask_costs_the_filters_only(self):
-        image = _image()
-        image[0, 0, 0] = np.nan
-        row = extract_case({"t2w": image}, _ball(), 2.0, SETTINGS, KINDS)
+    def test_nan_outside_the_mask_costs_the_filters_that_read_it_only(self):
+        image, mask = _image(), _ball()
+        edge = int(np.flatnonzero(mask[9, 9])[0])
+        image[9, 9, edge - 4] = np.nan  # as far as the Laplacian of one voxel reaches; wavelets reach two
+        row = extract_case({"t2w": image}, mask, 2.0, SETTINGS, KINDS)
         assert np.isfinite(_family(row, SETTINGS, "|original|")).all()
+        assert np.isfinite(_family(row, SETTINGS, "|wavelet_HHH|")).all()
         assert row.reasons["t2w|log_2mm|firstorder"] == "non-finite voxels around the tumour"
+        image[9, 9, edge - 4], image[9, 9, edge - 5] = 0, np.nan
+        assert extract_case({"t2w": image}, mask, 2.0, SETTINGS, KINDS).reasons == {}
 
     @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 2), (2, 2, 2), (1, 1, 9), (3, 3, 3)])
     def test_tiny_regions_never_give_infinity_and_every_nan_has_a_reason(self, shape):
@@ -205,6 +220,44 @@ class TestDegenerateRegions:
             if np.isnan(value):
                 key = name.rsplit("|", 1)[0]
                 assert name.split("|")[-1] in row.reasons[key] or "undefined" not in row.reasons[key]
+
+
+class TestThickSlices:
+    """2D and 2.5D aggregations: slices as they are, squares in the plane."""
+
+    SETTINGS = FeatureSettings(
+        log_sigmas_mm=(2.0,),
+        aggregation="merged_25d",
+        original_families=("spatial", "local", "ivh"),
+        simoncelli_levels=(1,),
+        laws=("L5E5",),
+    )
+
+    def test_all_features_are_there_and_the_volume_is_that_of_thick_voxels(self):
+        mask = _ball()
+        row = extract_case({"t2w": _image()}, mask, (4.0, 1.5, 1.5), self.SETTINGS, KINDS)
+        values = _by_name(row, self.SETTINGS, "t2w")
+        assert row.reasons == {}
+        assert values["shape|volume_voxel"] == mask.sum() * 9
+
+    def test_slices_may_be_put_in_any_order_for_all_that_stays_within_them(self):
+        settings = self.SETTINGS.model_copy(update={"original_families": (), "shape": False})
+        order = np.random.default_rng(3).permutation(18)
+        straight = extract_case({"t2w": _image()}, _ball(), (4.0, 1.5, 1.5), settings, KINDS)
+        mixed = extract_case({"t2w": _image()[order]}, _ball()[order], (4.0, 1.5, 1.5), settings, KINDS)
+        assert np.allclose(mixed.values, straight.values, rtol=1e-6, atol=1e-7)
+        cubes = ORIGINAL.model_copy(update={"shape": False})
+        pairs = ((_image(), _ball()), (_image()[order], _ball()[order]))
+        others = [extract_case({"t2w": image}, mask, 2.0, cubes, KINDS).values for image, mask in pairs]
+        assert not np.allclose(*others, rtol=1e-2)
+
+    @pytest.mark.parametrize(
+        ("aggregation", "spacing"), [("merged_3d", (4.0, 1.5, 1.5)), ("merged_25d", (1.5, 1.5, 2.0))]
+    )
+    def test_voxels_that_do_not_suit_the_aggregation_are_an_error(self, aggregation, spacing):
+        settings = FeatureSettings(aggregation=aggregation)
+        with pytest.raises(GridMismatch, match=rf"FL-402.*{aggregation}"):
+            extract_case({"t2w": _image()}, _ball(), spacing, settings, KINDS)
 
 
 class TestErrors:
