@@ -6,8 +6,8 @@ DATA_SETS and REFERENCE are clones of IBSI's `theibsi/data_sets` (phantoms, CC B
 `theibsi/ibsi_2_reference_data`. IBSI's rule: no voxel is off by more than 1 % of the reference map's range. The maps
 prescribe boundaries that the product does not offer; images are padded here so that its own, reflection, is not seen.
 
-Simoncelli is compared twice: on the reference's own frequency grid, which spreads N samples from -pi to pi, both
-ends included, and at the frequencies that a transform of N voxels has (2 pi k / N), which the product uses.
+Simoncelli is compared with `simoncelli_frequencies: ibsi`, and, to show what the choice of frequencies alone does, at
+the exact ones without the product's reflection: the board fills its image, and no padding would keep the edges out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fedloupe_client.radiomics.filters import laplacian_of_gaussian, wavelet_ban
 from fedloupe_client.radiomics.kernel import Floats
 from fedloupe_client.radiomics.laws import laws_energies, strongest
 from fedloupe_client.radiomics.separable import Box
-from fedloupe_client.radiomics.simoncelli import ring
+from fedloupe_client.radiomics.simoncelli import ring, simoncelli_maps
 
 BANDS = ("LLL", "LLH", "LHL", "LHH", "HLL", "HLH", "HHL", "HHH")
 SIZE = 64
@@ -40,10 +40,10 @@ def padded(image: Floats, mode: str, by: int = 30) -> tuple[Floats, Box]:
     return np.pad(image, by, mode=mode), (slice(by, by + SIZE),) * 3  # type: ignore[call-overload]
 
 
-def by_fourier(image: Floats, axis: Floats, level: int) -> Floats:
-    """A Simoncelli map of a periodic image, with the frequencies given along one axis."""
-    frequency = np.sqrt(axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2)
-    response: Floats = np.fft.ifftn(np.fft.fftn(image) * ring(frequency, level)).real
+def repeating(image: Floats, level: int) -> Floats:
+    """A Simoncelli map at true frequencies of an image that repeats itself, as the reference's does."""
+    axes = np.meshgrid(*[2 * np.pi * np.fft.fftfreq(size) for size in image.shape], indexing="ij")
+    response: Floats = np.fft.ifftn(np.fft.fftn(image) * ring(np.sqrt(sum(a**2 for a in axes)), level)).real
     return response
 
 
@@ -68,13 +68,10 @@ def maps(phantoms: Path) -> Iterator[tuple[str, str, Floats]]:
     yield "5_a_1", "wavelet db2 LHL", bands["LHL"]
     bands = dict(zip(BANDS, wavelet_bands(*padded(sphere, "wrap"), "coif1", mirrored=False), strict=True))
     yield "6_a_1", "wavelet coif1 HHL", bands["HHL"]
-    reference = np.fft.ifftshift(np.linspace(-np.pi, np.pi, SIZE))
-    reference[0] = 0  # the sample nearest zero stands for it
+    for level, found in zip((1, 2, 3), simoncelli_maps(board, WHOLE, (1, 2, 3), "ibsi"), strict=True):
+        yield f"8_a_{level}", f"Simoncelli {level}, ibsi", found
     for level in (1, 2, 3):
-        yield f"8_a_{level}", f"Simoncelli {level}, reference's grid", by_fourier(board, reference, level)
-    for level in (1, 2, 3):
-        own = 2 * np.pi * np.fft.fftfreq(SIZE)
-        yield f"8_a_{level}", f"Simoncelli {level}, true frequencies", by_fourier(board, own, level)
+        yield f"8_a_{level}", f"Simoncelli {level}, exact, repeated edges", repeating(board, level)
 
 
 def main(data_sets: Path, reference: Path) -> None:

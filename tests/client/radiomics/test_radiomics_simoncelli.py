@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fedloupe.features import FeatureSettings
+from fedloupe_client.radiomics.filters import filter_responses
 from fedloupe_client.radiomics.simoncelli import ring, simoncelli_maps
 
 IMAGE = np.random.default_rng(0).normal(size=(11, 14, 16))
@@ -56,3 +58,29 @@ class TestMaps:
         for plane, response in zip(IMAGE, found, strict=True):
             tiled = np.broadcast_to(plane, (4, *plane.shape))  # what does not change along z has no frequency there
             assert np.allclose(response, _by_fourier(tiled, 2)[1][box[1:]], rtol=0, atol=1e-12)
+
+
+class TestAsInTheReference:
+    """IBSI-2's reference maps spread the frequencies of an axis from -pi to pi, both ends included."""
+
+    def test_a_wave_passes_by_the_mean_of_the_shares_at_its_two_stretched_frequencies(self):
+        """cos(2 pi k x / N) is the waves k and -k, which stand at (2k + 1) and (2k - 1) times pi / (N - 1)."""
+        size, k = 64, 9
+        wave = np.cos(2 * np.pi * k * np.arange(size) / size)
+        image = np.broadcast_to(wave, (6, 8, size)).copy()
+        shares = ring(np.array([(2 * k + 1) * np.pi / (size - 1), (2 * k - 1) * np.pi / (size - 1)]), 2)
+        (found,) = simoncelli_maps(image, (slice(0, 6), slice(0, 8), slice(0, size)), (2,), "ibsi")
+        assert abs(shares[0] - shares[1]) > 0.05
+        assert np.allclose(found, shares.mean() * image, rtol=0, atol=1e-12)
+
+    def test_a_constant_has_no_response(self):
+        (found,) = simoncelli_maps(np.full((9, 8, 7), 5.0), (slice(2, 6),) * 3, (1,), "ibsi")
+        assert np.abs(found).max() < 1e-12
+
+    def test_the_setting_decides(self):
+        one, other = (
+            dict(filter_responses(IMAGE, BOX, 1.0, FeatureSettings(simoncelli_levels=(2,), simoncelli_frequencies=f)))
+            for f in ("exact", "ibsi")
+        )
+        assert not np.allclose(one["simoncelli_2"], other["simoncelli_2"], rtol=0, atol=0.01)
+        assert np.array_equal(one["wavelet_LHL"], other["wavelet_LHL"])

@@ -45,7 +45,9 @@ def filter_responses(
     if settings.wavelet is not None:
         for response in wavelet_bands(image, box, settings.wavelet, settings.wavelet_mirrored, planar=planar):
             yield next(names), response
-    for response in simoncelli_maps(image, box, settings.simoncelli_levels, planar=planar):
+    for response in simoncelli_maps(
+        image, box, settings.simoncelli_levels, settings.simoncelli_frequencies, planar=planar
+    ):
         yield next(names), response
     for response in laws_energies(image, box, settings.laws, round(settings.laws_energy_mm / spacing_mm)):
         yield next(names), response

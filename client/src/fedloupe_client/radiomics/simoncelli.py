@@ -5,7 +5,9 @@ simoncelli_maps(image, box, levels=(1, 2, 3))
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from typing import Literal
 
 import numpy as np
 from scipy import fft
@@ -27,16 +29,28 @@ def ring(frequency: Floats, level: int) -> Floats:
     return passed
 
 
-def simoncelli_maps(image: Floats, box: Box, levels: Sequence[int], *, planar: bool = False) -> Iterator[Floats]:
+def simoncelli_maps(
+    image: Floats,
+    box: Box,
+    levels: Sequence[int],
+    frequencies: Literal["exact", "ibsi"] = "exact",
+    *,
+    planar: bool = False,
+) -> Iterator[Floats]:
     """Undecimated band-pass maps.
 
-    Edges are reflected: a filter even along each axis is then diagonal in the cosine transform (DCT-II), and no period
-    is imposed on the image.
+    `exact`: edges are reflected. A filter even along each axis is then diagonal in the cosine transform (DCT-II), whose
+    frequencies are pi k / N, and no period is imposed on the image.
+
+    `ibsi`: as IBSI-2's reference maps are made. The image is taken to repeat itself, and the N frequencies of an axis
+    are spread evenly from -pi to pi, both ends included, the one nearest to zero taken for zero: half a step off, so
+    that responses depend on the size of the crop.
 
     Args:
         image: (z, y, x).
         box: where the responses are wanted.
         levels: from 1, the finest.
+        frequencies: which of the two.
         planar: slice by slice, for a box that holds all slices.
 
     Yields:
@@ -45,11 +59,28 @@ def simoncelli_maps(image: Floats, box: Box, levels: Sequence[int], *, planar: b
     if not levels:
         return
     axes = (1, 2) if planar else (0, 1, 2)
-    spectrum = fft.dctn(image, axes=axes, norm="ortho")
-    squared = np.zeros((1, 1, 1))
-    for axis in axes:
-        along = (np.pi * np.arange(image.shape[axis]) / image.shape[axis]) ** 2
-        squared = squared + along.reshape([-1 if a == axis else 1 for a in range(3)])
-    frequency = np.sqrt(squared)
-    for level in levels:
-        yield fft.idctn(spectrum * ring(frequency, level), axes=axes, norm="ortho")[box]
+    if frequencies == "exact":
+        frequency, spectrum = _lengths(image.shape, axes, _cosine), fft.dctn(image, axes=axes, norm="ortho")
+        for level in levels:
+            yield fft.idctn(spectrum * ring(frequency, level), axes=axes, norm="ortho")[box]
+    else:
+        frequency, waves = _lengths(image.shape, axes, _spread), fft.fftn(image, axes=axes)
+        for level in levels:
+            yield fft.ifftn(waves * ring(frequency, level), axes=axes).real[box]
+
+
+def _cosine(size: int) -> Floats:
+    return np.pi * np.arange(size) / size
+
+
+def _spread(size: int) -> Floats:
+    spread = np.fft.ifftshift(np.linspace(-np.pi, np.pi, size))
+    spread[0] = 0.0
+    return spread
+
+
+def _lengths(shape: tuple[int, ...], axes: tuple[int, ...], along: Callable[[int], Floats]) -> Floats:
+    """Length of each wave's frequency, to be broadcast over the spectrum."""
+    squares = [(along(shape[axis]) ** 2).reshape([-1 if a == axis else 1 for a in range(3)]) for axis in axes]
+    lengths: Floats = np.sqrt(reduce(np.add, squares))
+    return lengths

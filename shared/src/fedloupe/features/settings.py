@@ -34,6 +34,7 @@ LATER = (
     "original_families",
     "volume_histogram",
     "simoncelli_levels",
+    "simoncelli_frequencies",
     "laws",
     "laws_energy_mm",
     "aggregation",
@@ -134,6 +135,9 @@ class FeatureSettings(_Frozen):
     volume_histogram: VolumePlan = Field(default=VolumePlan(), description="bins of the family `ivh`")
     simoncelli_levels: tuple[Annotated[int, Field(ge=1, le=3)], ...] = Field(
         default=(), description="non-separable wavelet, band-pass maps by level; 1 is the finest"
+    )
+    simoncelli_frequencies: Literal["exact", "ibsi"] = Field(
+        default="exact", description="exact: whatever the crop's size; ibsi: spread as in IBSI-2's reference maps"
     )
     laws: tuple[Annotated[str, Field(pattern=r"^([LES][35]|[WR]5){2,3}$")], ...] = Field(
         default=(), description="rotation-invariant energies of these kernels: one letter and length an axis"
