@@ -207,6 +207,44 @@ class TestDegenerateRegions:
                 assert name.split("|")[-1] in row.reasons[key] or "undefined" not in row.reasons[key]
 
 
+class TestThickSlices:
+    """2D and 2.5D aggregations: slices as they are, squares in the plane."""
+
+    SETTINGS = FeatureSettings(
+        log_sigmas_mm=(2.0,),
+        aggregation="merged_25d",
+        original_families=("spatial", "local", "ivh"),
+        simoncelli_levels=(1,),
+        laws=("L5E5",),
+    )
+
+    def test_all_features_are_there_and_the_volume_is_that_of_thick_voxels(self):
+        mask = _ball()
+        row = extract_case({"t2w": _image()}, mask, (4.0, 1.5, 1.5), self.SETTINGS, KINDS)
+        values = _by_name(row, self.SETTINGS, "t2w")
+        assert row.reasons == {}
+        assert values["shape|volume_voxel"] == mask.sum() * 9
+
+    def test_slices_may_be_put_in_any_order_for_all_that_stays_within_them(self):
+        settings = self.SETTINGS.model_copy(update={"original_families": (), "shape": False})
+        order = np.random.default_rng(3).permutation(18)
+        straight = extract_case({"t2w": _image()}, _ball(), (4.0, 1.5, 1.5), settings, KINDS)
+        mixed = extract_case({"t2w": _image()[order]}, _ball()[order], (4.0, 1.5, 1.5), settings, KINDS)
+        assert np.allclose(mixed.values, straight.values, rtol=1e-6, atol=1e-7)
+        cubes = ORIGINAL.model_copy(update={"shape": False})
+        pairs = ((_image(), _ball()), (_image()[order], _ball()[order]))
+        others = [extract_case({"t2w": image}, mask, 2.0, cubes, KINDS).values for image, mask in pairs]
+        assert not np.allclose(*others, rtol=1e-2)
+
+    @pytest.mark.parametrize(
+        ("aggregation", "spacing"), [("merged_3d", (4.0, 1.5, 1.5)), ("merged_25d", (1.5, 1.5, 2.0))]
+    )
+    def test_voxels_that_do_not_suit_the_aggregation_are_an_error(self, aggregation, spacing):
+        settings = FeatureSettings(aggregation=aggregation)
+        with pytest.raises(GridMismatch, match=rf"FL-402.*{aggregation}"):
+            extract_case({"t2w": _image()}, _ball(), spacing, settings, KINDS)
+
+
 class TestErrors:
     def test_nan_inside_the_mask_is_an_error_that_names_the_sequence(self):
         image = _image()

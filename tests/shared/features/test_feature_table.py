@@ -45,12 +45,16 @@ class TestTable:
             "gldzm": 16,
             "ngtdm": 5,
             "ngldm": 17,
+            "spatial": 4,
+            "local": 2,
+            "ivh": 6,
         }
 
     def test_each_feature_has_its_own_ibsi_identity(self):
         features = [feature for family in FEATURES.values() for feature in family]
         assert len({feature.ibsi_tag for feature in features}) == len(features)
-        assert len({feature.ibsi_id for feature in features}) == len(features)
+        # Two volume fractions and two intensities share IBSI's identifier and differ in its parameter, 10 or 90 %.
+        assert len({feature.ibsi_id for feature in features}) == len(features) - 2
         assert all(len(feature.ibsi_id) == 4 for feature in features)
 
     @pytest.mark.parametrize(
@@ -59,10 +63,36 @@ class TestTable:
             ("t2w|log_3mm|glcm|joint_entropy", "TU9B"),
             ("shape|sphericity", "QCFX"),
             ("ct|original|ngtdm|coarseness", "QCDE"),
+            ("t2w|rim_5mm|original|spatial|moran_i", "N365"),
+            ("dce_peak:dce_pre|original|local|global_peak", "0F91"),
         ],
     )
     def test_a_name_leads_to_its_ibsi_identifier(self, name, identity):
         assert identify(name).ibsi_id == identity
+
+    def test_rims_and_differences_are_groups_of_their_own(self):
+        settings = FeatureSettings(
+            log_sigmas_mm=(2.0,),
+            wavelet=None,
+            shape=False,
+            families=("ngtdm",),
+            original_families=("local",),
+            rim_mm=2.5,
+            delta=(("dce_peak", "dce_pre"),),
+        )
+        table = feature_table(settings, ["dce_pre", "dce_peak"])
+        groups = ["dce_pre", "dce_pre|rim_2.5mm", "dce_peak", "dce_peak|rim_2.5mm", "dce_peak:dce_pre"]
+        assert list(dict.fromkeys(table.groups)) == groups
+        counts = [table.groups.count(group) for group in groups]
+        assert counts == [12, 12, 12, 12, 7]  # a filter's response has no local peak, a difference no filters
+        assert all(name.startswith(f"{group}|") for name, group in zip(table.names, table.groups, strict=True))
+        assert len(set(table.names)) == len(table)
+        assert {identify(name).ibsi_id for name in table.names} >= {"VJGA", "QCDE"}
+
+    def test_a_difference_of_a_sequence_that_is_not_there_is_an_error(self):
+        settings = FeatureSettings(delta=(("dce_peak", "dce_pre"),))
+        with pytest.raises(FeatureSettingsInvalid, match=r"FL-405.*dce_peak, dce_pre"):
+            feature_table(settings, ["t2w"])
 
     @pytest.mark.parametrize("name", ["sphericity", "shape|beauty", "t2w|original|glxm|contrast"])
     def test_a_name_outside_the_grammar_is_not_guessed(self, name):
@@ -89,15 +119,50 @@ class TestSettings:
             {"ngldm_alpha": 1},
             {"families": ["glcm"]},
             {"discretisation": {"zscore": {"method": "bin_number", "bins": 16}}},
+            {"original_families": ["ivh"]},
+            {"volume_histogram": {"zscore": {"method": "bin_number", "bins": 500}}},
+            {"simoncelli_levels": [1]},
+            {"laws": ["L5E5E5"]},
+            {"laws_energy_mm": 5},
+            {"aggregation": "averaged_3d"},
+            {"rim_mm": 5},
+            {"delta": [["dce_peak", "dce_pre"]]},
         ],
         ids=lambda change: next(iter(change)),
     )
     def test_the_digest_changes_with_anything_that_matters(self, change):
         assert FeatureSettings.model_validate(change).digest != FeatureSettings().digest
 
+    def test_settings_without_later_sections_keep_the_digest_of_the_first_version(self):
+        # The SHA-256 that version 1 wrote for its defaults, before there were any later sections.
+        assert FeatureSettings().digest.startswith("5bc3fe37704c01c8")
+        spelt_out = {"aggregation": "merged_3d", "rim_mm": None, "delta": [], "laws": [], "simoncelli_levels": []}
+        assert FeatureSettings.model_validate(spelt_out).digest == FeatureSettings().digest
+
+    def test_what_is_written_out_can_be_read_again(self):
+        settings = FeatureSettings(
+            aggregation="merged_25d", laws=("L5E5",), simoncelli_levels=(1, 3), delta=(("b", "a"),), rim_mm=3
+        )
+        assert FeatureSettings.model_validate_json(settings.canonical) == settings
+
+    def test_a_planar_aggregation_has_planar_filters(self):
+        filters = FeatureSettings(aggregation="merged_25d", log_sigmas_mm=()).filters
+        assert filters == ("original", "wavelet_LL", "wavelet_LH", "wavelet_HL", "wavelet_HH")
+
     @pytest.mark.parametrize(
         "wrong",
         [
+            {"original_families": ["ivh", "spatial"]},
+            {"simoncelli_levels": [2, 1]},
+            {"simoncelli_levels": [4]},
+            {"laws": ["L5Q5E5"]},
+            {"laws": ["L5E5"]},
+            {"laws": ["L5E5E5"], "aggregation": "merged_25d"},
+            {"laws": ["L5E5E5", "E5L5E5"]},
+            {"aggregation": "merged"},
+            {"rim_mm": 0},
+            {"delta": [["a", "a"]]},
+            {"delta": [["a", "b"], ["a", "b"]]},
             {"sigmas": [1]},
             {"log_sigmas_mm": [3, 2]},
             {"log_sigmas_mm": [0]},

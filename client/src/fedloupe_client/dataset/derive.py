@@ -51,7 +51,7 @@ def derivation(study: Study) -> str:
 @cache
 def _code() -> str:
     """Digest of the rooms that make the numbers: with other code, other numbers may come."""
-    files = sorted(file for room in (imaging, radiomics) for file in Path(str(room.__file__)).parent.glob("*.py"))
+    files = sorted(file for room in (imaging, radiomics) for file in Path(str(room.__file__)).parent.rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

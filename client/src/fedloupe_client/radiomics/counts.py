@@ -1,10 +1,12 @@
-"""The texture matrices as integer counts, each in one pass over the region's voxels and their 26 neighbours.
+"""The texture matrices as integer counts, each in one pass over the voxels and their neighbours.
 
-    glcm, glrlm, ngldm, ngtdm = count_neighbourhoods(levels, region.neighbours, highest, longest, alpha)
-    grey, size, nearest = find_zones(levels, region.neighbours, region.distance)
+    glcm, glrlm = count_pairs_and_runs(levels, voxels.neighbours, highest, longest)
+    ngldm, valid, differences = count_surroundings(levels, voxels.neighbours, highest, alpha)
+    grey, size, nearest = find_zones(levels, voxels.neighbours, voxels.distance)
 
-IBSI "3D merged": the 13 directions are added up before any feature is computed. All levels start at 1;
-row `g - 1` of a matrix belongs to level `g`.
+`neighbours` is (N, 2 D): D directions, then the same against their sense, so that the caller chooses: 13 directions
+in space, 4 in the slice, or one at a time. Directions are added up here before any feature is computed (IBSI "merged").
+All levels start at 1; row `g - 1` of a matrix belongs to level `g`.
 """
 
 from __future__ import annotations
@@ -15,34 +17,62 @@ from fedloupe_client.radiomics.kernel import Floats, Ints, kernel
 
 
 @kernel
-def count_neighbourhoods(
-    levels: Ints, neighbours: Ints, highest: int, longest: int, alpha: int
-) -> tuple[Ints, Ints, Ints, Ints, Floats]:
-    """Co-occurrence, runs, dependences and neighbourhood differences.
+def count_pairs_and_runs(levels: Ints, neighbours: Ints, highest: int, longest: int) -> tuple[Ints, Ints]:
+    """Co-occurrence and runs.
 
     Args:
         levels: (N) grey levels from 1 to `highest`.
-        neighbours: (N, 26) from `Region`.
+        neighbours: (N, 2 D) from `Voxels`.
         highest: number of grey levels G.
         longest: longest possible run L.
+
+    Returns:
+        GLCM (G, G), symmetric; GLRLM (G, L), column `l - 1` for length `l`.
+    """
+    directions = neighbours.shape[1] // 2
+    glcm = np.zeros((highest, highest), dtype=np.int64)
+    glrlm = np.zeros((highest, longest), dtype=np.int64)
+    for voxel in range(levels.shape[0]):
+        grey = levels[voxel]
+        for d in range(directions):
+            after = neighbours[voxel, d]
+            if after >= 0:
+                level = levels[after]
+                glcm[grey - 1, level - 1] += 1
+                glcm[level - 1, grey - 1] += 1
+            before = neighbours[voxel, d + directions]
+            if before >= 0 and levels[before] == grey:
+                continue  # not the start of a run
+            length = 1
+            while after >= 0 and levels[after] == grey:
+                length += 1
+                after = neighbours[after, d]
+            glrlm[grey - 1, length - 1] += 1
+    return glcm, glrlm
+
+
+@kernel
+def count_surroundings(levels: Ints, neighbours: Ints, highest: int, alpha: int) -> tuple[Ints, Ints, Floats]:
+    """Dependences and neighbourhood differences, over all neighbours at once.
+
+    Args:
+        levels: (N) grey levels from 1 to `highest`.
+        neighbours: (N, 2 D) from `Voxels`.
+        highest: number of grey levels G.
         alpha: largest difference of dependent grey levels.
 
     Returns:
-        GLCM (G, G), symmetric; GLRLM (G, L), column `l - 1` for length `l`; NGLDM (G, 27), column `k - 1` for
-        `k` dependent voxels, the centre included; NGTDM's counts (G) and sums of absolute differences (G),
-        over the voxels with at least one neighbour.
+        NGLDM (G, 2 D + 1), column `k - 1` for `k` dependent voxels, the centre included; NGTDM's counts (G) and sums
+        of absolute differences (G), over the voxels with at least one neighbour.
     """
-    glcm = np.zeros((highest, highest), dtype=np.int64)
-    glrlm = np.zeros((highest, longest), dtype=np.int64)
-    ngldm = np.zeros((highest, 27), dtype=np.int64)
+    around = neighbours.shape[1]
+    ngldm = np.zeros((highest, around + 1), dtype=np.int64)
     valid = np.zeros(highest, dtype=np.int64)
     differences = np.zeros(highest, dtype=np.float64)
     for voxel in range(levels.shape[0]):
         grey = levels[voxel]
-        count = 0
-        total = 0
-        dependent = 0
-        for d in range(26):
+        count, total, dependent = 0, 0, 0
+        for d in range(around):
             other = neighbours[voxel, d]
             if other < 0:
                 continue
@@ -51,31 +81,20 @@ def count_neighbourhoods(
             total += level
             if abs(level - grey) <= alpha:
                 dependent += 1
-            glcm[grey - 1, level - 1] += 1  # both senses of a direction: symmetric by construction
         ngldm[grey - 1, dependent] += 1
         if count > 0:
             valid[grey - 1] += 1
             differences[grey - 1] += abs(grey - total / count)
-        for d in range(13):
-            before = neighbours[voxel, d + 13]
-            if before >= 0 and levels[before] == grey:
-                continue  # not the start of a run
-            length = 1
-            after = neighbours[voxel, d]
-            while after >= 0 and levels[after] == grey:
-                length += 1
-                after = neighbours[after, d]
-            glrlm[grey - 1, length - 1] += 1
-    return glcm, glrlm, ngldm, valid, differences
+    return ngldm, valid, differences
 
 
 @kernel
 def find_zones(levels: Ints, neighbours: Ints, distance: Ints) -> tuple[Ints, Ints, Ints]:
-    """Zones: 26-connected voxels of one grey level, by union-find.
+    """Zones: connected voxels of one grey level (26 or, in the slice, 8 neighbours), by union-find.
 
     Args:
         levels: (N) grey levels.
-        neighbours: (N, 26) from `Region`.
+        neighbours: (N, 2 D) from `Voxels`.
         distance: (N) distance to the border.
 
     Returns:
@@ -84,7 +103,7 @@ def find_zones(levels: Ints, neighbours: Ints, distance: Ints) -> tuple[Ints, In
     voxels = levels.shape[0]
     parent = np.arange(voxels)
     for voxel in range(voxels):
-        for d in range(13, 26):
+        for d in range(neighbours.shape[1] // 2, neighbours.shape[1]):
             other = neighbours[voxel, d]
             if other < 0 or levels[other] != levels[voxel]:
                 continue

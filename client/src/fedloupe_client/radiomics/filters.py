@@ -1,9 +1,9 @@
-"""Laplacian-of-Gaussian and wavelet responses, computed for the tumour's bounding box only.
+"""Filter responses, computed for the tumour's bounding box only.
 
     responses = dict(filter_responses(image, region.box, 2.0, settings))      # name -> (z, y, x) of the box
 
-A separable filter that reads a whole crop but answers in a small box is, along each axis, a small banded
-matrix with the boundary rule written in: three matrix products, the first of which already drops the margin.
+With a 2D or 2.5D aggregation every filter works within the slice: a Laplacian of two second derivatives, four
+sub-bands, rings in the plane, kernels of two letters.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import pywt
 
 from fedloupe.features import FeatureSettings
 from fedloupe_client.radiomics.kernel import Floats, Ints
-
-Box = tuple[slice, slice, slice]
+from fedloupe_client.radiomics.laws import laws_energies
+from fedloupe_client.radiomics.separable import Box, along_z, banded
+from fedloupe_client.radiomics.simoncelli import simoncelli_maps
 
 
 def filter_responses(
@@ -28,21 +29,29 @@ def filter_responses(
     Args:
         image: float64 (z, y, x), the crop with its margin.
         box: where the response is wanted.
-        spacing_mm: isotropic voxel size.
-        settings: sigmas and wavelet.
+        spacing_mm: voxel size, isotropic, or in the plane where `settings.planar`.
+        settings: which filters.
 
     Yields:
         Name and float64 response of the box's shape. Units: LoG per squared voxel, as `scipy.ndimage`.
     """
+    planar = settings.planar
+    if planar:
+        image, box = image[box[0]], (slice(0, box[0].stop - box[0].start), *box[1:])
     names = iter(settings.filters[1:])
     for sigma_mm in settings.log_sigmas_mm:
-        yield next(names), laplacian_of_gaussian(image, box, sigma_mm / spacing_mm, settings.log_truncate)
+        sigma = sigma_mm / spacing_mm
+        yield next(names), laplacian_of_gaussian(image, box, sigma, settings.log_truncate, planar=planar)
     if settings.wavelet is not None:
-        for response in wavelet_bands(image, box, settings.wavelet, settings.wavelet_mirrored):
+        for response in wavelet_bands(image, box, settings.wavelet, settings.wavelet_mirrored, planar=planar):
             yield next(names), response
+    for response in simoncelli_maps(image, box, settings.simoncelli_levels, planar=planar):
+        yield next(names), response
+    for response in laws_energies(image, box, settings.laws, round(settings.laws_energy_mm / spacing_mm)):
+        yield next(names), response
 
 
-def laplacian_of_gaussian(image: Floats, box: Box, sigma: float, truncate: float) -> Floats:
+def laplacian_of_gaussian(image: Floats, box: Box, sigma: float, truncate: float, *, planar: bool = False) -> Floats:
     """Equals `scipy.ndimage.gaussian_laplace(image, sigma, mode="reflect", truncate=truncate)[box]` (IBSI-2, L6PA).
 
     Args:
@@ -50,6 +59,7 @@ def laplacian_of_gaussian(image: Floats, box: Box, sigma: float, truncate: float
         box: where the response is wanted.
         sigma: in voxels.
         truncate: kernel radius in sigmas.
+        planar: slice by slice, for a box that holds all slices.
     """
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
@@ -57,16 +67,19 @@ def laplacian_of_gaussian(image: Floats, box: Box, sigma: float, truncate: float
     smooth /= smooth.sum()
     second = (offsets**2 / sigma**4 - 1 / sigma**2) * smooth
     (gz, dz), (gy, dy), (gx, dx) = (
-        [_banded(taps, offsets, size, where) for taps in (smooth, second)]
+        [banded(taps, offsets, size, where) for taps in (smooth, second)]
         for size, where in zip(image.shape, box, strict=True)
     )
-    low = _along_z(gz, image)
+    if planar:
+        response: Floats = dy @ image @ gx.T + gy @ image @ dx.T
+        return response
+    low = along_z(gz, image)
     low_y = gy @ low
-    plane = dy @ low + gy @ _along_z(dz, image)
+    plane = dy @ low + gy @ along_z(dz, image)
     return plane @ gx.T + low_y @ dx.T
 
 
-def wavelet_bands(image: Floats, box: Box, name: str, mirrored: bool) -> Iterator[Floats]:
+def wavelet_bands(image: Floats, box: Box, name: str, mirrored: bool, *, planar: bool = False) -> Iterator[Floats]:
     """The eight undecimated sub-bands of one level, LLL to HHH by (x, y, z), the last letter fastest (IBSI-2, 25BO).
 
     Args:
@@ -77,19 +90,20 @@ def wavelet_bands(image: Floats, box: Box, name: str, mirrored: bool) -> Iterato
             kernels are not symmetric: features then tell an image from its mirror image. True: each kernel,
             centred on its largest tap, is averaged with its own mirror image, which for a separable filter is the
             average over all eight mirrored transforms.
+        planar: slice by slice, four sub-bands LL to HH by (x, y), for a box that holds all slices.
 
     Yields:
-        Eight arrays of the box's shape.
+        Eight (planar: four) arrays of the box's shape.
     """
     wavelet = pywt.Wavelet(name)
     banks = [_taps(np.asarray(bank), mirrored) for bank in (wavelet.dec_lo, wavelet.dec_hi)]
     operators = [
-        [_banded(weights, offsets, size, where) for weights, offsets in banks]
+        [banded(weights, offsets, size, where) for weights, offsets in banks]
         for size, where in zip(image.shape, box, strict=True)
     ]
-    by_z = [_along_z(operator, image) for operator in operators[0]]
+    by_z = [image] if planar else [along_z(operator, image) for operator in operators[0]]
     by_zy = [[operator @ response for operator in operators[1]] for response in by_z]
-    for x, y, z in product((0, 1), repeat=3):
+    for x, y, z in product((0, 1), (0, 1), range(len(by_z))):
         yield by_zy[z][y] @ operators[2][x].T
 
 
@@ -101,18 +115,3 @@ def _taps(bank: Floats, mirrored: bool) -> tuple[Floats, Ints]:
         return bank, len(bank) // 2 - places
     offsets = int(np.argmax(np.abs(bank))) - places
     return np.concatenate([bank, bank]) / 2, np.concatenate([offsets, -offsets])
-
-
-def _along_z(operator: Floats, image: Floats) -> Floats:
-    depth, height, width = image.shape
-    return (operator @ image.reshape(depth, height * width)).reshape(-1, height, width)
-
-
-def _banded(weights: Floats, offsets: Ints, size: int, where: slice) -> Floats:
-    """The matrix (outputs, size) that correlates along one axis with edges reflected (d c b a | a b c d | d c b a)."""
-    rows = np.arange(where.start, where.stop)
-    columns = np.mod(rows[:, None] + offsets[None, :], 2 * size)
-    columns = np.where(columns < size, columns, 2 * size - 1 - columns)
-    matrix = np.zeros((len(rows), size))
-    np.add.at(matrix, (np.arange(len(rows))[:, None], columns), weights[None, :])
-    return matrix

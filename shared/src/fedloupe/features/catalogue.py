@@ -1,28 +1,20 @@
-"""Names, groups and order of radiomic features, and the settings that they depend on; not how they are computed.
+"""The features: our name, IBSI's tag and IBSI's permanent identifier, family by family, in the order of columns.
 
-    table = feature_table(FeatureSettings(), ["t2w", "adc"])
-    table.names[0], table.groups[0]      # ("shape|volume_mesh", "shape")
-    identify("t2w|log_3mm|glcm|joint_entropy").ibsi_tag      # "cm_joint_entr"
+    FEATURES["glcm"][0]      # Feature(name="joint_maximum", ibsi_tag="cm_joint_max", ibsi_id="GYBY")
 
-Grammar of a name: `shape|FEATURE` (once a case, from the mask) or `SEQUENCE|FILTER|FAMILY|FEATURE`.
+Left out are IBSI's densities of the oriented box and of the enclosing ellipsoid and the area under the
+intensity-volume curve: for these there is no consensus value that an implementation could be held against.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from fedloupe.errors import FedLoupeError
+from typing import Literal
 
 Family = Literal[
     "firstorder", "histogram", "glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"
-]  # of an image; "shape" is apart
-Intensity = Literal["zscore", "physical", "hounsfield"]
+]  # of every image; "shape" is apart
+OriginalFamily = Literal["spatial", "local", "ivh"]  # of unfiltered images
 
 # A line a feature: our name, IBSI tag, IBSI permanent identifier (Zwanenburg 2020, Radiology 295:328).
 _SHAPE = """
@@ -92,6 +84,24 @@ maximum_gradient ih_max_grad 12CE
 maximum_gradient_level ih_max_grad_g 8E6O
 minimum_gradient ih_min_grad VQB3
 minimum_gradient_level ih_min_grad_g RHQZ
+"""
+_SPATIAL = """
+centre_of_mass_shift morph_com KLMA
+integrated_intensity morph_integ_int 99N0
+moran_i morph_moran_i N365
+geary_c morph_geary_c NPT7
+"""
+_LOCAL = """
+local_peak loc_peak_loc VJGA
+global_peak loc_peak_glob 0F91
+"""
+_IVH = """
+volume_fraction_10 ivh_v10 BC2M
+volume_fraction_90 ivh_v90 BC2M
+intensity_10 ivh_i10 GBPN
+intensity_90 ivh_i90 GBPN
+volume_fraction_difference ivh_diff_v10_v90 DDTU
+intensity_difference ivh_diff_i10_i90 CNV2
 """
 _GLCM = """
 joint_maximum cm_joint_max GYBY
@@ -215,7 +225,6 @@ def _read(lines: str) -> tuple[Feature, ...]:
     return tuple(Feature(*line.split()) for line in lines.strip().splitlines())
 
 
-# Families in the order of columns.
 FEATURES: dict[str, tuple[Feature, ...]] = {
     "shape": _read(_SHAPE),
     "firstorder": _read(_FIRSTORDER),
@@ -226,161 +235,12 @@ FEATURES: dict[str, tuple[Feature, ...]] = {
     "gldzm": _read(_GLDZM),
     "ngtdm": _read(_NGTDM),
     "ngldm": _read(_NGLDM),
+    "spatial": _read(_SPATIAL),
+    "local": _read(_LOCAL),
+    "ivh": _read(_IVH),
 }
+# In the order of columns.
 ALL_FAMILIES: tuple[Family, ...] = (
     "firstorder", "histogram", "glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm"
 )  # fmt: skip
-
-
-class FeatureSettingsInvalid(FedLoupeError):
-    """The study's feature settings are not those of this version."""
-
-    code = "FL-405"
-    title = "feature settings are not valid"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class BinNumber(_Frozen):
-    """A fixed number of bins between the ROI's minimum and maximum (IBSI FBN, K15C); for arbitrary units."""
-
-    method: Literal["bin_number"] = "bin_number"
-    bins: int = Field(default=32, ge=2, le=256)
-
-
-class BinSize(_Frozen):
-    """Bins of a fixed width from `origin` (IBSI FBS, Q3RU); values beyond either end go into the end's bin."""
-
-    method: Literal["bin_size"] = "bin_size"
-    origin: float = Field(description="lower edge of bin 1, in the image's unit")
-    width: float = Field(gt=0, description="in the image's unit")
-    limit: int = Field(default=64, ge=2, le=256, description="highest bin")
-
-
-Discretisation = Annotated[BinNumber | BinSize, Field(discriminator="method")]
-
-
-class DiscretisationPlan(_Frozen):
-    """One discretisation for the original image of each intensity kind, and one for all filter responses."""
-
-    zscore: Discretisation = BinNumber()
-    physical: Discretisation = BinSize(origin=0, width=50, limit=64)
-    hounsfield: Discretisation = BinSize(origin=-200, width=25, limit=20)
-    response: BinNumber = BinNumber()
-
-
-class FeatureSettings(_Frozen):
-    """All that feature values depend on, besides the images; what `configs/radiomics.yaml` holds.
-
-    Aggregation is IBSI's "3D merged" (13 directions, one matrix), boundaries reflect as in
-    `scipy.ndimage` mode "reflect", filter responses are rounded to float32 before anything else.
-    """
-
-    version: Literal[1] = 1
-    families: tuple[Family, ...] = Field(default=ALL_FAMILIES, min_length=1)
-    shape: bool = Field(default=True, description="the case's shape features")
-    log_sigmas_mm: tuple[Annotated[float, Field(gt=0, le=10)], ...] = Field(
-        default=(2.0, 3.0, 5.0), description="Laplacian of Gaussian; at least one voxel, or it samples noise"
-    )
-    log_truncate: float = Field(default=4.0, ge=3, le=6, description="kernel radius in sigmas")
-    wavelet: Literal["coif1", "db2", "db3", "haar"] | None = Field(
-        default="coif1", description="undecimated, one level, eight sub-bands"
-    )
-    wavelet_mirrored: bool = Field(
-        default=True, description="average over mirrored kernels: an image and its mirror image get the same features"
-    )
-    discretisation: DiscretisationPlan = DiscretisationPlan()
-    distance: Literal[1] = Field(default=1, description="Chebyshev distance of neighbours, voxels")
-    ngldm_alpha: int = Field(
-        default=0, ge=0, le=8, description="coarseness: largest difference of dependent grey levels"
-    )
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> Self:
-        if tuple(f for f in ALL_FAMILIES if f in self.families) != self.families:
-            raise ValueError(f"`families` must keep this order, each once: {', '.join(ALL_FAMILIES)}")
-        if list(self.log_sigmas_mm) != sorted(set(self.log_sigmas_mm)):
-            raise ValueError("`log_sigmas_mm` must increase")
-        return self
-
-    @property
-    def canonical(self) -> str:
-        """Canonical JSON: sorted keys, no spaces, all defaults written out."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of `canonical`: equal where feature values may be compared."""
-        return hashlib.sha256(self.canonical.encode()).hexdigest()
-
-    @property
-    def filters(self) -> tuple[str, ...]:
-        """The images derived from one sequence, in order: `original`, `log_*mm`, `wavelet_***`.
-
-        A wavelet's letters are the pass bands along x, y, z (IBSI-2): `wavelet_LHL` is high-pass along y.
-        """
-        logs = tuple(f"log_{sigma:g}mm" for sigma in self.log_sigmas_mm)
-        bands = tuple(f"wavelet_{x}{y}{z}" for x in "LH" for y in "LH" for z in "LH") if self.wavelet else ()
-        return ("original", *logs, *bands)
-
-
-def parse_settings(content: object, source: str = "radiomics.settings") -> FeatureSettings:
-    """Settings from parsed YAML or JSON.
-
-    Raises:
-        FeatureSettingsInvalid: naming each wrong key.
-    """
-    try:
-        return FeatureSettings.model_validate(content)
-    except ValidationError as error:
-        phrases = [f"`{'.'.join(map(str, item['loc']))}`: {item['msg']}" for item in error.errors()]
-        raise FeatureSettingsInvalid(
-            "; ".join(phrases), where=source, remedy="mend these keys; configs/radiomics.yaml shows all of them"
-        ) from None
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """The columns of a case: `names` and, aligned with them, `groups` ("shape" or the sequence)."""
-
-    names: tuple[str, ...]
-    groups: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def blocks(settings: FeatureSettings) -> tuple[tuple[str, Family], ...]:
-    """(filter, family) of one sequence in the order of columns."""
-    return tuple((name, family) for name in settings.filters for family in settings.families)
-
-
-def feature_table(settings: FeatureSettings, sequences: Iterable[str]) -> FeatureTable:
-    """Names and groups of all columns of a case.
-
-    Args:
-        settings: the study's frozen settings.
-        sequences: in the study's order; the table's groups follow it.
-    """
-    names = [f"shape|{feature.name}" for feature in FEATURES["shape"]] if settings.shape else []
-    groups = ["shape"] * len(names)
-    for sequence in sequences:
-        for filter_name, family in blocks(settings):
-            names += [f"{sequence}|{filter_name}|{family}|{feature.name}" for feature in FEATURES[family]]
-        groups += [sequence] * (len(names) - len(groups))
-    return FeatureTable(tuple(names), tuple(groups))
-
-
-def identify(name: str) -> Feature:
-    """The IBSI feature behind a column's name.
-
-    Raises:
-        KeyError: not a name of this grammar.
-    """
-    family, feature = name.split("|")[-2:] if "|" in name else ("", name)
-    for candidate in FEATURES.get(family, ()):
-        if candidate.name == feature:
-            return candidate
-    raise KeyError(name)
+ORIGINAL_FAMILIES: tuple[OriginalFamily, ...] = ("spatial", "local", "ivh")
