@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 import pytest
+
 from engines.cases import BINS, FILTERS, LOG_SIGMAS_MM, SPACING_MM, WAVELET, oracle_cases
 from engines.job import Job
 from engines.names import ours
 from engines.run_ours import extract
-
 from fedloupe.features import FEATURES
 
 GOLDEN = json.loads((Path(__file__).parent / "oracles.json").read_text())
