@@ -26,30 +26,35 @@ import numpy as np
 import SimpleITK as sitk
 from safetensors.numpy import load_file, save_file
 
-from engines.cases import BINS, FILTERS, LOG_SIGMAS_MM, SPACING_MM, WAVELET, oracle_cases
-from engines.job import Job, around
+from engines.cases import FILTERS, oracle_cases, oracle_job
+from engines.job import Job
 from engines.names import family, ours, theirs
-from engines.run_ours import settings_of
+from engines.rules import by_their_rules
 from fedloupe.features import FEATURES
 from fedloupe_client.imaging.resampling import common_region, mask_onto, onto, upright
-from fedloupe_client.radiomics.discretise import discretise
-from fedloupe_client.radiomics.filters import filter_responses
 
 HERE = Path(__file__).parent
 ORACLES = HERE.parent / ".venv-oracles" / "bin" / "python"
 TOLERANCE = 1e-3
-ORACLE_SCRIPTS = {"run_zrad": list(FEATURES), "run_pictologics": [*FEATURES, "spatial"]}
+ORACLE_SCRIPTS = ("run_zrad", "run_pictologics")
+LAWS = ["L5L5E5", "L5E5E5", "L5S5S5"]
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PICTOLOGICS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One value that two engines give: whose, of which case, `FILTER|IDENTIFIER`, ours and theirs."""
+    """One value that two engines give: whose, of which case, `FILTER|TAG`, ours and theirs."""
 
     case: str
     name: str
     ours: float
     theirs: float
+
+    @property
+    def kind(self) -> str:
+        """What it is listed under: the feature, and for rings its family."""
+        image, tag = self.name.split("|")
+        return f"simoncelli {family(tag)}" if image.startswith("simoncelli") else f"{image.split('_')[0]} {tag}"
 
     @property
     def relative(self) -> float:
@@ -102,30 +107,6 @@ def compare(
                 yield Difference(case, name, value, given[name])
 
 
-def nearest_rank(file: str, job: Job) -> dict[str, float]:
-    """What hangs on a percentile, by pictologics' rule and from our own responses.
-
-    Its percentile is the smallest value with at least that share at or below it; ours (and Z-Rad's, and NumPy's) is
-    interpolated between the two nearest. IBSI's reference values fit both.
-    """
-    arrays = load_file(file)
-    mask, image = arrays["mask"] > 0, arrays["image"].astype(np.float32).astype(np.float64)
-    box, settings = around(mask, 0), settings_of(job)
-    found = {}
-    for name, response in [("original", image[box]), *filter_responses(image, box, job.spacing_mm, settings)]:
-        values = response[mask[box]].astype(np.float32).astype(np.float64)
-        for codes, numbers in (
-            (("QG58", "8DWT", "SALO", "1128", "9S40"), values),
-            (("GPMT", "OZ0C", "WR0O", "WRZB", "SLWD"), discretise(values, settings.discretisation.response)),
-        ):
-            p10, p25, p75, p90 = np.percentile(numbers, [10, 25, 75, 90], method="inverted_cdf")
-            inner = numbers[(numbers >= p10) & (numbers <= p90)]
-            robust = np.abs(inner - inner.mean()).mean()
-            given = (p10, p90, p75 - p25, robust, (p75 - p25) / (p75 + p25))
-            found |= {f"{name}|{code}": float(value) for code, value in zip(codes, given, strict=True)}
-    return found
-
-
 def table(engine: str, differences: list[Difference], otherwise: dict[tuple[str, str], float]) -> None:
     """By image and family: how many, how many agree; then what does not, by feature.
 
@@ -138,8 +119,8 @@ def table(engine: str, differences: list[Difference], otherwise: dict[tuple[str,
     print("|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, str], list[Difference]] = defaultdict(list)
     for one in differences:
-        image, code = one.name.split("|")
-        groups[image.split("_")[0], family(code)].append(one)
+        image, tag = one.name.split("|")
+        groups[image.split("_")[0], family(tag)].append(one)
     far = [one for one in differences if one.relative > TOLERANCE]
     ruled = {
         one
@@ -156,13 +137,14 @@ def table(engine: str, differences: list[Difference], otherwise: dict[tuple[str,
         ("that differ", [one for one in far if one not in ruled]),
     ):
         print(f"\nValues {title}: {len(chosen)}\n")
-        by_feature: dict[str, list[Difference]] = defaultdict(list)
+        alike: dict[str, list[Difference]] = defaultdict(list)
         for one in chosen:
-            by_feature[one.name].append(one)
-        for name, members in sorted(by_feature.items(), key=lambda item: -len(item[1])):
+            alike[one.kind].append(one)
+        for kind, members in sorted(alike.items(), key=lambda item: -len(item[1])):
+            relative = [one.relative for one in members]
             worst = max(members, key=lambda one: one.relative)
             print(
-                f"- {name} ({family(name.split('|')[1])}): {len(members)}; most in {worst.case}, "
+                f"- {kind}: {len(members)}, median {np.median(relative):.1e}; most in {worst.case} {worst.name}, "
                 f"{worst.ours:.6g} against {worst.theirs:.6g} ({worst.relative:.1e})"
             )
 
@@ -174,17 +156,10 @@ def write_golden(target: Path) -> None:
         for name, (image, mask) in oracle_cases().items():
             cases[name] = str(folder / f"{name}.safetensors")
             save_file({"image": image, "mask": mask.astype(np.uint8)}, cases[name])
-        job = Job(
-            cases,
-            SPACING_MM,
-            list(FEATURES),
-            list(LOG_SIGMAS_MM),
-            WAVELET,
-            BINS,
-        )
+        job = oracle_job(cases)
         golden = {}
-        for script, families in ORACLE_SCRIPTS.items():
-            answer = ask(script, replace(job, families=families), folder)
+        for script in ORACLE_SCRIPTS:
+            answer = ask(script, job, folder)
             golden[answer["engine"]] = {
                 case: {
                     name: float(f"{value:.12g}")
@@ -196,14 +171,21 @@ def write_golden(target: Path) -> None:
     target.write_text(json.dumps(golden, indent=0) + "\n")
 
 
+def _by_rule(cases: dict[str, str], job: Job, engine: str) -> dict[tuple[str, str], float]:
+    found = {}
+    for case, file in cases.items():
+        arrays = load_file(file)
+        values = by_their_rules(arrays["image"], arrays["mask"] > 0, job, engine)
+        found |= {(case, name): value for name, value in values.items()}
+    return found
+
+
 def main() -> None:
     """The comparison on the sarcomas, or the golden values."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spacing", type=float, default=2.0, help="grid, mm")
     parser.add_argument("--cases", type=int, default=49, help="how many of the sarcomas")
-    parser.add_argument(
-        "--oracles", nargs="+", choices=ORACLE_SCRIPTS, default=list(ORACLE_SCRIPTS), help="all of them"
-    )
+    parser.add_argument("--oracles", nargs="+", choices=ORACLE_SCRIPTS, default=ORACLE_SCRIPTS, help="all of them")
     parser.add_argument("--golden", type=Path, help="write the oracles' values of the tests' synthetic cases there")
     given = parser.parse_args()
     data = os.environ.get("FEDLOUPE_DATA")
@@ -216,16 +198,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         cases = sarcomas(Path(data), folder, given.spacing, given.cases)
-        job = Job(cases, given.spacing, list(FEATURES), [2.0, 3.0, 5.0], "coif1", 32)
+        job = Job(cases, given.spacing, list(FEATURES), [2.0, 3.0, 5.0], "coif1", 32, [1, 2, 3], LAWS)
         mine = ask("run_ours", job, folder)["values"]
-        ranked = {
-            (case, name): value for case, file in cases.items() for name, value in nearest_rank(file, job).items()
-        }
         for script in given.oracles:
-            answer = ask(script, replace(job, families=ORACLE_SCRIPTS[script]), folder)
+            answer = ask(script, job, folder)
             differences = list(compare(mine, str(answer["engine"]), answer["values"]))
             title = f"{answer['engine']}, {len(cases)} cases at {given.spacing:g} mm"
-            table(title, differences, ranked if script == "run_pictologics" else {})
+            table(title, differences, _by_rule(cases, job, str(answer["engine"])))
 
 
 if __name__ == "__main__":

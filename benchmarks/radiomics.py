@@ -78,17 +78,14 @@ def main() -> None:
     """All tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each engine")
-    parser.add_argument(
-        "--no-compilation", action="store_true", help="leave out the compilation of pictologics, a minute"
-    )
+    parser.add_argument("--no-compilation", action="store_true", help="leave out pictologics' compilation, a minute")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         arrays = scan()
         save_file(arrays, folder / "scan.safetensors")
-        job = Job(
-            {"scan": str(folder / "scan.safetensors")}, 1.0, FAMILIES, [1.0, 2.0, 3.0], "coif1", 32, 12, given.repeats
-        )
+        files = {"scan": str(folder / "scan.safetensors")}
+        job = Job(files, 1.0, FAMILIES, [1.0, 2.0, 3.0], "coif1", 32, margin=12, repeats=given.repeats)
         cache = str(folder / "cache")
         print(f"tumour: {int(arrays['mask'].sum())} voxels; 12 images")
         rows = [timed("FedLoupe, cropped", "run_ours", job, folder, cache)]

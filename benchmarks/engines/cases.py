@@ -1,6 +1,6 @@
 """Two SYNTHETIC tumours in closed form, for which other engines' values are kept (tests/client/radiomics/oracles.json).
 
-image, mask = oracle_cases()["lobed"]        # (z, y, x), 2 mm; 12 mm and more of image about the tumour
+image, mask = oracle_cases()["lobed"]        # (z, y, x), 2 mm; 8 mm and more of image about the tumour
 """
 
 from __future__ import annotations
@@ -8,11 +8,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.job import Job
+from fedloupe.features import FEATURES
+
 SPACING_MM = 2.0
 LOG_SIGMAS_MM = (2.0, 3.0, 5.0)
 WAVELET = "coif1"
 BINS = 32
-FILTERS = ("original", "log_3mm", "wavelet_HLL")  # of which values are kept
+LAWS = ("L5E5S5",)
+FILTERS = ("original", "log_3mm", "wavelet_HLL", "laws_L5E5S5")  # of which values are kept
+
+
+def oracle_job(cases: dict[str, str]) -> Job:
+    """What is asked of an engine about these cases."""
+    return Job(
+        cases,
+        SPACING_MM,
+        list(FEATURES),
+        list(LOG_SIGMAS_MM),
+        WAVELET,
+        BINS,
+        laws=list(LAWS),
+    )
 
 
 def oracle_cases() -> dict[str, tuple[NDArray[np.float64], NDArray[np.bool_]]]:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,12 @@ class Job:
     Attributes:
         cases: file by name of the case.
         spacing_mm: edge of a voxel.
-        families: our names, `shape` among them.
+        families: our names, `shape` among them; `spatial`, `local` and `ivh` are of the original alone.
         log_sigmas_mm: Laplacian of Gaussian, kernels of 4 sigma.
         wavelet: undecimated, one level, eight sub-bands.
-        bins: fixed bin number, of the original and of every response.
+        bins: fixed bin number, of the original and of every response. The intensity-volume histogram has 1000.
+        simoncelli_levels: non-separable wavelet, band-pass maps; 1 is the finest.
+        laws: rotation-invariant energies of these kernels, means over `laws_radius` voxels to each side.
         margin: voxels around the mask's box that an engine keeps when it filters; None: the whole image.
         repeats: timed runs after the first; 0: values only.
     """
@@ -45,6 +47,9 @@ class Job:
     log_sigmas_mm: list[float]
     wavelet: str
     bins: int
+    simoncelli_levels: list[int] = field(default_factory=list)
+    laws: list[str] = field(default_factory=list)
+    laws_radius: int = 3
     margin: int | None = None
     repeats: int = 0
 
@@ -52,7 +57,13 @@ class Job:
     def filters(self) -> list[str]:
         """Names of the responses, as FedLoupe names them; the letters are the pass bands along x, y, z."""
         bands = [f"wavelet_{x}{y}{z}" for x in "LH" for y in "LH" for z in "LH"] if self.wavelet else []
-        return [*(f"log_{sigma:g}mm" for sigma in self.log_sigmas_mm), *bands]
+        rings = (f"simoncelli_{level}" for level in self.simoncelli_levels)
+        return [
+            *(f"log_{sigma:g}mm" for sigma in self.log_sigmas_mm),
+            *bands,
+            *rings,
+            *(f"laws_{x}" for x in self.laws),
+        ]
 
 
 def around(mask: Bools, margin: int | None) -> tuple[slice, ...]:
@@ -64,6 +75,11 @@ def around(mask: Bools, margin: int | None) -> tuple[slice, ...]:
         slice(max(int(places[0]) - margin, 0), min(int(places[-1]) + margin + 1, size))
         for places, size in zip(found, mask.shape, strict=True)
     )
+
+
+def mirrored(image: Floats) -> Floats:
+    """The image and its mirror images beside it: periodic, it has the reflected edges that an engine may not offer."""
+    return np.pad(image, [(0, size) for size in image.shape], mode="symmetric")
 
 
 def serve(engine: str, extract: Callable[[Floats, Bools, Job], dict[str, float]]) -> None:

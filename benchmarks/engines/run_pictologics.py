@@ -13,11 +13,11 @@ from pictologics.features import (
     calculate_morphology_features,
     calculate_spatial_intensity_features,
 )
-from pictologics.filters import laplacian_of_gaussian, wavelet_transform
+from pictologics.filters import laplacian_of_gaussian, laws_filter, simoncelli_wavelet, wavelet_transform
 from pictologics.loader import Image
 from pictologics.preprocessing import discretise_image
 
-from engines.job import Bools, Floats, Job, around, serve
+from engines.job import Bools, Floats, Job, around, mirrored, serve
 
 TEXTURES = ("glcm", "glrlm", "glszm", "gldzm", "ngtdm", "ngldm")
 
@@ -31,6 +31,12 @@ def _filtered(image: Floats, name: str, job: Job) -> Floats:
     if kind == "log":
         sigma = float(what.removesuffix("mm"))
         return laplacian_of_gaussian(image, sigma, job.spacing_mm, truncate=4.0, boundary="mirror")
+    if kind == "simoncelli":  # reflects approximately, in a margin
+        response = simoncelli_wavelet(mirrored(image), int(what), boundary="periodic")
+        return response[tuple(slice(0, size) for size in image.shape)]
+    if kind == "laws":
+        invariant = {"rotation_invariant": True, "pooling": "max", "compute_energy": True}
+        return laws_filter(image, what, boundary="mirror", energy_distance=job.laws_radius, **invariant)
     return wavelet_transform(image, job.wavelet, 1, what, boundary="mirror")
 
 
@@ -41,12 +47,12 @@ def _once(image: Floats, mask: Bools, job: Job) -> dict[str, dict[str, float]]:
     if "shape" in job.families:
         found["shape"] = calculate_morphology_features(inside, whole)
     if "spatial" in job.families:
-        found["shape"] |= calculate_spatial_intensity_features(whole, inside)
+        found["spatial"] = calculate_spatial_intensity_features(whole, inside)
     if "local" in job.families:
         found["local"] = calculate_local_intensity_features(whole, inside)
     if "ivh" in job.families:
         levels = discretise_image(image[mask], "FBN", n_bins=1000)
-        found["ivh"] = calculate_ivh_features(levels.astype(np.float64))
+        found["ivh"] = calculate_ivh_features(levels, bin_width=1.0)
     return found
 
 
