@@ -35,7 +35,7 @@ bench: $(VENV)/installed-dev  ## every benchmark in benchmarks/
 bench-radiomics-env: $(VENV)-oracles/installed  ## PyRadiomics, Z-Rad and pictologics, for comparison only; needs Python 3.12 and a C compiler
 
 bench-radiomics: $(VENV)/installed-dev  ## speed and memory of the feature engine against the engines of bench-radiomics-env
-	$(BIN)/python benchmarks/radiomics.py
+	$(BIN)/python benchmarks/radiomics_speed.py
 
 bench-oracles: $(VENV)/installed-dev $(VENV)-oracles/installed  ## our features against Z-Rad and pictologics on real MRI
 	$(BIN)/python benchmarks/oracles.py

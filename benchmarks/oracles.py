@@ -36,6 +36,7 @@ from fedloupe_client.imaging.resampling import common_region, mask_onto, onto, u
 HERE = Path(__file__).parent
 ORACLES = HERE.parent / ".venv-oracles" / "bin" / "python"
 TOLERANCE = 1e-3
+OURS = ("run_ours", "run_sequence")
 ORACLE_SCRIPTS = ("run_zrad", "run_pictologics")
 LAWS = ["L5L5E5", "L5E5E5", "L5S5S5"]
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PICTOLOGICS_NUM_THREADS": "1"}
@@ -69,7 +70,7 @@ class Difference:
 
 def ask(script: str, job: Job, folder: Path, **environment: str) -> dict[str, object]:
     """Start an engine of `engines/` in the environment that holds it."""
-    python = sys.executable if script == "run_ours" else str(ORACLES)
+    python = sys.executable if script in OURS else str(ORACLES)
     if not Path(python).exists():
         raise SystemExit("there is no .venv-oracles: run `make bench-radiomics-env` first")
     (folder / "job.json").write_text(json.dumps(asdict(job)))
