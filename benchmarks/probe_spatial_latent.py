@@ -21,7 +21,7 @@ from fedloupe_server.simulation.cohort import CohortSpec, simulate_case
 from fedloupe_server.simulation.cohort.latents import IMAGE_LATENTS, Floats
 from fedloupe_server.simulation.cohort.probe import Crop, block_means, cross_validated_auc, tumour_crop
 
-SETTINGS = Path(__file__).parents[1] / "configs" / "radiomics.yaml"
+SETTINGS = Path(__file__).parents[1] / "configs" / "radiomics-small.yaml"
 MARGIN_MM = 64.0
 FOLDS = 7  # prime to the number of sites: each fold holds patients of all of them
 

@@ -290,7 +290,7 @@ class TestConfigurations:
 
     def test_the_embedded_settings_are_those_in_configs(self):
         embedded = SOURCES["fedloupe_server"] / "simulation"
-        for name in ("demo.yaml", "radiomics.yaml"):
+        for name in ("demo.yaml", "radiomics-small.yaml"):
             assert (embedded / name).read_bytes() == (ROOT / "configs" / name).read_bytes()
 
 

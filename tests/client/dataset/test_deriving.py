@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import yaml
+from safetensors import safe_open
 
 from fedloupe import __version__
 from fedloupe.features import FeatureSettings
@@ -98,6 +99,13 @@ class TestParts:
         derive(home, study)
         assert content() == parts
         assert len(parts) == CASES
+
+    def test_every_row_of_features_names_the_settings_that_it_comes_from(self, home, study):
+        folder = derive(home, study)
+        digest = FeatureSettings.model_validate(study.radiomics.settings).digest
+        for path in folder.glob("*.safetensors"):
+            with safe_open(str(path), framework="numpy") as file:
+                assert file.metadata() == {"radiomics": digest}
 
     def test_worker_processes_have_one_thread_and_this_one_is_left_alone(self, monkeypatch):
         monkeypatch.setenv("OMP_NUM_THREADS", "3")

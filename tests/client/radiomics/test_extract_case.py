@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe_client.radiomics import (
@@ -63,6 +66,14 @@ class TestTable:
         settings = FeatureSettings()
         row = extract_case({"t2w": _image()}, _ball(), 2.0, settings, KINDS)
         assert len(row.values) == len(feature_table(settings, ["t2w"])) == 21 + 12 * 136
+        assert np.isfinite(row.values).all()
+
+    def test_the_complete_settings_give_two_thousand_seven_hundred_features_a_sequence(self):
+        text = (Path(__file__).parents[3] / "configs" / "radiomics.yaml").read_text(encoding="utf-8")
+        settings = FeatureSettings.model_validate(yaml.safe_load(text))
+        row = extract_case({"t2w": _image()}, _ball(), 1.0, settings, KINDS)
+        assert len(row.values) == 21 + 2732
+        assert row.reasons == {}
         assert np.isfinite(row.values).all()
 
     def test_fewer_families_give_the_same_values_in_fewer_columns(self):

@@ -78,3 +78,29 @@ class TestWavelet:
         }
         assert energy["wavelet_HLL"] > 1
         assert all(value < 1e-9 for name, value in energy.items() if "H" in name and name != "wavelet_HLL")
+
+
+class TestWithinTheSlice:
+    BOX = (slice(0, 22), *BOX[1:])
+
+    def test_the_laplacian_equals_scipy_slice_by_slice(self):
+        expected = [ndimage.gaussian_laplace(plane, 2.5, mode="reflect", truncate=4.0) for plane in IMAGE]
+        found = laplacian_of_gaussian(IMAGE, self.BOX, 2.5, 4.0, planar=True)
+        assert np.allclose(found, np.stack(expected)[self.BOX], rtol=0, atol=1e-13)
+
+    def test_wavelets_equal_the_stationary_transform_of_each_slice(self):
+        bands = list(wavelet_bands(IMAGE, self.BOX, "db2", mirrored=False, planar=True))
+        for z, plane in enumerate(IMAGE):
+            ((low, details),) = pywt.swt2(plane, "db2", level=1)
+            # pywt: high-pass along axis 0 (our y), axis 1 (our x), both; ours: LL, LH, HL, HH by x, y
+            for band, expected in zip(bands, (low, details[0], details[1], details[2]), strict=True):
+                assert np.allclose(band[z], expected[self.BOX[1:]], rtol=0, atol=1e-13)
+
+    def test_only_the_slices_of_the_box_are_read(self):
+        settings = FeatureSettings(aggregation="merged_25d", simoncelli_levels=(1,), laws=("L5E5",))
+        image = IMAGE.copy()
+        straight = dict(filter_responses(image, BOX, 1.0, settings))
+        image[: BOX[0].start] = image[BOX[0].stop :] = 1e6
+        for name, response in filter_responses(image, BOX, 1.0, settings):
+            assert response.shape == tuple(where.stop - where.start for where in BOX)
+            assert np.array_equal(response, straight[name])

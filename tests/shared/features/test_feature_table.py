@@ -18,7 +18,7 @@ from fedloupe.features import (
     parse_settings,
 )
 
-CONFIG = Path(__file__).parents[3] / "configs" / "radiomics.yaml"
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 class TestTable:
@@ -101,8 +101,17 @@ class TestTable:
 
 
 class TestSettings:
-    def test_the_frozen_file_is_the_default(self):
-        assert FeatureSettings.model_validate(yaml.safe_load(CONFIG.read_text())) == FeatureSettings()
+    def test_the_small_file_is_the_default(self):
+        assert parse_settings(yaml.safe_load((CONFIGS / "radiomics-small.yaml").read_text())) == FeatureSettings()
+
+    def test_the_complete_file_shows_every_key_and_has_the_features_that_it_says(self):
+        text = (CONFIGS / "radiomics.yaml").read_text()
+        assert set(yaml.safe_load(text)) == set(FeatureSettings.model_fields)
+        table = feature_table(parse_settings(yaml.safe_load(text)), ["t2w"])
+        assert table.groups.count("t2w") == 20 * 136 + 12 == 2732
+        assert text.startswith(
+            "# The complete feature settings (fedloupe.features.FeatureSettings): 2,732 features a seq"
+        )
 
     def test_the_digest_ignores_key_order_and_number_spelling(self):
         one = FeatureSettings.model_validate({"log_sigmas_mm": [2, 3], "wavelet": None})

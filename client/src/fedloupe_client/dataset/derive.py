@@ -116,11 +116,19 @@ def _derive_case(job: tuple[str, str, str, str]) -> str:
     """Derive one case; what is wrong with it alone becomes a note beside the others, and the site goes on."""
     case, path = job[2], Path(job[3])
     try:
-        _keep(path, save(_tensors(Path(job[0]), Study.model_validate_json(job[1]), case)))
+        study = Study.model_validate_json(job[1])
+        _keep(path, save(_tensors(Path(job[0]), study, case), metadata=_facts(study)))
     except FedLoupeError as error:
         note = {"code": error.code, "what": error.what, "remedy": error.remedy}
         _keep(path.with_suffix(".json"), (json.dumps(note, indent=1) + "\n").encode())
     return case
+
+
+def _facts(study: Study) -> dict[str, str] | None:
+    """What a row of features must say of itself: rows of different settings are not to be compared."""
+    if study.radiomics.source != "computed":
+        return None
+    return {"radiomics": parse_settings(study.radiomics.settings).digest}
 
 
 def _keep(target: Path, content: bytes) -> None:

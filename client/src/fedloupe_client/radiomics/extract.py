@@ -108,8 +108,7 @@ def extract_case(
     crops = {name: _checked(name, image, mask, tumour, intensity) for name, image in images.items()}
     for name, crop in crops.items():
         if crop is None:
-            for part in parts:
-                row.lack(name + part.suffix, [family for _, family in blocks(settings)], "missing sequence")
+            row.lack(name, [family for _ in parts for _, family in blocks(settings)], "missing sequence")
         else:
             _sequence(row, name, crop, parts, settings, intensity[name])
     for later, earlier in settings.delta:

@@ -36,7 +36,8 @@ def firstorder_features(values: Floats) -> Floats:
     """
     n = values.shape[0]
     ordered = np.sort(values)
-    mean = values.sum() / n
+    # A constant's mean must not be a rounding error off it: third over second moment would be made of nothing.
+    mean = values.sum() / n if ordered[0] < ordered[-1] else ordered[0]
     second, third, fourth, energy, absolute = 0.0, 0.0, 0.0, 0.0, 0.0
     for value in values:
         d = value - mean

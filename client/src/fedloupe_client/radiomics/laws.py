@@ -50,7 +50,7 @@ def laws_energies(image: Floats, box: Box, names: Sequence[str], radius: int) ->
             slice(max(0, where.start - radius), min(size, where.stop + radius)) if axis in axes else where
             for axis, (size, where) in enumerate(zip(image.shape, box, strict=True))
         ]
-        energy = np.abs(_strongest(image, (wide[0], wide[1], wide[2]), kernels))
+        energy = np.abs(strongest(image, (wide[0], wide[1], wide[2]), kernels))
         offsets = np.arange(-radius, radius + 1)
         even = np.full(len(offsets), 1 / len(offsets))
         for axis in axes:
@@ -60,7 +60,7 @@ def laws_energies(image: Floats, box: Box, names: Sequence[str], radius: int) ->
         yield energy
 
 
-def _strongest(image: Floats, box: Box, kernels: tuple[str, ...]) -> Floats:
+def strongest(image: Floats, box: Box, kernels: tuple[str, ...]) -> Floats:
     """The largest response over all right-angle rotations.
 
     A rotation permutes the kernels and turns some round; turning an odd kernel round changes the response's sign. So

@@ -14,12 +14,23 @@ from fedloupe_client.radiomics.kernel import Floats
 from fedloupe_client.radiomics.separable import Box, along_z
 
 
+def ring(frequency: Floats, level: int) -> Floats:
+    """Share of a wave that level j lets pass: cos(pi/2 log2(2^j w / pi)) where pi/2^(j+1) < w < pi/2^(j-1), else 0.
+
+    Args:
+        frequency: length w of the wave's frequency in radians a voxel.
+        level: j, from 1, the finest.
+    """
+    octave = np.log2(np.maximum(frequency, 1e-300) / np.pi) + level
+    passed: Floats = np.where(np.abs(octave) < 1, np.cos(np.pi / 2 * np.clip(octave, -1, 1)), 0.0)
+    return passed
+
+
 def simoncelli_maps(image: Floats, box: Box, levels: Sequence[int], *, planar: bool = False) -> Iterator[Floats]:
     """Undecimated band-pass maps.
 
-    With |w| the length of a wave's frequency in radians a voxel, level j passes cos(pi/2 log2(2^j |w| / pi)) of it
-    where pi / 2^(j + 1) < |w| <= pi / 2^(j - 1), and nothing elsewhere. Edges are reflected: a filter even along each
-    axis is then diagonal in the cosine transform (DCT-II), and no period is imposed on the image.
+    Edges are reflected: a filter even along each axis is then diagonal in the cosine transform (DCT-II), and no period
+    is imposed on the image.
 
     Args:
         image: (z, y, x).
@@ -38,11 +49,10 @@ def simoncelli_maps(image: Floats, box: Box, levels: Sequence[int], *, planar: b
     for axis in axes:
         along = (np.pi * np.arange(image.shape[axis]) / image.shape[axis]) ** 2
         squared = squared + along.reshape([-1 if a == axis else 1 for a in range(3)])
-    octave = 0.5 * np.log2(np.maximum(squared, 1e-300)) - np.log2(np.pi)
+    frequency = np.sqrt(squared)
     back = [_synthesis(size, where) for size, where in zip(image.shape, box, strict=True)]
     for level in levels:
-        passed = np.where(np.abs(octave + level) < 1, np.cos(np.pi / 2 * np.clip(octave + level, -1, 1)), 0.0)
-        filtered = spectrum * passed
+        filtered = spectrum * ring(frequency, level)
         low = filtered if planar else along_z(back[0], filtered)
         yield back[1] @ low @ back[2].T
 

@@ -37,7 +37,7 @@ def spatial_features(values: Floats, region: Region, volume_mm3: float) -> Float
     deviations = values - mean
     squares = float(deviations @ deviations)
     moran, geary = np.nan, np.nan
-    if n > 1 and squares > 0:
+    if n > 1 and np.ptp(values) > 0:
         near, pull = _nearness(region, deviations)
         pairs = float(near.sum())
         products = float(deviations @ pull)

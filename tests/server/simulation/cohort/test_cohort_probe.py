@@ -16,7 +16,7 @@ from fedloupe_server.simulation.cohort import CohortSpec, simulate_case
 from fedloupe_server.simulation.cohort.probe import Crop, block_means, cross_validated_auc, tumour_crop
 
 SETTINGS = FeatureSettings.model_validate(
-    yaml.safe_load((Path(__file__).parents[4] / "configs" / "radiomics.yaml").read_text(encoding="utf-8"))
+    yaml.safe_load((Path(__file__).parents[4] / "configs" / "radiomics-small.yaml").read_text(encoding="utf-8"))
 )
 SHOWN = ("t2w", "dce_peak")  # the sequences in which polarity shows
 SPEC = CohortSpec(seed=6)
