@@ -260,6 +260,7 @@ class TestPages:
             "docs/segmentation.md",
             "docs/coordinator.md",
             "docs/statistics.md",
+            "docs/radiomics.md",
         ],
     )
     def test_pages_say_that_this_is_for_research(self, page: str):
