@@ -1,4 +1,4 @@
-"""Two rules by which an oracle departs from us knowingly, applied to our own values: they show that nothing else does.
+"""The rules by which an oracle departs from us knowingly, applied to our own values: they show that nothing else does.
 
 by_their_rules(image, mask, job, "z-rad")["simoncelli_1|cm_contrast"]
 """
@@ -6,7 +6,9 @@ by_their_rules(image, mask, job, "z-rad")["simoncelli_1|cm_contrast"]
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
+import pywt
+from scipy import fft, ndimage
+from skimage.measure import marching_cubes
 
 from engines.job import Bools, Floats, Job, around, mirrored
 from engines.run_ours import settings_of
@@ -20,31 +22,58 @@ from fedloupe_client.radiomics.region import make_region
 def by_their_rules(image: Floats, mask: Bools, job: Job, engine: str) -> dict[str, float]:
     """Our values by an oracle's rules, FILTER|TAG, where its rule is another.
 
-    Rings: both oracles sample Simoncelli's frequencies as IBSI's reference maps do. Percentiles: pictologics' is the
-    nearest rank.
+    Rings: both oracles sample Simoncelli's frequencies as IBSI's reference maps do. pictologics besides takes the
+    nearest rank for a percentile, rounds a wavelet's response to float32 after each axis, and makes the mesh by the
+    classic tables.
     """
     settings = settings_of(job)
     image = image.astype(np.float32).astype(np.float64)
     region = make_region(mask, job.spacing_mm)
-    box, ranks = around(mask, 0), not engine.startswith("z-rad")
+    box, pictologics = around(mask, 0), not engine.startswith("z-rad")
     responses = {"original": image[box]} | dict(filter_responses(image, box, job.spacing_mm, settings))
-    found = {}
-    for name, response in responses.items():
-        ring = name.startswith("simoncelli")
-        chosen = skewed_ring(image, int(name[-1]), centred=not ranks)[box] if ring else response
-        values = chosen[region.inside].astype(np.float32).astype(np.float64)
-        if ring:
+    found = classic_mesh(mask[box], job.spacing_mm) if pictologics else {}
+    for name, exact in responses.items():
+        kind, _, what = name.partition("_")
+        response = exact
+        if kind == "simoncelli":
+            response = skewed_ring(image, int(what), centred=not pictologics)[box]
+        elif kind == "wavelet" and pictologics:
+            response = rounded_band(image, job.wavelet, what)[box]
+        values = response[region.inside].astype(np.float32).astype(np.float64)
+        if kind in ("simoncelli", "wavelet"):
             blocks = image_features(values, region, settings.discretisation.response, settings, 0.0)
             for family, block in blocks.items():
-                found |= {
-                    f"{name}|{feature.ibsi_tag}": float(value)
-                    for feature, value in zip(FEATURES[family], block.values, strict=True)
-                }
-        if ranks:
+                tags = (feature.ibsi_tag for feature in FEATURES[family])
+                found |= {f"{name}|{tag}": float(value) for tag, value in zip(tags, block.values, strict=True)}
+        if pictologics:
             levels = discretise(values, settings.discretisation.response)
             found |= {f"{name}|stat_{tag}": value for tag, value in nearest_rank(values).items()}
             found |= {f"{name}|ih_{tag}": value for tag, value in nearest_rank(levels).items()}
     return found
+
+
+def rounded_band(image: Floats, wavelet: str, passes: str) -> Floats:
+    """A wavelet's sub-band in float32: convolved along x, y, then z, each result rounded."""
+    banks = dict(zip("LH", pywt.Wavelet(wavelet).filter_bank[:2], strict=True))
+    response = image.astype(np.float32)
+    for axis, letter in zip((2, 1, 0), passes, strict=True):
+        response = ndimage.convolve1d(response, np.asarray(banks[letter], dtype=np.float32), axis, mode="reflect")
+    return response.astype(np.float64)
+
+
+def classic_mesh(inside: Bools, spacing_mm: float) -> dict[str, float]:
+    """What hangs on the mesh alone, by the marching cubes of 1987 around what is not the tumour.
+
+    Ours and Z-Rad's are Lewiner's of 2003, whose mesh is always closed: they differ where voxels touch by an edge.
+    """
+    outside = 1 - np.pad(inside, 1).astype(np.float32)
+    corners, faces, _, _ = marching_cubes(outside, 0.5, spacing=(spacing_mm,) * 3, method="lorensen")
+    a, b, c = (corners[faces[:, k]].astype(np.float64) for k in range(3))
+    volume = abs(float(np.einsum("ij,ij->", a, np.cross(b, c)))) / 6
+    area = float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) / 2
+    compactness = 36 * np.pi * volume**2 / area**3
+    tags = {"volume": volume, "area_mesh": area, "comp_2": compactness, "asphericity": compactness ** (-1 / 3) - 1}
+    return {f"original|morph_{tag}": value for tag, value in tags.items()}
 
 
 def nearest_rank(values: Floats) -> dict[str, float]:
