@@ -22,9 +22,9 @@ from fedloupe_client.radiomics.region import make_region
 def by_their_rules(image: Floats, mask: Bools, job: Job, engine: str) -> dict[str, float]:
     """Our values by an oracle's rules, FILTER|TAG, where its rule is another.
 
-    Rings: both oracles sample Simoncelli's frequencies as IBSI's reference maps do. pictologics besides takes the
-    nearest rank for a percentile, rounds a wavelet's response to float32 after each axis, and makes the mesh by the
-    classic tables.
+    Rings: both oracles sample Simoncelli's frequencies as IBSI's reference maps do. Z-Rad takes the lowest of several
+    modes, where IBSI's is the one nearest to the mean. pictologics takes the nearest rank for a percentile, rounds a
+    wavelet's response to float32 after each axis, and makes the mesh by the classic tables.
     """
     settings = settings_of(job)
     image = image.astype(np.float32).astype(np.float64)
@@ -45,10 +45,12 @@ def by_their_rules(image: Floats, mask: Bools, job: Job, engine: str) -> dict[st
             for family, block in blocks.items():
                 tags = (feature.ibsi_tag for feature in FEATURES[family])
                 found |= {f"{name}|{tag}": float(value) for tag, value in zip(tags, block.values, strict=True)}
+        levels = discretise(values, settings.discretisation.response)
         if pictologics:
-            levels = discretise(values, settings.discretisation.response)
             found |= {f"{name}|stat_{tag}": value for tag, value in nearest_rank(values).items()}
             found |= {f"{name}|ih_{tag}": value for tag, value in nearest_rank(levels).items()}
+        else:
+            found[f"{name}|ih_mode"] = float(np.bincount(levels).argmax())
     return found
 
 
