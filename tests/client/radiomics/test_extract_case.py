@@ -201,12 +201,16 @@ class TestDegenerateRegions:
         assert np.isfinite(_family(row, ORIGINAL, "|glszm|")).all()
         assert np.isfinite(_family(row, ORIGINAL, "|ngldm|")).all()
 
-    def test_nan_outside_the_mask_costs_the_filters_only(self):
-        image = _image()
-        image[0, 0, 0] = np.nan
-        row = extract_case({"t2w": image}, _ball(), 2.0, SETTINGS, KINDS)
+    def test_nan_outside_the_mask_costs_the_filters_that_read_it_only(self):
+        image, mask = _image(), _ball()
+        edge = int(np.flatnonzero(mask[9, 9])[0])
+        image[9, 9, edge - 4] = np.nan  # as far as the Laplacian of one voxel reaches; wavelets reach two
+        row = extract_case({"t2w": image}, mask, 2.0, SETTINGS, KINDS)
         assert np.isfinite(_family(row, SETTINGS, "|original|")).all()
+        assert np.isfinite(_family(row, SETTINGS, "|wavelet_HHH|")).all()
         assert row.reasons["t2w|log_2mm|firstorder"] == "non-finite voxels around the tumour"
+        image[9, 9, edge - 4], image[9, 9, edge - 5] = 0, np.nan
+        assert extract_case({"t2w": image}, mask, 2.0, SETTINGS, KINDS).reasons == {}
 
     @pytest.mark.parametrize("shape", [(1, 1, 2), (1, 2, 2), (2, 2, 2), (1, 1, 9), (3, 3, 3)])
     def test_tiny_regions_never_give_infinity_and_every_nan_has_a_reason(self, shape):

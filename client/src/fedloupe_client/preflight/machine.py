@@ -1,7 +1,7 @@
-"""The machine: versions, disk, memory, cores, accelerator, against what the study needs here.
+"""The machine: versions, disk, memory, cores, accelerator and feature engine, against what the study needs here.
 
-facts = machine(home)
-needed_disk(home, study, store, features=1070)       # bytes
+facts = machine(home, needed_disk(study, store, groups, features=1070), study)
+machine_findings(facts, peak_bytes)
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from fedloupe.study import Study
 from fedloupe_client.ingest import Store
 from fedloupe_client.ingest.workers import available_cores
 from fedloupe_client.preflight.findings import Finding, Frozen, MachineTooSmall
+from fedloupe_client.radiomics.conformance import EngineCheck, check_engine
 
 PACKAGES = ("fedloupe", "fedloupe-client", "torch", "SimpleITK", "flwr")
 GIB = 2**30
@@ -33,6 +34,7 @@ class Machine(Frozen):
         cores: that this process may use.
         accelerator: name of the CUDA device, or `none`.
         needed_bytes: disk that the study will still take, see `needed_disk`.
+        engine: whether this machine's radiomics give the agreed numbers; None where the study computes none.
     """
 
     system: str
@@ -43,10 +45,11 @@ class Machine(Frozen):
     available_bytes: int | None
     disk_free_bytes: int
     needed_bytes: int
+    engine: EngineCheck | None
 
 
-def machine(home: Path, needed_bytes: int) -> Machine:
-    """Look at the machine and at the disk that holds `home`."""
+def machine(home: Path, needed_bytes: int, study: Study) -> Machine:
+    """Look at the machine, at the disk that holds `home`, and at the engine if the study computes features."""
     return Machine(
         system=f"{platform.system()} {platform.machine()}",
         versions={"Python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -56,6 +59,7 @@ def machine(home: Path, needed_bytes: int) -> Machine:
         available_bytes=_memory("MemAvailable"),
         disk_free_bytes=shutil.disk_usage(home).free,
         needed_bytes=needed_bytes,
+        engine=check_engine() if study.radiomics.source == "computed" else None,
     )
 
 
@@ -92,8 +96,10 @@ def needed_disk(study: Study, store: Store, groups: tuple[str, ...], features: i
 
 
 def machine_findings(found: Machine, peak_bytes: int | None) -> list[Finding]:
-    """Disk and memory that do not suffice; `peak_bytes` is what a round took, where it was measured."""
+    """An engine that deviates, disk and memory that do not suffice; `peak_bytes` is what a round took, where known."""
     findings = []
+    if found.engine is not None and (problem := found.engine.problem) is not None:
+        findings.append(Finding.of(problem, "fix"))
     if found.disk_free_bytes < found.needed_bytes:
         error = MachineTooSmall(
             f"{found.disk_free_bytes / GIB:.1f} GiB are free on the home folder's disk, "

@@ -29,6 +29,7 @@ def say_result(result: Preflight, page: Path) -> None:
         "features": str(result.features),
         "training": took,
         "connection": result.connection.state,
+        "engine": "not needed" if result.machine.engine is None else result.machine.engine.line,
         "fingerprint": result.fingerprint,
         "approved": "yes" if result.approved else "not yet",
     }

@@ -17,7 +17,7 @@ import pywt
 from fedloupe.features import FeatureSettings
 from fedloupe_client.radiomics.kernel import Floats, Ints
 from fedloupe_client.radiomics.laws import laws_energies
-from fedloupe_client.radiomics.separable import Box, along_z, banded
+from fedloupe_client.radiomics.separable import Box, correlate, make_taps, trim
 from fedloupe_client.radiomics.simoncelli import simoncelli_maps
 
 
@@ -66,17 +66,16 @@ def laplacian_of_gaussian(image: Floats, box: Box, sigma: float, truncate: float
     smooth = np.exp(-0.5 * (offsets / sigma) ** 2)
     smooth /= smooth.sum()
     second = (offsets**2 / sigma**4 - 1 / sigma**2) * smooth
-    (gz, dz), (gy, dy), (gx, dx) = (
-        [banded(taps, offsets, size, where) for taps in (smooth, second)]
-        for size, where in zip(image.shape, box, strict=True)
-    )
-    if planar:
-        response: Floats = dy @ image @ gx.T + gy @ image @ dx.T
-        return response
-    low = along_z(gz, image)
-    low_y = gy @ low
-    plane = dy @ low + gy @ along_z(dz, image)
-    return plane @ gx.T + low_y @ dx.T
+    taps = [
+        [] if planar and axis == 0 else [make_taps(weights, offsets, size, where) for weights in (smooth, second)]
+        for axis, (size, where) in enumerate(zip(image.shape, box, strict=True))
+    ]
+    image, (along_z, (gy, dy), (gx, dx)) = trim(image, taps)
+    low = image if planar else correlate(image, along_z[0], 0)
+    plane = correlate(low, dy, 1)
+    if not planar:
+        plane += correlate(correlate(image, along_z[1], 0), gy, 1)
+    return correlate(plane, gx, 2) + correlate(correlate(low, gy, 1), dx, 2)
 
 
 def wavelet_bands(image: Floats, box: Box, name: str, mirrored: bool, *, planar: bool = False) -> Iterator[Floats]:
@@ -97,14 +96,17 @@ def wavelet_bands(image: Floats, box: Box, name: str, mirrored: bool, *, planar:
     """
     wavelet = pywt.Wavelet(name)
     banks = [_taps(np.asarray(bank), mirrored) for bank in (wavelet.dec_lo, wavelet.dec_hi)]
-    operators = [
-        [banded(weights, offsets, size, where) for weights, offsets in banks]
-        for size, where in zip(image.shape, box, strict=True)
-    ]
-    by_z = [image] if planar else [along_z(operator, image) for operator in operators[0]]
-    by_zy = [[operator @ response for operator in operators[1]] for response in by_z]
+    image, taps = trim(
+        image,
+        [
+            [] if planar and axis == 0 else [make_taps(weights, offsets, size, where) for weights, offsets in banks]
+            for axis, (size, where) in enumerate(zip(image.shape, box, strict=True))
+        ],
+    )
+    by_z = [image] if planar else [correlate(image, one, 0) for one in taps[0]]
+    by_zy = [[correlate(response, one, 1) for one in taps[1]] for response in by_z]
     for x, y, z in product((0, 1), (0, 1), range(len(by_z))):
-        yield by_zy[z][y] @ operators[2][x].T
+        yield correlate(by_zy[z][y], taps[2][x], 2)
 
 
 def _taps(bank: Floats, mirrored: bool) -> tuple[Floats, Ints]:

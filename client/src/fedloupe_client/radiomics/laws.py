@@ -14,7 +14,7 @@ from itertools import permutations, product
 import numpy as np
 
 from fedloupe_client.radiomics.kernel import Floats
-from fedloupe_client.radiomics.separable import Box, along_z, banded
+from fedloupe_client.radiomics.separable import Box, Taps, correlate, make_taps, trim
 
 # Correlation weights (IBSI-2, table 6), each of unit length.
 KERNELS = {
@@ -55,8 +55,8 @@ def laws_energies(image: Floats, box: Box, names: Sequence[str], radius: int) ->
         even = np.full(len(offsets), 1 / len(offsets))
         for axis in axes:
             # Reflection at the image's edge never reads beyond the widened box.
-            mean = banded(even, offsets, image.shape[axis], box[axis])[:, wide[axis]]
-            energy = _along(mean, energy, axis)
+            mean = make_taps(even, offsets, image.shape[axis], box[axis], wide[axis].start)
+            energy = correlate(energy, mean, axis)
         yield energy
 
 
@@ -69,11 +69,14 @@ def strongest(image: Floats, box: Box, kernels: tuple[str, ...]) -> Floats:
     axes = range(3 - len(kernels), 3)
     best: Floats | None = None
     for order, signs in rotations(kernels).items():
-        response = image
+        taps: list[list[Taps]] = [[], [], []]
         for axis, name in zip(axes, order, strict=True):
-            taps = KERNELS[name]
-            half = len(taps) // 2
-            response = _along(banded(taps, np.arange(-half, half + 1), image.shape[axis], box[axis]), response, axis)
+            half = len(KERNELS[name]) // 2
+            offsets = np.arange(-half, half + 1)
+            taps[axis] = [make_taps(KERNELS[name], offsets, image.shape[axis], box[axis])]
+        response, taps = trim(image, taps)
+        for axis in axes:
+            response = correlate(response, taps[axis][0], axis)
         for sign in signs:
             best = sign * response if best is None else np.maximum(best, sign * response)
     if best is None:
@@ -92,10 +95,3 @@ def rotations(kernels: tuple[str, ...]) -> dict[tuple[str, ...], set[int]]:
                 odd = [flip for flip, name in zip(flips, order, strict=True) if name in ODD]
                 found.setdefault(order, set()).add(int(np.prod(odd)))
     return found
-
-
-def _along(operator: Floats, image: Floats, axis: int) -> Floats:
-    if axis == 0:
-        return along_z(operator, image)
-    response: Floats = operator @ image if axis == 1 else image @ operator.T
-    return response

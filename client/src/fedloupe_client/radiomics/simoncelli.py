@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft
 
 from fedloupe_client.radiomics.kernel import Floats
-from fedloupe_client.radiomics.separable import Box, along_z
+from fedloupe_client.radiomics.separable import Box
 
 
 def ring(frequency: Floats, level: int) -> Floats:
@@ -21,8 +21,9 @@ def ring(frequency: Floats, level: int) -> Floats:
         frequency: length w of the wave's frequency in radians a voxel.
         level: j, from 1, the finest.
     """
-    octave = np.log2(np.maximum(frequency, 1e-300) / np.pi) + level
-    passed: Floats = np.where(np.abs(octave) < 1, np.cos(np.pi / 2 * np.clip(octave, -1, 1)), 0.0)
+    passed = np.zeros_like(frequency)
+    inside = (frequency > np.pi / 2 ** (level + 1)) & (frequency < np.pi / 2 ** (level - 1))
+    passed[inside] = np.cos(np.pi / 2 * (np.log2(frequency[inside] / np.pi) + level))
     return passed
 
 
@@ -50,14 +51,5 @@ def simoncelli_maps(image: Floats, box: Box, levels: Sequence[int], *, planar: b
         along = (np.pi * np.arange(image.shape[axis]) / image.shape[axis]) ** 2
         squared = squared + along.reshape([-1 if a == axis else 1 for a in range(3)])
     frequency = np.sqrt(squared)
-    back = [_synthesis(size, where) for size, where in zip(image.shape, box, strict=True)]
     for level in levels:
-        filtered = spectrum * ring(frequency, level)
-        low = filtered if planar else along_z(back[0], filtered)
-        yield back[1] @ low @ back[2].T
-
-
-def _synthesis(size: int, where: slice) -> Floats:
-    """The rows `where` of the inverse of the orthonormal DCT-II, (outputs, size)."""
-    rows: Floats = fft.idct(np.eye(size), axis=0, norm="ortho")[where]
-    return rows
+        yield fft.idctn(spectrum * ring(frequency, level), axes=axes, norm="ortho")[box]

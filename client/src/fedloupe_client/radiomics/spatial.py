@@ -35,15 +35,15 @@ def spatial_features(values: Floats, region: Region, volume_mm3: float) -> Float
         weighted = (np.argwhere(region.inside) * values[:, None]).sum(axis=0) / values.sum()
     shift = float(np.linalg.norm((weighted - np.argwhere(region.outline).mean(axis=0)) * spacing))
     deviations = values - mean
-    squares = float(deviations @ deviations)
+    squares = float((deviations**2).sum())
     moran, geary = np.nan, np.nan
     if n > 1 and np.ptp(values) > 0:
         near, pull = _nearness(region, deviations)
         pairs = float(near.sum())
-        products = float(deviations @ pull)
+        products = float((deviations * pull).sum())
         moran = n / pairs * products / squares
         # sum of w (x_i - x_j)^2 = 2 sum of w x_i^2 - 2 sum of w x_i x_j
-        geary = (n - 1) / pairs * (float(near @ deviations**2) - products) / squares
+        geary = (n - 1) / pairs * (float((near * deviations**2).sum()) - products) / squares
     return np.array([shift, volume_mm3 * mean, moran, geary])
 
 
