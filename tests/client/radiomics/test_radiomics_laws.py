@@ -45,7 +45,7 @@ def strongest(image: np.ndarray, kernels: list[str]) -> np.ndarray:
 
 
 class TestAgainstRotatedImages:
-    @pytest.mark.parametrize("name", ["L5E5E5", "E5L5S5", "E3W5R5", "E5E5E5", "L5L5S5"])
+    @pytest.mark.parametrize("name", ["L5E5E5", "E5L5S5", "E3W5R5", "E5E5E5", "L5L5S5", "E5W5E3"])
     @pytest.mark.parametrize("box", [BOX, WHOLE], ids=["box", "whole"])
     def test_energy_is_the_mean_magnitude_of_the_strongest_response(self, name, box):
         kernels = [name[i : i + 2] for i in (0, 2, 4)]
@@ -90,3 +90,6 @@ class TestClosedForms:
             order: {1, -1} for order in [("L5", "L5", "E5"), ("L5", "E5", "L5"), ("E5", "L5", "L5")]
         }
         assert rotations(("L5", "E5"))[("E5", "L5")] == {1, -1}
+        # No mirror image among them: three odd kernels keep their sign, or lose it with an odd change of places.
+        assert rotations(("E5", "W5"))[("E5", "W5")] == {1}
+        assert rotations(("E5", "W5"))[("W5", "E5")] == {-1}

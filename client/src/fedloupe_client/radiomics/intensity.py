@@ -46,8 +46,7 @@ def firstorder_features(values: Floats) -> Floats:
 def _statistics(values: Floats, ordered: Floats) -> Floats:
     """`firstorder_features` of values (N) and the same values (N) with the ranks that percentiles read in order."""
     n = values.shape[0]
-    # A constant's mean must not be a rounding error off it: third over second moment would be made of nothing.
-    mean = values.sum() / n if ordered[0] < ordered[-1] else ordered[0]
+    mean = values.sum() / n
     second, third, fourth, energy, absolute = 0.0, 0.0, 0.0, 0.0, 0.0
     for value in values:
         d = value - mean

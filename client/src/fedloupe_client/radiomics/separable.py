@@ -3,8 +3,8 @@
     taps = make_taps(weights, offsets, size, where)        # along one axis, with the boundary rule written in
     response = correlate(image, taps, axis=0)
 
-Axis by axis, the first already drops the margin. The sums are ours, not a library's matrix product whose order depends on
-processor and threads: a last bit can carry a voxel over the edge of a float32, or of a bin.
+Axis by axis, the first already drops the margin. The sums are ours, not a library's matrix product, whose order depends
+on processor and threads: a last bit can carry a voxel over the edge of a float32, or of a bin.
 """
 
 from __future__ import annotations
