@@ -1,16 +1,19 @@
 # How things are done here. Each target does all of its own set-up and is safe to repeat; `make` alone lists them.
 
 PYTHON ?= python3
+# Only for comparing the feature engine with others, of which one needs a Python newer than 3.11.
+PYTHON312 ?= $(shell for one in python3.12 python3.13 $(HOME)/.pyenv/versions/3.1[23].*/bin/python; do \
+  $$one -c '' 2>/dev/null && echo $$one && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 MANIFESTS := shared/pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-deployed test lint bench docs clean
+.PHONY: help demo demo-deployed test lint bench bench-radiomics-env bench-radiomics bench-oracles docs clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 demo: $(VENV)/installed  ## six SYNTHETIC hospitals, from images to a validated model and its report
 	$(BIN)/fedloupe demo
@@ -29,12 +32,20 @@ lint: $(VENV)/installed-dev  ## ruff, formatting and strict types
 bench: $(VENV)/installed-dev  ## every benchmark in benchmarks/
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
+bench-radiomics-env: $(VENV)-oracles/installed  ## PyRadiomics, Z-Rad and pictologics, for comparison only; needs Python 3.12 and a C compiler
+
+bench-radiomics: $(VENV)/installed-dev  ## speed and memory of the feature engine against the engines of bench-radiomics-env
+	$(BIN)/python benchmarks/radiomics_speed.py
+
+bench-oracles: $(VENV)/installed-dev $(VENV)-oracles/installed  ## our features against Z-Rad and pictologics on real MRI
+	$(BIN)/python benchmarks/oracles.py
+
 docs: $(VENV)/installed  ## write docs/errors.md again from the error classes
 	$(BIN)/python docs/generate_errors.py
 
-clean:  ## remove .venv, caches and the demo's folder; runs/ stays
+clean:  ## remove .venv and .venv-oracles, caches and the demo's folder; runs/ stays
 	@[ ! -d demo ] || chmod -R u+w demo  # the couriers' Flower homes in it are read-only
-	rm -rf $(VENV) demo .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-oracles demo .coverage .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps: installation runs again only when a manifest changed or an earlier one did not finish. The pinned pip
@@ -55,4 +66,10 @@ $(VENV)/installed: $(MANIFESTS) | $(VENV)/made
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)-oracles/installed: benchmarks/requirements-oracles.txt
+	@[ -n "$(PYTHON312)" ] || { echo "pictologics needs Python 3.12 or 3.13: name it with make PYTHON312=..." >&2; exit 1; }
+	[ -x $(VENV)-oracles/bin/python ] || $(PYTHON312) -m venv $(VENV)-oracles
+	$(VENV)-oracles/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $<
 	@touch $@

@@ -30,25 +30,22 @@ def count_pairs_and_runs(levels: Ints, neighbours: Ints, highest: int, longest: 
         GLCM (G, G), symmetric; GLRLM (G, L), column `l - 1` for length `l`.
     """
     directions = neighbours.shape[1] // 2
-    glcm = np.zeros((highest, highest), dtype=np.int64)
+    forward = np.zeros((highest, highest), dtype=np.int64)
     glrlm = np.zeros((highest, longest), dtype=np.int64)
+    # A voxel comes before the neighbours in front of it: the length of the run that ends in it is handed on.
+    length = np.ones((levels.shape[0], directions), dtype=np.int32)
     for voxel in range(levels.shape[0]):
         grey = levels[voxel]
         for d in range(directions):
             after = neighbours[voxel, d]
             if after >= 0:
                 level = levels[after]
-                glcm[grey - 1, level - 1] += 1
-                glcm[level - 1, grey - 1] += 1
-            before = neighbours[voxel, d + directions]
-            if before >= 0 and levels[before] == grey:
-                continue  # not the start of a run
-            length = 1
-            while after >= 0 and levels[after] == grey:
-                length += 1
-                after = neighbours[after, d]
-            glrlm[grey - 1, length - 1] += 1
-    return glcm, glrlm
+                forward[grey - 1, level - 1] += 1
+                if level == grey:
+                    length[after, d] = length[voxel, d] + 1
+                    continue
+            glrlm[grey - 1, length[voxel, d] - 1] += 1
+    return forward + forward.T, glrlm
 
 
 @kernel

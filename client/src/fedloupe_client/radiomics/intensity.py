@@ -12,6 +12,9 @@ import numpy as np
 
 from fedloupe_client.radiomics.kernel import Floats, Ints, kernel
 
+# Shares whose percentiles are read.
+PERCENTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+
 
 @kernel
 def _percentile(ordered: Floats, fraction: float) -> float:
@@ -22,7 +25,6 @@ def _percentile(ordered: Floats, fraction: float) -> float:
     return float(ordered[below] + (position - below) * (ordered[above] - ordered[below]))
 
 
-@kernel
 def firstorder_features(values: Floats) -> Floats:
     """IBSI intensity-based statistics (UHIW), not discretised.
 
@@ -34,8 +36,16 @@ def firstorder_features(values: Floats) -> Floats:
         interquartile range, range, mean, robust mean and median absolute deviation, coefficient of variation,
         quartile coefficient of dispersion, energy, root mean square.
     """
+    n = len(values)
+    below = [int(np.floor(fraction * (n - 1))) for fraction in PERCENTILES]
+    # Only the ranks that are read need their place: a third of a full sort's time.
+    return _statistics(values, np.partition(values, [0, *below, *(min(k + 1, n - 1) for k in below), n - 1]))
+
+
+@kernel
+def _statistics(values: Floats, ordered: Floats) -> Floats:
+    """`firstorder_features` of values (N) and the same values (N) with the ranks that percentiles read in order."""
     n = values.shape[0]
-    ordered = np.sort(values)
     mean = values.sum() / n
     second, third, fourth, energy, absolute = 0.0, 0.0, 0.0, 0.0, 0.0
     for value in values:
@@ -86,10 +96,15 @@ def histogram_features(levels: Ints, highest: int) -> Floats:
         maximum; entropy (bits), uniformity, maximum gradient and its level, minimum gradient and its level.
     """
     n = levels.shape[0]
-    statistics = firstorder_features(levels.astype(np.float64))
     counts = np.zeros(highest, dtype=np.int64)
     for level in levels:
         counts[level - 1] += 1
+    ordered = np.empty(n, dtype=np.float64)
+    filled = 0
+    for i in range(highest):
+        ordered[filled : filled + counts[i]] = i + 1
+        filled += counts[i]
+    statistics = _statistics(levels.astype(np.float64), ordered)
     # Of several modes the one nearest the mean counts, then the lower (IBSI AMMC).
     mode = 1
     entropy, uniformity = 0.0, 0.0

@@ -1,0 +1,1 @@
+"""The engines that FedLoupe's feature engine is compared with, one process each."""
