@@ -77,7 +77,7 @@ def repeat_sums(values: Floats) -> RepeatSums:
         values: (n, p, k); a feature of a patient counts only where all its k versions are finite. Centre and scale them
             near 0 and 1 before: sums of squares of numbers far from 0 lose digits.
     """
-    whole: NDArray[np.bool_] = np.isfinite(values).all(axis=2)
+    whole: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(values), axis=2)
     kept = np.where(whole[:, :, None], values, 0.0)
     rows, columns = np.triu_indices(values.shape[2])
     product = np.empty((values.shape[1], len(rows)))
