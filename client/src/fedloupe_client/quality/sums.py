@@ -8,12 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloupe.errors import FedLoupeError
 from fedloupe.metrics import RepeatSums, repeat_sums
 from fedloupe.models import standardise
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 
 Floats = NDArray[np.float64]
+
+
+class NoSuchFeature(FedLoupeError):
+    """A request names feature columns that the site does not have."""
+
+    code = "FL-610"
+    title = "a request names features that the site does not have"
 
 
 def chosen_rows(cohort: Cohort, study: Study) -> NDArray[np.int64]:
@@ -55,7 +63,15 @@ def redundancy(
 
     Returns:
         (a, b) patients in whom both features are present, (a, b) their summed products, (b) summed values.
+
+    Raises:
+        NoSuchFeature: a position is none.
     """
+    known = cohort.features.shape[1]
+    if not all(((places >= 0) & (places < known)).all() for places in (rows, columns)):
+        raise NoSuchFeature(
+            f"positions beyond the {known} features", remedy="run the same FedLoupe version and study everywhere"
+        )
     features = cohort.features[cohort.rows("train")]
     scores, there = standardise(features, mean, scale), np.isfinite(features).astype(np.float64)
     pairs = there[:, rows].T @ there[:, columns]
