@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fedloupe.metrics import Intraclass, RepeatSums, intraclass
+from fedloupe.metrics import Intraclass, RepeatSums, intraclass, mean_correlation
 from fedloupe.study import Quality
 
 MINIMUM_PATIENTS = 10
@@ -27,14 +27,14 @@ class Judged:
     Attributes:
         count: (p) patients with all versions.
         repeat: one-way correlation over the versions that should measure the same; NaN without any.
-        settings: consistency over grey levels; NaN without any.
-        kinds: correlation of each kind of perturbation alone, by kind; bins: consistency.
+        settings: (p) mean correlation over grey levels; NaN without any.
+        kinds: correlation of each kind of perturbation alone, by kind; bins: `settings`.
         why: (p) "" where a feature is stable; else `few patients`, `unstable` or `grey levels`.
     """
 
     count: NDArray[np.float64]
     repeat: Intraclass
-    settings: Intraclass
+    settings: NDArray[np.float64]
     kinds: dict[str, NDArray[np.float64]]
     why: tuple[str, ...]
 
@@ -43,7 +43,8 @@ def judge(sums: RepeatSums, quality: Quality) -> Judged:
     """Intraclass correlations of summed versions, and the study's rule.
 
     Repeats are judged by ICC(1,1), where a shift common to all patients counts: the next contour or scan has it or has
-    it not. Grey levels are judged by ICC(3,1): the study fixes them, so that only the order of patients matters.
+    it not. Grey levels are judged by ICC(3,1) of scaled versions: the study fixes them, and with twice the levels a
+    contrast is four times as large, so that only the standing of patients among each other matters.
 
     Args:
         sums: over patients; versions as `quality` counts them.
@@ -52,14 +53,14 @@ def judge(sums: RepeatSums, quality: Quality) -> Judged:
     nothing = np.full(len(sums.count), np.nan)
     unknown = Intraclass(nothing, nothing, nothing)
     repeat = intraclass(sums.of(quality.repeats), "one-way") if len(quality.repeats) > 1 else unknown
-    settings = intraclass(sums.of(quality.settings), "consistency") if len(quality.settings) > 1 else unknown
+    settings = mean_correlation(sums.of(quality.settings)) if len(quality.settings) > 1 else nothing
     kinds: dict[str, NDArray[np.float64]] = {}
     for kind in dict.fromkeys(change.kind for change in quality.perturbations):
         same = [i for i, change in enumerate(quality.perturbations, start=1) if change.kind == kind]
-        kinds[kind] = intraclass(sums.of((0, *same)), "consistency" if kind == "bins" else "one-way").value
+        kinds[kind] = settings if kind == "bins" else intraclass(sums.of((0, *same)), "one-way").value
     why = np.full(len(sums.count), "", dtype="U12")
     if len(quality.settings) > 1:
-        why[~(settings.value >= quality.minimum_icc)] = "grey levels"
+        why[~(settings >= quality.minimum_icc)] = "grey levels"
     if len(quality.repeats) > 1:
         why[~(repeat.value >= quality.minimum_icc)] = "unstable"
     if quality.perturbations:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloupe.metrics import intraclass, repeat_sums
+from fedloupe.metrics import intraclass, mean_correlation, repeat_sums
 
 # Shrout & Fleiss 1979, table 2: six targets, four judges.
 RATINGS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], dtype=float)
@@ -104,6 +104,25 @@ class TestForms:
         found = intraclass(repeat_sums(drawn), form, confidence=0.9)
         covered = np.mean((found.low <= 0.75) & (found.high >= 0.75))
         assert abs(covered - 0.9) < 4 * np.sqrt(0.9 * 0.1 / 2000)  # four standard errors of the simulation
+
+
+class TestScaledVersions:
+    def test_it_is_the_consistency_of_versions_brought_to_one_spread(self, values):
+        whole = values[np.isfinite(values).all(axis=(1, 2))]
+        stretched = whole * np.array([1, 4, 0.2, 30]) + np.array([0, 5, -1, 100])
+        scaled = (whole - whole.mean(axis=0)) / whole.std(axis=0)
+        found = mean_correlation(repeat_sums(stretched))
+        np.testing.assert_allclose(found, intraclass(repeat_sums(scaled), "consistency").value, atol=1e-10)
+
+    def test_it_is_the_mean_of_pearsons_correlations(self, values):
+        whole = values[np.isfinite(values).all(axis=(1, 2))]
+        matrix = np.corrcoef(whole[:, 3].T)
+        assert mean_correlation(repeat_sums(whole))[3] == pytest.approx(matrix[np.triu_indices(4, 1)].mean(), abs=1e-10)
+
+    def test_a_version_without_spread_correlates_with_nothing(self):
+        table = np.random.default_rng(0).standard_normal((9, 1, 2))
+        table[:, :, 1] = 0.1
+        assert np.isnan(mean_correlation(repeat_sums(table))[0])
 
 
 class TestDegenerate:

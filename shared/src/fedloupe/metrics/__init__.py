@@ -4,7 +4,7 @@ auc = delong(labels, scores)                                  # at a site
 pooled = pool_auc([(a.auc, a.se, n) for a, n in sites])       # at the coordinator
 """
 
-from fedloupe.metrics.agreement import Form, Intraclass, RepeatSums, intraclass, repeat_sums
+from fedloupe.metrics.agreement import Form, Intraclass, RepeatSums, intraclass, mean_correlation, repeat_sums
 from fedloupe.metrics.calibration import brier, calibration_groups
 from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, TooFewPatients
 from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
@@ -34,6 +34,7 @@ __all__ = [
     "delong",
     "hanley_mcneil_se",
     "intraclass",
+    "mean_correlation",
     "mean_logits",
     "paired_delong",
     "pool_auc",

@@ -126,6 +126,25 @@ def intraclass(sums: RepeatSums, form: Form, confidence: float = 0.95) -> Intrac
     return Intraclass(*(np.where(known, part, np.nan) for part in (value, low, high)))
 
 
+def mean_correlation(sums: RepeatSums) -> Floats:
+    """Mean Pearson correlation of each two versions, (p); NaN where a version has no spread.
+
+    It is ICC(3,1) after each version has been brought to the same mean and standard deviation: for versions in units of
+    their own, which ICC(3,1) itself would call inconsistent.
+    """
+    n, k = np.where(sums.count > 1, sums.count, 2.0), sums.versions
+    rows, columns = np.triu_indices(k)
+    covariance = sums.product - sums.total[:, rows] * sums.total[:, columns] / n[:, None]
+    diagonal = rows == columns
+    spread = np.sqrt(np.maximum(covariance[:, diagonal], 0.0))
+    noise = 1e-7 * np.sqrt(sums.product[:, diagonal])  # what rounding leaves of a version that is constant
+    known = (sums.count > 1) & (spread > noise).all(axis=1)
+    size = (spread[:, rows] * spread[:, columns])[:, ~diagonal]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.where(known, (covariance[:, ~diagonal] / size).mean(axis=1), np.nan)
+    return found
+
+
 def _agreement_limits(
     icc: Floats, bms: Floats, jms: Floats, ems: Floats, n: Floats, k: int, tail: float
 ) -> tuple[Floats, Floats]:
