@@ -38,7 +38,14 @@ def test_the_page_counts_offered_repeatable_and_kept(make_results):
 
 def test_the_words_say_the_rule_the_patients_and_the_reasons():
     text = " ".join(wording.quality(summary()))
-    for part in ("Of 4 features, 2 entered", "at least 0.75", "below 0.95", "120 training patients", "1 unstable"):
+    for part in (
+        "Of 4 features, 2 entered",
+        "at least 0.75",
+        "below 0.95",
+        "when 40 patients are perturbed",
+        "120 training patients",
+        "1 unstable",
+    ):
         assert part in text
     assert "0.95" not in " ".join(wording.quality(summary(redundancy=None)))
 

@@ -176,7 +176,8 @@ def quality(found: QualitySummary) -> list[str]:
     offered, kept = (sum(getattr(row, name) for row in found.by_family) for name in ("offered", "kept"))
     rules = []
     if any(row.kinds for row in found.by_family):
-        rules.append(f"an intraclass correlation of at least {found.minimum_icc:g} when images and masks are perturbed")
+        patients = formats.count(found.perturbed, "patient")
+        rules.append(f"an intraclass correlation of at least {found.minimum_icc:g} when {patients} are perturbed")
     if found.redundancy is not None:
         rules.append(f"an absolute correlation below {found.redundancy:g} with every feature kept before it")
     sentences = [

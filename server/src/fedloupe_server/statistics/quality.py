@@ -57,6 +57,7 @@ class QualitySummary(BaseModel):
 
     digest: str  # SHA-256 of quality.json, frozen with the preparation
     patients: int
+    perturbed: int  # of them behind an intraclass correlation, at most
     minimum_icc: float
     redundancy: float | None
     reasons: dict[str, int]  # features dropped, by reason
@@ -70,6 +71,7 @@ class QualitySummary(BaseModel):
         return cls(
             digest=agreed.digest,
             patients=agreed.patients,
+            perturbed=max((verdict.patients for verdict in agreed.features), default=0),
             minimum_icc=agreed.minimum_icc,
             redundancy=agreed.redundancy,
             reasons={why: reasons.count(why) for why in sorted(set(reasons))},
