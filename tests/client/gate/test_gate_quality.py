@@ -50,7 +50,7 @@ def request_of(judging):
 def answer(request: Request, **changes: Any) -> StabilityReply | RedundancyReply:
     header = {name: getattr(request, name) for name in ("version", "fingerprint", "run", "site")}
     if isinstance(request, StabilityRequest):
-        body = {"count": np.array([12.0, 2, 0, 3]), "total": np.ones((P, K)), "product": np.ones((P, 6))}
+        body = {"count": np.array([22.0, 2, 0, 3]), "total": np.ones((P, K)), "product": np.ones((P, 6))}
         return StabilityReply(**{**header, "patients": 25, **body, **changes})
     pairs = np.array([[25.0, 2], [25, 2], [2, 2]])
     body = {"pairs": pairs, "product": np.ones((3, 2)), "total": np.ones(2)}
@@ -89,15 +89,22 @@ class TestAsked:
 
     def test_of_too_small_a_cohort_nothing_leaves(self, gate, request_of, kind):
         request = request_of(kind)
+        few = {"patients": 19} if kind == "redundancy" else {"patients": 19, "count": np.full(P, 19.0)}
         with pytest.raises(CohortTooSmall):
-            gate.release(answer(request, patients=19), request)
+            gate.release(answer(request, **few), request)
 
 
 class TestLeaving:
+    def test_sums_over_fewer_perturbed_patients_than_the_least_cohort_do_not_leave(self, gate, request_of):
+        """However many patients train: a study may ask to perturb some of them only."""
+        request = request_of("stability")
+        with pytest.raises(CohortTooSmall):
+            gate.release(answer(request, patients=200, count=np.full(P, 19.0)), request)
+
     def test_a_feature_of_two_patients_is_reported_as_absent(self, gate, request_of):
         request = request_of("stability")
         reply = decode(gate.release(answer(request), request))
-        assert reply.count.tolist() == [12, 0, 0, 3]
+        assert reply.count.tolist() == [22, 0, 0, 3]
         assert reply.total.any(axis=1).tolist() == reply.product.any(axis=1).tolist() == [True, False, False, True]
 
     def test_two_features_of_two_common_patients_were_never_seen_together(self, gate, request_of):

@@ -52,7 +52,7 @@ class TestDeriving:
 
     def test_other_perturbations_stand_elsewhere(self, home, study, other_study):
         changed = other_study(quality={"perturbations": [{"rotate_deg": 5}]})
-        limits = other_study(quality={"perturbations": study.model_dump()["quality"]["perturbations"], "patients": 5})
+        limits = other_study(quality={"perturbations": study.model_dump()["quality"]["perturbations"], "patients": 10})
         assert versions_folder(home, changed) != versions_folder(home, study)
         assert versions_folder(home, limits) == versions_folder(home, study)
 
@@ -61,8 +61,8 @@ class TestChoice:
     def test_only_training_patients_and_no_more_than_asked(self, study, other_study, cohort):
         rows = chosen_rows(cohort, study)
         assert len(rows) == 12 and set(cohort.split[rows]) == {"train"}
-        fewer = chosen_rows(cohort, other_study(quality={"patients": 5}))
-        assert len(fewer) == 5 and set(fewer) < set(rows)
+        fewer = chosen_rows(cohort, other_study(quality={"patients": 10}))
+        assert len(fewer) == 10 and set(fewer) < set(rows)
         everyone = chosen_rows(cohort, other_study(quality={"patients": 1000}))
         assert everyone.tolist() == cohort.rows("train").tolist()
 

@@ -193,8 +193,8 @@ def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
 
 
 def _protect_versions(reply: StabilityReply, policy: Policy) -> StabilityReply:
-    """As with `_protect_sums`: a feature whose versions one or two patients have is reported as absent."""
-    check_cohort(reply.patients, policy)
+    """As with `_protect_sums`, over the patients that were perturbed: a feature of one or two is reported as absent."""
+    check_cohort(int(np.asarray(reply.count).max(initial=0)), policy)
     keep = np.asarray(reply.count) >= policy.minimum_cell
     total, product = (np.where(keep[:, None], values, 0.0) for values in (reply.total, reply.product))
     return _changed(reply, count=np.where(keep, reply.count, 0.0), total=total, product=product)

@@ -71,7 +71,7 @@ class Quality(BaseModel):
 
     perturbations: tuple[Perturbation, ...] = Field(default=PERTURBATIONS, max_length=15)
     minimum_icc: float = Field(default=0.75, ge=0, le=1, description="over all sites' patients together")
-    patients: int = Field(default=30, ge=3, le=1000, description="at most so many training patients a site, by a hash")
+    patients: int = Field(default=30, ge=10, le=1000, description="at most so many training patients a site, by a hash")
     redundancy: float | None = Field(
         default=0.95, gt=0, le=1, description="of two features that correlate so much, up or down, one is dropped"
     )
