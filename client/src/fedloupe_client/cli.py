@@ -2,6 +2,7 @@
 
 fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
 fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
+fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
 fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
 """
@@ -138,6 +139,39 @@ def check_command(
         say_result(seen.result, page)
     if not seen.result.ready:
         raise typer.Exit(1)
+
+
+@app.command("quality")
+def quality_command(
+    home: Home,
+    study: StudyFile,
+    as_json: Json = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; the machine's cores if not given")] = None,
+) -> None:
+    """Which features repeat on this site's own training patients, under the study's perturbations. Nothing leaves.
+
+    The features of perturbed cases are kept, so that the coordinator's question is answered at once. The whole table
+    goes to HOME/quality/STUDY.json.
+    """
+    from fedloupe_client.ingest.workers import available_cores
+    from fedloupe_client.quality import own_quality
+    from fedloupe_client.quality.terminal import say_quality
+
+    with speaking(as_json):
+        config, protocol = load_site(home), load_study(study)
+        with _bars() as bars:
+            task = bars.add_task("cases", total=None, visible=not as_json)
+
+            def progress(done: int, total: int, _case: str) -> None:
+                bars.update(task, completed=done, total=total)
+
+            found, path = own_quality(
+                home, protocol, config.site, workers=workers or available_cores(), progress=progress
+            )
+    if as_json:
+        say_json(found.model_dump(mode="json"))
+    else:
+        say_quality(found, path)
 
 
 @app.command("approve")

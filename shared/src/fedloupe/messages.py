@@ -120,6 +120,48 @@ class SketchReply(Message):
     sketch: Tensor = _says(A, "(p, k) float64: X'X Omega over training patients, group by group")
 
 
+class StabilityRequest(Message):
+    """Ask for the sums from which it follows how well features repeat (`study.quality`)."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("mean", "scale")
+    kind: Literal["stability"] = "stability"
+    mean: Tensor = _says(A, "(p) float64: pooled mean")
+    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
+
+
+class StabilityReply(Message):
+    """Sums over chosen training patients of each feature's versions, centred and scaled; k versions."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("count", "total", "product")
+    kind: Literal["stability-reply"] = "stability-reply"
+    patients: int = _says(C, "training patients", ge=0)
+    count: Tensor = _says(A, "(p) float64: chosen patients with all versions of the feature")
+    total: Tensor = _says(A, "(p, k) float64: sum of each version")
+    product: Tensor = _says(A, "(p, k(k+1)/2) float64: sum of the product of each two versions")
+
+
+class RedundancyRequest(Message):
+    """Ask how a block of features correlates within itself and with those that are kept already."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "earlier", "block")
+    kind: Literal["redundancy"] = "redundancy"
+    mean: Tensor = _says(A, "(p) float64: pooled mean")
+    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
+    earlier: Tensor = _says(P, "(a) int64: positions of features that are kept")
+    block: Tensor = _says(P, "(b) int64: positions of features in question")
+
+
+class RedundancyReply(Message):
+    """Sums over training patients of z-scores; rows are the kept features, then the block."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("pairs", "product", "total")
+    kind: Literal["redundancy-reply"] = "redundancy-reply"
+    patients: int = _says(C, "training patients", ge=0)
+    pairs: Tensor = _says(A, "(a+b, b) float64: patients with both features present")
+    product: Tensor = _says(A, "(a+b, b) float64: summed products")
+    total: Tensor = _says(A, "(b) float64: summed z-scores of the block")
+
+
 class PrepareRequest(Message):
     """Install the agreed scaling and projection; `origin` says where it was fitted."""
 
@@ -256,6 +298,8 @@ Request = (
     HelloRequest
     | DescribeRequest
     | SketchRequest
+    | StabilityRequest
+    | RedundancyRequest
     | PrepareRequest
     | NewtonRequest
     | TrainRequest
@@ -266,6 +310,8 @@ Reply = (
     HelloReply
     | DescribeReply
     | SketchReply
+    | StabilityReply
+    | RedundancyReply
     | PrepareReply
     | NewtonReply
     | TrainReply

@@ -57,6 +57,12 @@ class TestFromTableToApproval:
         assert json.loads(call("approve", home, study, "--by", "Dr Ito", "--json").stdout)["by"] == "Dr Ito"
         assert json.loads(call("check", home, study, "--json").stdout)["approved"] is True
 
+    def test_a_study_that_perturbs_nothing_has_no_table_of_quality(self, site):
+        home, study = site
+        call("ingest", home, study)
+        said = call("quality", home, study, "--json")
+        assert said.exit_code == 1 and json.loads(said.stdout)["error"]["code"] == "FL-605"
+
     def test_no_local_name_is_printed(self, site):
         assert "PAT-" not in call("ingest", *site).stdout + call("ingest", *site, "--json").stdout
 

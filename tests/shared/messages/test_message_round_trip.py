@@ -15,6 +15,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "train": 20, "tune": 4, "test": 9, "positives": 12, "excluded": {"FL-231": 2},
         "features": ("a", "b"), "groups": ("shape", "t2w"), "data_digest": "ab" * 32,
     },
+    "stability-reply": {"patients": 20},
+    "redundancy-reply": {"patients": 20},
     "sketch": {"iteration": 2},
     "prepare": {"origin": "public"},
     "prepare-reply": {"preparation": "ab" * 32},
@@ -32,8 +34,18 @@ FIELDS: dict[str, dict[str, Any]] = {
     "overlap-reply": {"label": "federated", "split": "all", "patients": 9, "mean": 0.7, "sd": 0.1},
     "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
 }  # fmt: skip
-SHAPES = {"probe": (3, 2), "projection": (3, 2), "sketch": (3, 2), "hessian": (3, 3)}
-TYPES = {"probe": "f4", "projection": "f4", "weights": "f4", "positives_by_score": "i8", "negatives_by_score": "i8"}
+SHAPES = {
+    "probe": (3, 2),
+    "projection": (3, 2),
+    "sketch": (3, 2),
+    "hessian": (3, 3),
+    "product": (3, 2),
+    "pairs": (3, 2),
+}
+TYPES = {
+    "probe": "f4", "projection": "f4", "weights": "f4", "positives_by_score": "i8", "negatives_by_score": "i8",
+    "earlier": "i8", "block": "i8",
+}  # fmt: skip
 
 
 def sample(kind: str) -> Message:
@@ -76,7 +88,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 17
+        assert len(set(KINDS.values())) == len(KINDS) == 21
 
 
 class TestDisclosure:

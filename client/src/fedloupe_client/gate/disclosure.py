@@ -24,10 +24,14 @@ from fedloupe.messages import (
     NewtonReply,
     NewtonRequest,
     OverlapReply,
+    RedundancyReply,
+    RedundancyRequest,
     Reply,
     Request,
     SketchReply,
     SketchRequest,
+    StabilityReply,
+    StabilityRequest,
     TrainReply,
     TrainRequest,
 )
@@ -40,7 +44,7 @@ Group = tuple[float, float, int]
 _Record = TypeVar("_Record", bound=BaseModel)
 
 
-def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:
+def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:  # noqa: PLR0911 - one a kind
     """The answer as it may leave.
 
     Args:
@@ -54,7 +58,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         CohortTooSmall: sums or weights from fewer training patients than the policy asks.
         CellTooSmall: a scored split with too few patients of either label, or a drawn one with too few patients.
     """
-    _check_answers(reply, request)
+    _check_answers(reply, request, study)
     match reply:
         case HelloReply():
             if bad := [key for key in reply.excluded if not re.fullmatch(r"FL-\d{3}", key)]:
@@ -63,6 +67,10 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             return reply
         case DescribeReply():
             return _protect_sums(reply, policy)
+        case StabilityReply():
+            return _protect_versions(reply, policy)
+        case RedundancyReply():
+            return _protect_pairs(reply, policy)
         case TrainReply():
             return _protect_weights(reply, study, policy)
         case EvaluateReply():
@@ -128,7 +136,7 @@ def _changed(record: _Record, **values: object) -> _Record:
     return type(record).model_validate({**fields, **values})
 
 
-def _check_answers(reply: Reply, request: Request) -> None:
+def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     wanted = KINDS.get(f"{request.kind}-reply")
     if wanted is None or type(reply) is not wanted:
         raise ReplyRefused(f"{type(reply).__name__} is not the answer to `{request.kind}`", remedy=_REMEDY)
@@ -136,18 +144,25 @@ def _check_answers(reply: Reply, request: Request) -> None:
     same += [name for name in ("round", "label", "split") if name in wanted.model_fields]
     if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
         raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
-    for name, shape in _shapes(reply, request).items():
+    for name, shape in _shapes(reply, request, study).items():
         if np.shape(getattr(reply, name)) != shape:
             raise ReplyRefused(f"`{name}` is {np.shape(getattr(reply, name))}, asked was {shape}", remedy=_REMEDY)
 
 
-def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
+def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int, ...]]:  # noqa: PLR0911 - one a kind
     """The shape that each array of the answer must have: room for what was asked, and for nothing else."""
     match reply, request:
         case DescribeReply(), _:
             return dict.fromkeys(reply.tensors, (np.size(reply.count),))
         case SketchReply(), SketchRequest():
             return {"sketch": np.shape(request.probe)}
+        case StabilityReply(), StabilityRequest():
+            size, versions = np.size(request.mean), 1 + len(study.quality.perturbations if study.quality else ())
+            return {"count": (size,), "total": (size, versions), "product": (size, versions * (versions + 1) // 2)}
+        case RedundancyReply(), RedundancyRequest():
+            block = np.size(request.block)
+            table = (np.size(request.earlier) + block, block)
+            return {"pairs": table, "product": table, "total": (block,)}
         case NewtonReply(), NewtonRequest():
             size = np.size(request.beta)
             return {"gradient": (size,), "hessian": (size, size)}
@@ -175,6 +190,24 @@ def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
     return _changed(reply, **{name: np.where(keep, getattr(reply, name), 0.0) for name in reply.tensors})
+
+
+def _protect_versions(reply: StabilityReply, policy: Policy) -> StabilityReply:
+    """As with `_protect_sums`, over the patients that were perturbed: a feature of one or two is reported as absent."""
+    check_cohort(int(np.asarray(reply.count).max(initial=0)), policy)
+    keep = np.asarray(reply.count) >= policy.minimum_cell
+    total, product = (np.where(keep[:, None], values, 0.0) for values in (reply.total, reply.product))
+    return _changed(reply, count=np.where(keep, reply.count, 0.0), total=total, product=product)
+
+
+def _protect_pairs(reply: RedundancyReply, policy: Policy) -> RedundancyReply:
+    """Two features that only one or two patients both have count as never seen together."""
+    check_cohort(reply.patients, policy)
+    pairs = np.asarray(reply.pairs)
+    keep = pairs >= policy.minimum_cell
+    alone = np.diagonal(keep[len(pairs) - pairs.shape[1] :])
+    pairs, product = (np.where(keep, values, 0.0) for values in (pairs, reply.product))
+    return _changed(reply, pairs=pairs, product=product, total=np.where(alone, reply.total, 0.0))
 
 
 def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:

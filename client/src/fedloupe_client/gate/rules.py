@@ -15,8 +15,10 @@ from fedloupe.messages import (
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    RedundancyRequest,
     Request,
     SketchRequest,
+    StabilityRequest,
     TrainRequest,
 )
 from fedloupe.study import DpSgd, Study
@@ -33,7 +35,7 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
-CONTRIBUTING = (DescribeRequest, SketchRequest, NewtonRequest, TrainRequest)
+CONTRIBUTING = (DescribeRequest, StabilityRequest, RedundancyRequest, SketchRequest, NewtonRequest, TrainRequest)
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
@@ -80,6 +82,10 @@ def check_request(
     match request:
         case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
+        case StabilityRequest() if not (study.quality and study.quality.perturbations):
+            raise NotInStudy("the study perturbs no images", where=study.study, remedy=_ASK)
+        case RedundancyRequest() if not (study.quality and study.quality.redundancy):
+            raise NotInStudy("the study drops no redundant features", where=study.study, remedy=_ASK)
         case TrainRequest():
             _check_training(request, study, policy, trained | {digest})
         case EvaluateRequest() | OverlapRequest():
@@ -120,7 +126,8 @@ def _check_purpose(request: Request, study: Study) -> None:
 def _check_preparation(request: Request, study: Study) -> None:
     """Sums over patients are sent only where the study fits its scaling on them, and never under DP."""
     private = isinstance(study.privacy, DpSgd)
-    if isinstance(request, DescribeRequest | SketchRequest) and study.training.preparation != "federated":
+    sums = DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest
+    if isinstance(request, sums) and study.training.preparation != "federated":
         raise NotInStudy(f"`{request.kind}` in a study with a public preparation", where=study.study, remedy=_ASK)
     if isinstance(request, PrepareRequest) and request.origin != study.training.preparation:
         raise NotInStudy(

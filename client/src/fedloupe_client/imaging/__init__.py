@@ -6,6 +6,19 @@ cube = crop(grid, study.imaging.crop_mm)      # (C, D, H, W) float32, zeros wher
 
 from fedloupe_client.imaging.cropping import Crop, crop
 from fedloupe_client.imaging.field import field_images, field_mask, field_region
-from fedloupe_client.imaging.grid import GridCase, to_grid
+from fedloupe_client.imaging.grid import GridCase, OpenCase, open_case, to_grid
+from fedloupe_client.imaging.posing import STILL, Pose
 
-__all__ = ["Crop", "GridCase", "crop", "field_images", "field_mask", "field_region", "to_grid"]
+__all__ = [
+    "STILL",
+    "Crop",
+    "GridCase",
+    "OpenCase",
+    "Pose",
+    "crop",
+    "field_images",
+    "field_mask",
+    "field_region",
+    "open_case",
+    "to_grid",
+]

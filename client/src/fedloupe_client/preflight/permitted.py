@@ -24,8 +24,10 @@ from fedloupe.messages import (
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    RedundancyRequest,
     Request,
     SketchRequest,
+    StabilityRequest,
     TrainRequest,
 )
 from fedloupe.privacy import AccountantFailed, epsilon
@@ -131,6 +133,8 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
         (DescribeRequest, {}),
+        (StabilityRequest, {"mean": none, "scale": none}),
+        (RedundancyRequest, {"mean": none, "scale": none, "earlier": none, "block": none}),
         (SketchRequest, {"mean": none, "scale": none, "probe": none, "iteration": 0}),
         (PrepareRequest, {"mean": none, "scale": none, "projection": none, "origin": study.training.preparation}),
         (NewtonRequest, {"step": 0, "beta": none}),

@@ -11,6 +11,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     DescribeReply,
@@ -23,10 +25,14 @@ from fedloupe.messages import (
     OverlapRequest,
     PrepareReply,
     PrepareRequest,
+    RedundancyReply,
+    RedundancyRequest,
     Reply,
     Request,
     SketchReply,
     SketchRequest,
+    StabilityReply,
+    StabilityRequest,
     TrainReply,
     TrainRequest,
 )
@@ -35,7 +41,9 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
+from fedloupe_client.gate.rules import CONTRIBUTING
 from fedloupe_client.ingest import load_store
+from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
 from fedloupe_client.training import drawing
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
@@ -132,7 +140,7 @@ class Site:
             "run": request.run,
             "site": self.name,
         }
-        if isinstance(request, DescribeRequest | SketchRequest | NewtonRequest | TrainRequest):
+        if isinstance(request, CONTRIBUTING):
             self.gate.check_cohort(len(cohort.rows("train")))
         reply: Reply
         match request:
@@ -145,6 +153,13 @@ class Site:
             case DescribeRequest():
                 count, total, square = describe(cohort)
                 reply = DescribeReply(**header, count=count, total=total, square=square)
+            case StabilityRequest():
+                reply = self._stability(header, request, study, cohort)
+            case RedundancyRequest():
+                rows = np.concatenate([request.earlier, request.block])
+                pairs, product, total = redundancy(cohort, request.mean, request.scale, rows, request.block)
+                patients = len(cohort.rows("train"))
+                reply = RedundancyReply(**header, patients=patients, pairs=pairs, product=product, total=total)
             case SketchRequest():
                 reply = SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case PrepareRequest():
@@ -179,6 +194,16 @@ class Site:
             drawn_by=drawn[0] if drawn else None,
             data_digest=self._digests[header["fingerprint"]],
         )
+
+    def _stability(
+        self, header: dict[str, Any], request: StabilityRequest, study: Study, cohort: Cohort
+    ) -> StabilityReply:
+        rows = chosen_rows(cohort, study)
+        cases = [cohort.cases[row] for row in rows]
+        derive_versions(self.home, study, cases)
+        sums = stability(load_versions(self.home, study, cases, cohort.features[rows]), request.mean, request.scale)
+        patients = len(cohort.rows("train"))
+        return StabilityReply(**header, patients=patients, count=sums.count, total=sums.total, product=sums.product)
 
     def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
         patients = len(cohort.rows("train"))

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from fedloupe.messages import EvaluateReply
+from fedloupe_server.statistics.quality import QualitySummary
 
 
 class _Frozen(BaseModel):
@@ -120,3 +121,4 @@ class Results(_Frozen):
     pooled: Pooled | None  # federated model, test splits of the training sites
     pooled_local: Pooled | None  # each site's own model on its own test split
     left_out: tuple[LeftOut, ...]
+    quality: QualitySummary | None = None  # a study with `quality`: which features entered the model

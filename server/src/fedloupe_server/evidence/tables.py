@@ -11,6 +11,7 @@ from fedloupe.metrics import hanley_mcneil_se
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
+from fedloupe_server.statistics.quality import QualitySummary
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ def sites(results: Results) -> Table:
         tuple(header[i] for i in keep),
         tuple(tuple(row[i] for i in keep) for row in rows),
         _apart(results),
+    )
+
+
+def quality(found: QualitySummary) -> Table:
+    """How many features of each filter, and then of each family, were offered, repeat, and entered the model."""
+    parts = (("Image", found.by_filter), ("Family", found.by_family))
+    return Table(
+        "Features offered, repeatable and kept",
+        ("Features", "Offered", "Repeatable", "Kept", "Median ICC"),
+        tuple(
+            (f"{part}: {row.group}", str(row.offered), str(row.stable), str(row.kept), formats.auc(row.median))
+            for part, rows in parts
+            for row in rows
+        ),
     )
 
 

@@ -10,6 +10,7 @@ from statistics import fmean, median
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
+from fedloupe_server.statistics.quality import QualitySummary
 
 NO_GUARANTEE = "No formal privacy guarantee."
 RESEARCH_ONLY = "Research use only, not a medical device"
@@ -168,6 +169,28 @@ def privacy(results: Results) -> list[str]:
         else "No site reported the epsilon it spent.",
         f"{stays} Epsilon covers the weights only: evaluation aggregates of held-out patients are outside the account.",
     ]
+
+
+def quality(found: QualitySummary) -> list[str]:
+    """How features were judged, and how many were dropped for which reason."""
+    offered, kept = (sum(getattr(row, name) for row in found.by_family) for name in ("offered", "kept"))
+    rules = []
+    if any(row.kinds for row in found.by_family):
+        patients = formats.count(found.perturbed, "patient")
+        rules.append(f"an intraclass correlation of at least {found.minimum_icc:g} when {patients} are perturbed")
+    if found.redundancy is not None:
+        rules.append(f"an absolute correlation below {found.redundancy:g} with every feature kept before it")
+    sentences = [
+        f"Of {formats.count(offered, 'feature')}, {kept:,} entered the models.",
+        f"The study asked for {formats.listed(rules)}, on {formats.count(found.patients, 'training patient')} of all "
+        "sites together; the endpoint played no part.",
+    ]
+    if found.reasons:
+        dropped = formats.listed([f"{count:,} {why}" for why, count in found.reasons.items()])
+        sentences.append(f"Dropped: {dropped}.")
+    if any(row.kinds for row in found.by_family):
+        sentences.append("Perturbing images is a stand-in for scanning twice: it shows what cannot repeat.")
+    return [*sentences, f"The list was frozen with the models (digest {formats.short(found.digest)})."]
 
 
 def threshold_origin(results: Results) -> str:

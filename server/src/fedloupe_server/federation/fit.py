@@ -35,9 +35,11 @@ from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
+from fedloupe_server.federation.quality import agree_quality, read_quality
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.statistics.logistic import STEPS, newton_step
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
+from fedloupe_server.statistics.quality import AgreedQuality
 from fedloupe_server.statistics.scaling import pooled_scaling
 
 
@@ -65,6 +67,7 @@ class Fitted:
     threshold: float
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
+    quality: AgreedQuality | None = None
 
     @property
     def digest(self) -> str:
@@ -102,13 +105,25 @@ def fit(
     study: Study,
     talk: Conversation,
     sites: tuple[str, ...],
+    features: tuple[str, ...],
     columns: tuple[str, ...],
     journal: Journal,
     observer: Observer,
     stage: str = "rounds",
 ) -> Fitted:
-    """Fit on these sites, going on after the last complete step of the journal."""
-    preparation = _preparation(study, talk, sites, columns, journal)
+    """Fit on these sites, going on after the last complete step of the journal.
+
+    Args:
+        study: the protocol.
+        talk: to the sites.
+        sites: training sites of this fit.
+        features: names of the p feature columns.
+        columns: their groups.
+        journal: of this fit.
+        observer: told of every step.
+        stage: what its rounds are called.
+    """
+    preparation = _preparation(study, talk, sites, features, columns, journal, observer)
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
     fits = wanted and study.privacy.mode == "none"
@@ -116,7 +131,8 @@ def fit(
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
-    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds)
+    quality = read_quality(journal) if study.quality else None
+    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, quality)
 
 
 def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
@@ -143,7 +159,13 @@ def initial_weights(
 
 
 def _preparation(
-    study: Study, talk: Conversation, sites: tuple[str, ...], columns: tuple[str, ...], journal: Journal
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    features: tuple[str, ...],
+    columns: tuple[str, ...],
+    journal: Journal,
+    observer: Observer,
 ) -> Preparation:
     if (found := Preparation.read(journal.preparation_path)) is not None:
         return found
@@ -158,18 +180,27 @@ def _preparation(
             )
         preparation = Preparation(public.mean, public.scale, public.projection, "public")
     else:
-        preparation = _federated_preparation(study, talk, sites, columns)
+        preparation = _federated_preparation(study, talk, sites, features, columns, journal, observer)
     write_atomic(journal.preparation_path, preparation.to_bytes())
     return preparation
 
 
 def _federated_preparation(
-    study: Study, talk: Conversation, sites: tuple[str, ...], columns: tuple[str, ...]
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    features: tuple[str, ...],
+    columns: tuple[str, ...],
+    journal: Journal,
+    observer: Observer,
 ) -> Preparation:
     if not columns:
         return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
     described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
     mean, scale = pooled_scaling(list(described.values()))
+    if study.quality:
+        agreed = agree_quality(study, talk, sites, features, mean, scale, journal, observer)
+        scale = np.where(agreed.kept, scale, 0.0)  # contributes nothing from here on; see `standardise`
     patients = float(np.max(np.sum([r.count for r in described.values()], axis=0)))
     probe = first_probe(columns, study.model.components, study.seed)
     sketch = np.zeros(probe.shape)

@@ -2,6 +2,7 @@
 
 run/
   study.json                  the canonical study
+  quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
   logistic.safetensors        the baseline's coefficients

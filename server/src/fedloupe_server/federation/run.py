@@ -30,6 +30,7 @@ from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
+from fedloupe_server.statistics.quality import QualitySummary
 
 Vector = NDArray[np.floating[Any]]
 Split = Literal["test", "all"]
@@ -60,7 +61,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     features, columns = agreed_columns(hellos)
     observer(Event("hello", 1, 1, ", ".join(hellos)))
 
-    fitted = fit(study, talk, train, columns, journal, observer)
+    fitted = fit(study, talk, train, features, columns, journal, observer)
     locals_ = local_models(study, talk, train, lambda: initial_weights(study, columns), journal, observer)
     journal.freeze(
         {
@@ -68,6 +69,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
             "threshold": fitted.threshold,
             "preparation": fitted.preparation.digest,
             "weights": fitted.rounds[-1].weights,
+            **({"quality": fitted.quality.digest} if fitted.quality else {}),
         }
     )
     if validate:
@@ -78,7 +80,9 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
     left_out = (
-        _leave_one_out(study, exchange, name, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
+        _leave_one_out(study, exchange, name, features, columns, journal, observer)
+        if study.evaluation.leave_one_site_out
+        else ()
     )
 
     trained = [s for s in sites if s.role == "train"]
@@ -105,6 +109,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         pooled=_pool([s.federated for s in trained]),
         pooled_local=_pool([s.local for s in trained if s.local]),
         left_out=left_out,
+        quality=QualitySummary.of(fitted.quality) if fitted.quality else None,
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
@@ -229,14 +234,20 @@ def _evaluate(
 
 
 def _leave_one_out(
-    study: Study, exchange: Exchange, name: str, columns: tuple[str, ...], journal: Journal, observer: Observer
+    study: Study,
+    exchange: Exchange,
+    name: str,
+    features: tuple[str, ...],
+    columns: tuple[str, ...],
+    journal: Journal,
+    observer: Observer,
 ) -> tuple[LeftOut, ...]:
     """Refit everything without each training site in turn, then score all patients of the site left out."""
     folds = []
     for site in study.train_sites:
         rest = tuple(s for s in study.train_sites if s != site)
         talk = Conversation(study, exchange, f"{name}/without-{site}")
-        fitted = fit(study, talk, rest, columns, journal.fold(site), observer, stage=f"without {site}")
+        fitted = fit(study, talk, rest, features, columns, journal.fold(site), observer, stage=f"without {site}")
         install(talk, (site,), fitted.preparation)
         federated = _score(talk, "federated", "transformer", fitted.threshold, {site: ("all", fitted.weights)})
         logistic: dict[str, Scores] = {}

@@ -4,6 +4,7 @@ auc = delong(labels, scores)                                  # at a site
 pooled = pool_auc([(a.auc, a.se, n) for a, n in sites])       # at the coordinator
 """
 
+from fedloupe.metrics.agreement import Form, Intraclass, RepeatSums, intraclass, mean_correlation, repeat_sums
 from fedloupe.metrics.calibration import brier, calibration_groups
 from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, TooFewPatients
 from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
@@ -18,10 +19,13 @@ from fedloupe.metrics.pooling import PooledAuc, pool_auc
 
 __all__ = [
     "Auc",
+    "Form",
+    "Intraclass",
     "NothingToPool",
     "OneClassOnly",
     "PairedDifference",
     "PooledAuc",
+    "RepeatSums",
     "ScoresInvalid",
     "ThresholdMetrics",
     "TooFewPatients",
@@ -29,9 +33,12 @@ __all__ = [
     "calibration_groups",
     "delong",
     "hanley_mcneil_se",
+    "intraclass",
+    "mean_correlation",
     "mean_logits",
     "paired_delong",
     "pool_auc",
+    "repeat_sums",
     "score_histogram",
     "threshold_metrics",
     "youden_threshold",

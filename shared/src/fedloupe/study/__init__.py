@@ -24,6 +24,7 @@ from fedloupe.study.protocol import (
     Study,
     Training,
 )
+from fedloupe.study.quality import Perturbation, Quality
 from fedloupe.study.segmentation import Segmentation
 
 __all__ = [
@@ -36,6 +37,8 @@ __all__ = [
     "Imaging",
     "Model",
     "NoPrivacy",
+    "Perturbation",
+    "Quality",
     "Quorum",
     "Radiomics",
     "Role",

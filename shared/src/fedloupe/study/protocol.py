@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from fedloupe.study.outcomes import SCALES, ScaleName
+from fedloupe.study.quality import Quality
 from fedloupe.study.segmentation import Segmentation
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -288,6 +289,9 @@ class Study(_Frozen):
     segmentation: Segmentation | None = Field(
         default=None, description="the study trains a model that draws tumours, and no other"
     )
+    quality: Quality | None = Field(
+        default=None, description="features that are not repeatable or redundant are dropped"
+    )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -355,13 +359,19 @@ class Study(_Frozen):
             raise ValueError(misfit)
         return self
 
+    @model_validator(mode="after")
+    def _features_are_judged_openly(self) -> Self:
+        federated = self.training.preparation == "federated" and not isinstance(self.privacy, DpSgd)
+        if self.quality and (misfit := self.quality.misfit(self.radiomics.source, federated)):
+            raise ValueError(misfit)
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_absent_segmentation(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A study that draws nothing keeps the canonical form, and so the fingerprint, that hospitals approved."""
+    def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A study without a section keeps the canonical form, and so the fingerprint, that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        if self.segmentation is None:
-            content.pop("segmentation", None)
-        return content
+        absent = [name for name in ("segmentation", "quality") if getattr(self, name) is None]
+        return {name: value for name, value in content.items() if name not in absent}
 
     @property
     def train_sites(self) -> tuple[str, ...]:
@@ -379,8 +389,8 @@ class Study(_Frozen):
 
     @property
     def canonical(self) -> str:
-        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales` and
-        `segmentation`."""
+        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
+        `segmentation` and `quality`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
