@@ -153,7 +153,7 @@ def quality_command(
     The features of perturbed cases are kept, so that the coordinator's question is answered at once. The whole table
     goes to HOME/quality/STUDY.json.
     """
-    from fedloupe_client.ingest.workers import available_cores
+    from fedloupe_client.processes import available_cores
     from fedloupe_client.quality import own_quality
     from fedloupe_client.quality.terminal import say_quality
 
