@@ -49,7 +49,6 @@ class Textures:
         self.alpha = alpha
         self.parts = list(region.by_slice()) if aggregation.endswith("_2d") else [region.whole]
         self.by_direction = aggregation in ("averaged_2d", "direction_merged_25d", "averaged_3d")
-        self.touching = bool((region.neighbours >= 0).any())
 
     def block(self, family: Family) -> Block:
         """One family, or why it is absent.
@@ -59,9 +58,9 @@ class Textures:
         """
         if family == "histogram":
             return settle(family, histogram_features(self.levels, self.highest))
-        if family in ("glcm", "ngtdm") and not self.touching:
-            return absent(family, "no two voxels touch")
         rows = np.array([row[: len(FEATURES[family])] for row in self._features(family)])
+        if not len(rows):
+            return absent(family, "no two voxels touch")
         if len(rows) == 1:
             return settle(family, rows[0])
         defined = np.isfinite(rows)
