@@ -139,7 +139,7 @@ class PrepareReply(Message):
 
 
 class NewtonRequest(Message):
-    """One Newton step of federated ridge logistic regression."""
+    """One step of federated logistic regression, ridge or elastic net."""
 
     tensors: ClassVar[tuple[str, ...]] = ("beta",)
     kind: Literal["newton"] = "newton"

@@ -29,14 +29,23 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.metrics import youden_threshold
-from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
+from fedloupe.models import (
+    Penalty,
+    Preparation,
+    Schema,
+    build_model,
+    digest,
+    flatten,
+    group_order,
+    start_at_logistic,
+)
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
 from fedloupe_server.federation.strategies import strategy_for
-from fedloupe_server.statistics.logistic import STEPS, newton_step
+from fedloupe_server.statistics.logistic import fit_logistic
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.scaling import pooled_scaling
 
@@ -197,17 +206,13 @@ def _logistic(
     columns: tuple[str, ...],
     journal: Journal,
 ) -> NDArray[np.float64]:
-    width = len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
-    beta = np.zeros(1 + width)
-    for step in range(STEPS):
+    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
 
-        def ask(header: dict[str, Any], beta: NDArray[np.float64] = beta, step: int = step) -> NewtonRequest:
-            return NewtonRequest(**header, step=step, beta=beta)
+    def ask(step: int, beta: NDArray[np.float64]) -> list[NewtonReply]:
+        replies = talk.ask_all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)
+        return list(replies.values())
 
-        replies = talk.ask_all(sites, ask, NewtonReply)
-        beta, converged = newton_step(beta, list(replies.values()), study.evaluation.ridge)
-        if converged:
-            break
+    beta = fit_logistic(ask, width, Penalty(study.evaluation.ridge, study.evaluation.l1_ratio))
     write_tensors(journal.folder / "logistic.safetensors", {"beta": beta})
     return beta
 

@@ -8,13 +8,17 @@ vector = flatten(model)                       # (m) float32, what a round carrie
 from fedloupe.models.build import build_model, start_at_logistic
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.inputs import Inputs, Schema
-from fedloupe.models.logistic import design_matrix, logistic_probability, newton_step
+from fedloupe.models.logistic import design_matrix, logistic_probability
+from fedloupe.models.penalised import ASKS, Descent, Penalty
 from fedloupe.models.preparation import Preparation, group_order, standardise
 from fedloupe.models.transformer import RadiomicsTransformer
 from fedloupe.models.unet import build_unet, dice, drawing_loss, unet
 
 __all__ = [
+    "ASKS",
+    "Descent",
     "Inputs",
+    "Penalty",
     "Preparation",
     "RadiomicsTransformer",
     "Schema",
@@ -27,7 +31,6 @@ __all__ = [
     "flatten",
     "group_order",
     "logistic_probability",
-    "newton_step",
     "standardise",
     "start_at_logistic",
     "unet",

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedloupe.study.evaluation import Evaluation
 from fedloupe.study.outcomes import SCALES, ScaleName
 from fedloupe.study.segmentation import Segmentation
 
@@ -257,16 +258,6 @@ class Split(_Frozen):
         return self
 
 
-class Evaluation(_Frozen):
-    """What is compared with the federated model."""
-
-    local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
-    logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
-    ridge: float = Field(default=5.0, gt=0, description="penalty of the logistic baseline, lambda/2 |beta|^2")
-    leave_one_site_out: bool = False
-    reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
-
-
 class Study(_Frozen):
     """One study. `fingerprint` is what hospitals approve."""
 
@@ -380,7 +371,7 @@ class Study(_Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales` and
-        `segmentation`."""
+        `segmentation` and the later keys of `evaluation`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
