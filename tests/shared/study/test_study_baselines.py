@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,8 +18,11 @@ _PLAIN: dict[str, Any] = {
 }
 
 
+_AGE = [{"name": "age", "column": "age"}]
+
+
 def asking(**evaluation: Any) -> Study:
-    return parse_study({**_PLAIN, "evaluation": evaluation})
+    return parse_study({**_PLAIN, "clinical": _AGE, "evaluation": evaluation})
 
 
 class TestFingerprint:
@@ -27,20 +30,32 @@ class TestFingerprint:
         """The digest is that of the version before these keys existed."""
         plain = parse_study(_PLAIN)
         assert plain.fingerprint == "ba7457c332cd456f0f0437cd0a8f7e675e818827416c70b20713a5e173c51d9c"
-        assert asking(l1_ratio=0).fingerprint == plain.fingerprint
+        assert asking(l1_ratio=0, clinical_baseline=False).fingerprint == asking().fingerprint
 
     def test_each_baseline_gives_another(self):
-        studies = [asking(), asking(l1_ratio=0.5), asking(l1_ratio=1)]
+        studies = [asking(), asking(l1_ratio=0.5), asking(l1_ratio=1), asking(clinical_baseline=True)]
         assert len({s.fingerprint for s in studies}) == len(studies)
 
     def test_the_canonical_form_is_the_study_again(self):
-        study = asking(l1_ratio=0.5)
+        study = asking(l1_ratio=0.5, clinical_baseline=True)
         assert Study.model_validate_json(study.canonical) == study
 
 
 class TestRules:
+    PRIVATE: ClassVar = {
+        "clinical": _AGE,
+        "privacy": {"mode": "dp-sgd", "epsilon": 8},
+        "training": {"preparation": "public", "start": "random"},
+    }
+
     @pytest.mark.parametrize(
-        ("change", "says"), [({"evaluation": {"l1_ratio": 1.5}}, "l1_ratio"), ({"evaluation": {"l1_ratio": -1}}, "l1")]
+        ("change", "says"),
+        [
+            ({"evaluation": {"l1_ratio": 1.5}}, "l1_ratio"),
+            ({"evaluation": {"l1_ratio": -1}}, "l1_ratio"),
+            ({"evaluation": {"clinical_baseline": True}}, "needs `clinical`"),
+            ({**PRIVATE, "evaluation": {"clinical_baseline": True}}, "clinical_baseline.*dp-sgd"),
+        ],
     )
     def test_what_cannot_be_is_refused(self, change, says):
         with pytest.raises(StudyInvalid, match=says):

@@ -78,7 +78,7 @@ def check_request(
     _check_purpose(request, study)
     _check_preparation(request, study)
     match request:
-        case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
+        case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
         case TrainRequest():
             _check_training(request, study, policy, trained | {digest})
@@ -86,6 +86,11 @@ def check_request(
             _check_split(request, study, role, took_part)
         case _:
             pass
+
+
+def _fits_logistic(study: Study) -> bool:
+    wanted = study.evaluation.logistic_baseline or study.evaluation.clinical_baseline
+    return wanted or study.training.start == "logistic"
 
 
 def _check_policy(request: Request, study: Study, policy: Policy) -> None:

@@ -1,4 +1,4 @@
-"""Everything that is fitted on training sites: scaling, projection, logistic baseline, rounds, threshold.
+"""Everything that is fitted on training sites: scaling, projection, baselines, rounds, threshold.
 
 `fit` is called once for the study and once for each fold of leave-one-site-out, always with all fitting redone.
 """
@@ -19,8 +19,6 @@ from fedloupe.messages import (
     EvaluateReply,
     EvaluateRequest,
     HelloReply,
-    NewtonReply,
-    NewtonRequest,
     PrepareReply,
     PrepareRequest,
     SketchReply,
@@ -30,7 +28,6 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import youden_threshold
 from fedloupe.models import (
-    Penalty,
     Preparation,
     Schema,
     build_model,
@@ -41,11 +38,11 @@ from fedloupe.models import (
 )
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
+from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
-from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
+from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.federation.strategies import strategy_for
-from fedloupe_server.statistics.logistic import fit_logistic
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.scaling import pooled_scaling
 
@@ -74,13 +71,15 @@ class Fitted:
     threshold: float
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
+    further: tuple[Baseline, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over weights, baseline, preparation and threshold."""
+        """SHA-256 over weights, baselines, preparation and threshold."""
         beta = np.zeros(0) if self.beta is None else self.beta
         prep = self.preparation
-        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+        further = [baseline.weights for baseline in self.further]
+        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]), *further)
 
 
 def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -121,11 +120,13 @@ def fit(
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
     fits = wanted and study.privacy.mode == "none"
-    beta = _logistic(study, talk, sites, preparation, columns, journal) if fits else None
+    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
+    beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
-    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds)
+    further = further_baselines(study, talk, sites, width, journal)
+    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, further)
 
 
 def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
@@ -196,25 +197,6 @@ def _federated_preparation(
     return Preparation(
         mean, scale, principal_projection(probe, sketch, columns, study.model.components, patients), "federated"
     )
-
-
-def _logistic(
-    study: Study,
-    talk: Conversation,
-    sites: tuple[str, ...],
-    preparation: Preparation,
-    columns: tuple[str, ...],
-    journal: Journal,
-) -> NDArray[np.float64]:
-    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
-
-    def ask(step: int, beta: NDArray[np.float64]) -> list[NewtonReply]:
-        replies = talk.ask_all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)
-        return list(replies.values())
-
-    beta = fit_logistic(ask, width, Penalty(study.evaluation.ridge, study.evaluation.l1_ratio))
-    write_tensors(journal.folder / "logistic.safetensors", {"beta": beta})
-    return beta
 
 
 def train_rounds(

@@ -4,7 +4,7 @@ run/
   study.json                  the canonical study
   preparation.safetensors     scaling and projection
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
-  logistic.safetensors        the baseline's coefficients
+  logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
   local/<site>.safetensors    each site's own model
   frozen.json                 digest of everything fixed before validate-only sites are opened
   folds/<site>/...            the same for a left-out site

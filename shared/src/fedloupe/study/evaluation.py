@@ -23,6 +23,9 @@ class Evaluation(BaseModel):
         description="strength lambda of the logistic baselines' penalty, lambda (a |beta|_1 + (1 - a)/2 |beta|^2)",
     )
     l1_ratio: float = Field(default=0.0, ge=0, le=1, description="its a: 0 ridge, 1 lasso, between: elastic net")
+    clinical_baseline: bool = Field(
+        default=False, description="the same logistic regression on the clinical variables alone"
+    )
     leave_one_site_out: bool = False
     reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
 
@@ -30,7 +33,7 @@ class Evaluation(BaseModel):
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A study that does not use a key that came later keeps the canonical form that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        for name in ("l1_ratio",):
+        for name in ("l1_ratio", "clinical_baseline"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

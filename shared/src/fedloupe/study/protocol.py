@@ -301,6 +301,8 @@ class Study(_Frozen):
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
         if self.evaluation.reference_score and not self.synthetic:
             raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
+        if self.evaluation.clinical_baseline and not self.clinical:
+            raise ValueError("`evaluation.clinical_baseline` needs `clinical` variables")
         return self
 
     @model_validator(mode="after")
@@ -327,6 +329,8 @@ class Study(_Frozen):
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
             )
+        if self.evaluation.clinical_baseline:
+            raise ValueError("`evaluation.clinical_baseline` is not fitted under `privacy.mode: dp-sgd`")
         return self
 
     @model_validator(mode="after")
