@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -52,18 +53,50 @@ def pooled_patients(study: Study, homes: dict[str, Path], run: Path) -> tuple[np
     return np.concatenate(designs), np.concatenate(labels)
 
 
-class TestLogisticOfFourHospitals:
-    @pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
-    def test_its_coefficients_equal_those_of_the_pooled_patients(self, go, tmp_path, l1_ratio):
-        from sklearn.linear_model import LogisticRegression
+def equals_the_pooled_fit(study: Study, homes: dict[str, Path], run: Path) -> np.ndarray:
+    """The run's coefficients, which are scikit-learn's on the pooled patients."""
+    from sklearn.linear_model import LogisticRegression
 
-        study = glioma(l1_ratio=l1_ratio)
+    beta = load_file(run / "logistic.safetensors")["beta"]
+    design, labels = pooled_patients(study, homes, run)
+    assert design.shape[1] == 21 and len(labels) > 90
+    ratio = study.evaluation.l1_ratio
+    how = {"solver": "saga", "l1_ratio": ratio} if ratio else {"solver": "newton-cholesky"}
+    pooled = LogisticRegression(C=1 / study.evaluation.ridge, tol=1e-12, max_iter=500_000, **how)
+    pooled.fit(design[:, 1:], labels)
+    np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6, rtol=0)
+    return beta
+
+
+class TestLogisticOfFourHospitals:
+    def test_ridge_coefficients_equal_those_of_the_pooled_patients(self, go, tmp_path):
+        study = glioma()
         homes, _ = go(study, tmp_path / "run")
-        beta = load_file(tmp_path / "run/logistic.safetensors")["beta"]
-        design, labels = pooled_patients(study, homes, tmp_path / "run")
-        assert design.shape[1] == 21 and len(labels) > 90
-        how = {"solver": "saga", "l1_ratio": l1_ratio} if l1_ratio else {"solver": "newton-cholesky"}
-        pooled = LogisticRegression(C=1 / study.evaluation.ridge, tol=1e-12, max_iter=500_000, **how)
-        pooled.fit(design[:, 1:], labels)
-        np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6, rtol=0)
-        assert ((beta == 0).sum() > 0) == (l1_ratio > 0)
+        assert equals_the_pooled_fit(study, homes, tmp_path / "run").all()
+
+
+class TestEveryBaselineLeavingASiteOut:
+    @pytest.fixture(scope="class")
+    def done(self, go, tmp_path_factory):
+        study = glioma(leave_one_site_out=True, l1_ratio=0.5, trees={"rounds": 12, "eta": 0.5})
+        folder = tmp_path_factory.mktemp("left-out") / "run"
+        homes, results = go(study, folder)
+        return study, homes, folder, results
+
+    def test_elastic_net_coefficients_equal_those_of_the_pooled_patients(self, done):
+        study, homes, folder, _ = done
+        beta = equals_the_pooled_fit(study, homes, folder)
+        assert 5 < (beta == 0).sum() < 20
+
+    def test_every_model_is_judged_on_all_patients_of_each_hospital_left_out(self, done):
+        *_, results = done
+        assert sorted(fold.federated.patients for fold in results.left_out) == [10, 24, 61, 73]
+        for fold in results.left_out:
+            assert fold.logistic.patients == fold.baselines["trees"].patients == fold.federated.patients
+            assert fold.logistic.split == fold.baselines["trees"].split == "all"
+        for site in results.sites:
+            assert site.baselines["trees"].patients == site.federated.patients
+
+    def test_trees_find_more_than_chance_at_hospitals_that_they_never_saw(self, done):
+        *_, results = done
+        assert fmean(fold.baselines["trees"].auc for fold in results.left_out) > 0.6

@@ -16,6 +16,8 @@ from fedloupe.messages import (
     DescribeReply,
     DescribeRequest,
     EvaluateRequest,
+    GrowReply,
+    GrowRequest,
     HelloReply,
     HelloRequest,
     NewtonReply,
@@ -31,12 +33,12 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.models import Preparation
-from fedloupe.study import DpSgd, Study
+from fedloupe.study import DpSgd, Study, TreePlan
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.ingest import load_store
-from fedloupe_client.training import drawing
+from fedloupe_client.training import drawing, trees
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -132,7 +134,7 @@ class Site:
             "run": request.run,
             "site": self.name,
         }
-        if isinstance(request, DescribeRequest | SketchRequest | NewtonRequest | TrainRequest):
+        if isinstance(request, DescribeRequest | SketchRequest | NewtonRequest | TrainRequest | GrowRequest):
             self.gate.check_cohort(len(cohort.rows("train")))
         reply: Reply
         match request:
@@ -152,6 +154,8 @@ class Site:
             case NewtonRequest():
                 gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta)
                 reply = NewtonReply(**header, gradient=gradient, hessian=hessian)
+            case GrowRequest():
+                reply = self._grow(header, request, study, cohort)
             case EvaluateRequest():
                 cell = load_policy(self.home).minimum_cell
                 reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
@@ -195,6 +199,21 @@ class Site:
         return TrainReply(
             **header, round=request.round, weights=trained.weights, patients=patients, loss=trained.loss, epsilon=None
         )
+
+    def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
+        plan = study.evaluation.trees or TreePlan()  # the gate lets no request through where the study has none
+        grown, smallest = trees.grow(
+            study,
+            self.name,
+            cohort,
+            self._preparation(request.run),
+            request.trees,
+            plan=plan,
+            number=request.round,
+            cell=load_policy(self.home).minimum_cell,
+        )
+        self.gate.check_cell(smallest)
+        return GrowReply(**header, round=request.round, trees=grown, patients=len(cohort.rows("train")))
 
     def _train_privately(
         self, header: dict[str, Any], request: TrainRequest, study: Study, privacy: DpSgd, cohort: Cohort

@@ -1,7 +1,7 @@
 """What the federated model must beat, fitted on the same sites' training patients.
 
 beta = logistic_baseline(study, talk, sites, width, journal)
-others = further_baselines(study, talk, sites, width, journal)      # those that the study asks for
+others = further_baselines(study, talk, sites, width, features, journal, observer, stage)     # that the study asks for
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from fedloupe.messages import Architecture, NewtonReply, NewtonRequest
 from fedloupe.models import Penalty
 from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.events import Observer
+from fedloupe_server.federation.growing import grow_trees
 from fedloupe_server.federation.journal import Journal, write_tensors
 from fedloupe_server.statistics.logistic import fit_logistic
 
@@ -69,7 +71,14 @@ def logistic_baseline(
 
 
 def further_baselines(
-    study: Study, talk: Conversation, sites: tuple[str, ...], width: int, journal: Journal
+    study: Study,
+    talk: Conversation,
+    sites: tuple[str, ...],
+    width: int,
+    features: int,
+    journal: Journal,
+    observer: Observer,
+    stage: str,
 ) -> tuple[Baseline, ...]:
     """The baselines beyond logistic regression on everything; none where the study asks for none.
 
@@ -81,4 +90,7 @@ def further_baselines(
         clinical = np.array([0, *range(width - len(study.clinical), width)])
         beta = logistic_baseline(study, talk, sites, width, journal, clinical, "clinical")
         found.append(Baseline("clinical", "logistic", beta))
+    if study.evaluation.trees:
+        trees = grow_trees(study, study.evaluation.trees, talk, sites, features, journal, observer, stage)
+        found.append(Baseline("trees", "trees", trees))
     return tuple(found)

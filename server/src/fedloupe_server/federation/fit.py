@@ -125,7 +125,8 @@ def fit(
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
-    further = further_baselines(study, talk, sites, width, journal)
+    features = len(columns) + len(study.clinical)
+    further = further_baselines(study, talk, sites, width, features, journal, observer, stage)
     return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, further)
 
 

@@ -303,6 +303,8 @@ class Study(_Frozen):
             raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
         if self.evaluation.clinical_baseline and not self.clinical:
             raise ValueError("`evaluation.clinical_baseline` needs `clinical` variables")
+        if self.evaluation.trees and self.radiomics.source == "none" and not self.clinical:
+            raise ValueError("`evaluation.trees` needs features or `clinical` variables")
         return self
 
     @model_validator(mode="after")
@@ -329,8 +331,10 @@ class Study(_Frozen):
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
             )
-        if self.evaluation.clinical_baseline:
-            raise ValueError("`evaluation.clinical_baseline` is not fitted under `privacy.mode: dp-sgd`")
+        if self.evaluation.clinical_baseline or self.evaluation.trees:
+            raise ValueError(
+                "`evaluation.clinical_baseline` and `evaluation.trees` are not fitted under `privacy.mode: dp-sgd`"
+            )
         return self
 
     @model_validator(mode="after")
