@@ -1,4 +1,4 @@
-"""A site's trees against XGBoost and against Flower's own way of bagging, on the same patients."""
+"""A site's trees against XGBoost and against Flower's own way of bagging, on the same synthetic patients."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ def sites(cohort):
 
 
 @pytest.fixture
-def one(study, preparation):
+def one(make_study, preparation):
     def make(cohort, trees, number=1, site="north", cell=1, plan=PLAN):
-        return grow(study, site, cohort, preparation, trees, plan=plan, number=number, cell=cell)
+        study = make_study(evaluation={"trees": plan.model_dump()})
+        return grow(study, site, cohort, preparation, trees, number=number, cell=cell)
 
     return make
 
@@ -160,6 +161,10 @@ class TestScoring:
         theirs = booster.predict(xgboost.DMatrix(table(cohort, preparation, "all")[0].astype(np.float32), nthread=1))
         ours = probabilities(study, cohort, preparation, "trees", trees, rows)
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+    def test_a_study_without_trees_scores_none(self, make_study, cohort, preparation):
+        with pytest.raises(TreesInvalid, match="grows no trees"):
+            probabilities(make_study(), cohort, preparation, "trees", no_trees(), cohort.rows("all"))
 
     def test_trees_beyond_the_study_are_not_scored(self, study, cohort, preparation):
         alien = np.array([[0, 99, 0.0, 1, 2], [0, -1, 1.0, -1, -1], [0, -1, -1.0, -1, -1]])

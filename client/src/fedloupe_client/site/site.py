@@ -33,7 +33,7 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.models import Preparation
-from fedloupe.study import DpSgd, Study, TreePlan
+from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
@@ -201,16 +201,10 @@ class Site:
         )
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
-        plan = study.evaluation.trees or TreePlan()  # the gate lets no request through where the study has none
+        cell = load_policy(self.home).minimum_cell
+        preparation = self._preparation(request.run)
         grown, smallest = trees.grow(
-            study,
-            self.name,
-            cohort,
-            self._preparation(request.run),
-            request.trees,
-            plan=plan,
-            number=request.round,
-            cell=load_policy(self.home).minimum_cell,
+            study, self.name, cohort, preparation, request.trees, number=request.round, cell=cell
         )
         self.gate.check_cell(smallest)
         return GrowReply(**header, round=request.round, trees=grown, patients=len(cohort.rows("train")))

@@ -26,8 +26,8 @@ def probabilities(
     rows: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Probability of the endpoint for these patients, (n)."""
-    if architecture == "trees" and study.evaluation.trees:
-        return tree_probabilities(study, study.evaluation.trees, cohort, preparation, weights, rows)
+    if architecture == "trees":
+        return tree_probabilities(study, cohort, preparation, weights, rows)
     inputs = cohort.inputs(preparation, rows)
     if architecture == "logistic":
         return logistic_probability(inputs, weights)

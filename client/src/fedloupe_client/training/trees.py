@@ -16,15 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fedloupe.models import Limits, Preparation, check_trees, leaves, logits, on_grid
+from fedloupe.models import Limits, Preparation, TreesInvalid, check_trees, leaves, logits, on_grid
 from fedloupe.study import Study, TreePlan
 from fedloupe_client.dataset import Cohort
 
 Floats = NDArray[np.float64]
 
 
-def limits(study: Study, plan: TreePlan, features: int, *, trees: int | None = None) -> Limits:
+def plan_of(study: Study) -> TreePlan:
+    """The study's section `evaluation.trees`.
+
+    Raises:
+        TreesInvalid: it has none.
+    """
+    if study.evaluation.trees is None:
+        raise TreesInvalid("the study grows no trees", where=study.study, remedy="ask the coordinator")
+    return study.evaluation.trees
+
+
+def limits(study: Study, features: int, *, trees: int | None = None) -> Limits:
     """What the study allows of trees; all of its rounds and sites together where `trees` is None."""
+    plan = plan_of(study)
     most = plan.rounds * len(study.train_sites) if trees is None else trees
     return Limits(features=features, depth=plan.depth, grid=plan.grid, trees=most)
 
@@ -36,7 +48,6 @@ def grow(
     preparation: Preparation,
     trees: Floats,
     *,
-    plan: TreePlan,
     number: int,
     cell: int,
 ) -> tuple[Floats, int]:
@@ -46,12 +57,11 @@ def grow(
     XGBoost's `min_child_weight` is never below that.
 
     Args:
-        study: its seed.
+        study: its section `evaluation.trees`, its seed.
         site: this site.
         cohort: its patients.
         preparation: agreed scaling.
         trees: the federation's so far.
-        plan: the study's section `evaluation.trees`.
         number: of the round, from 1.
         cell: smallest group of patients that may be described.
 
@@ -63,9 +73,10 @@ def grow(
     """
     import xgboost
 
+    plan = plan_of(study)
     rows = cohort.rows("train")
     values = on_grid(cohort.features[rows], cohort.clinical[rows], preparation, plan.grid)
-    check_trees(trees, limits(study, plan, values.shape[1]))
+    check_trees(trees, limits(study, values.shape[1]))
     text = f"{study.seed}|{site}|trees|{number}"
     patients = xgboost.DMatrix(
         values.astype(np.float32),
@@ -88,21 +99,21 @@ def grow(
     }
     booster = xgboost.train(settings, patients, num_boost_round=1)
     grown = from_xgboost(json.loads(bytes(booster.save_raw("json"))))
-    check_trees(grown, limits(study, plan, values.shape[1], trees=1))
+    check_trees(grown, limits(study, values.shape[1], trees=1))
     sizes = np.unique(leaves(grown, values), return_counts=True)[1]
     return grown, int(sizes.min())
 
 
 def tree_probabilities(
-    study: Study, plan: TreePlan, cohort: Cohort, preparation: Preparation, trees: Floats, rows: NDArray[np.int64]
+    study: Study, cohort: Cohort, preparation: Preparation, trees: Floats, rows: NDArray[np.int64]
 ) -> Floats:
     """(n) probability of the endpoint under these trees for the patients at `rows`; needs no XGBoost.
 
     Raises:
         TreesInvalid: the trees are not within the study's limits.
     """
-    values = on_grid(cohort.features[rows], cohort.clinical[rows], preparation, plan.grid)
-    check_trees(trees, limits(study, plan, values.shape[1]))
+    values = on_grid(cohort.features[rows], cohort.clinical[rows], preparation, plan_of(study).grid)
+    check_trees(trees, limits(study, values.shape[1]))
     return np.asarray(expit(logits(trees, values)), dtype=np.float64)
 
 
