@@ -105,9 +105,10 @@ class Descent:
 
         F(b + t d) - F(b) <= f'(b + t d) t d + penalty(b + t d) - penalty(b),
 
-    and the right side, which the sums at b + t d give, must be below a quarter of t times what it is for small t. That
-    is Armijo's condition. So either full steps count again and again, and the violation goes to zero geometrically, or
-    in the end every step satisfies Armijo's condition, with which proximal Newton converges from anywhere.
+    and the right side, which the sums at b + t d give, must be below t/4 (f'(b) d + penalty(b + d) - penalty(b)), which
+    is negative. That is Armijo's condition, and holds for small t. So either points count by their violation again and
+    again, and it goes to zero geometrically, or in the end every step satisfies Armijo's condition, with which proximal
+    Newton converges from anywhere.
 
     Attributes:
         beta: (1+q) where sums are wanted next, zero at first; the optimum once `take` says so.
