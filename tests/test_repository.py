@@ -269,7 +269,15 @@ class TestPages:
 
 class TestConfigurations:
     @pytest.mark.parametrize(
-        "name", ["demo.yaml", "study-example.yaml", "sarcoma-mri.yaml", "glioma-radiomics.yaml", "segmentation.yaml"]
+        "name",
+        [
+            "demo.yaml",
+            "study-example.yaml",
+            "sarcoma-mri.yaml",
+            "glioma-radiomics.yaml",
+            "glioma-baselines.yaml",
+            "segmentation.yaml",
+        ],
     )
     def test_every_study_that_is_shipped_is_valid(self, name: str):
         assert re.fullmatch(r"[0-9a-f]{64}", load_study(ROOT / "configs" / name).fingerprint)

@@ -48,7 +48,7 @@ def _says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
 P, C, A, M = Disclosure.PROTOCOL, Disclosure.COUNT, Disclosure.AGGREGATE, Disclosure.MODEL
 Floats = NDArray[np.floating[Any]]
 Tensor = Annotated[Any, "ndarray"]
-Architecture = Literal["transformer", "logistic"]
+Architecture = Literal["transformer", "logistic", "trees"]
 
 
 class Message(BaseModel):
@@ -181,7 +181,7 @@ class PrepareReply(Message):
 
 
 class NewtonRequest(Message):
-    """One Newton step of federated ridge logistic regression."""
+    """One step of federated logistic regression, ridge or elastic net."""
 
     tensors: ClassVar[tuple[str, ...]] = ("beta",)
     kind: Literal["newton"] = "newton"
@@ -220,16 +220,39 @@ class TrainReply(Message):
     epsilon: float | None = _says(P, "spent so far by this site, all runs together; None without DP")
 
 
+class GrowRequest(Message):
+    """Grow one boosted tree beyond these; every hyperparameter is the approved study's."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("trees",)
+    kind: Literal["grow"] = "grow"
+    round: int = _says(P, "round of trees, from 1", ge=1)
+    trees: Tensor = _says(M, "(nodes, 5) float64: the federation's trees so far, see `fedloupe.models.trees`")
+
+
+class GrowReply(Message):
+    """The tree that the site grew."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("trees",)
+    kind: Literal["grow-reply"] = "grow-reply"
+    round: int = _says(P, "as asked", ge=1)
+    trees: Tensor = _says(
+        M,
+        "(nodes, 5) float64: one tree; a threshold parts two groups of patients on the study's grid of a standardised "
+        "feature, a leaf's log-odds describe at least the site's smallest cell",
+    )
+    patients: int = _says(C, "training patients: the tree's weight", ge=1)
+
+
 class EvaluateRequest(Message):
     """Score a split with these weights and send statistics of the scores."""
 
     tensors: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["evaluate"] = "evaluate"
-    label: str = _says(P, "which model: federated, logistic, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    label: str = _says(P, "which model: federated, local-<site>, or a baseline", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
     architecture: Architecture = _says(P, "how to read the weights")
     split: Literal["tune", "test", "all"] = _says(P, "all: validate-only sites, and a site left out of a fold")
     threshold: float | None = _says(P, "fixed before; None while it is being fixed", ge=0, le=1)
-    weights: Tensor = _says(M, "flat parameters")
+    weights: Tensor = _says(M, "flat parameters; of trees, their table of nodes")
 
 
 class EvaluateReply(Message):
@@ -303,6 +326,7 @@ Request = (
     | PrepareRequest
     | NewtonRequest
     | TrainRequest
+    | GrowRequest
     | EvaluateRequest
     | OverlapRequest
 )
@@ -315,6 +339,7 @@ Reply = (
     | PrepareReply
     | NewtonReply
     | TrainReply
+    | GrowReply
     | EvaluateReply
     | OverlapReply
     | Failure

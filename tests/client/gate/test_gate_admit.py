@@ -195,6 +195,15 @@ class TestRefusedByStudy:
             with pytest.raises(NotInStudy):
                 gate.admit(encode(request))
 
+    def test_sums_for_the_clinical_baseline_alone_are_in_the_study(self, gate, ask, make_study, home):
+        study = make_study(
+            clinical=[{"name": "age", "column": "age"}],
+            evaluation={"logistic_baseline": False, "clinical_baseline": True},
+            training={"rounds": 4, "start": "random"},
+        )
+        approve(home, study, by="officer")
+        gate.admit(encode(ask("newton", study)))
+
     @pytest.mark.parametrize(
         ("kind", "changes"),
         [

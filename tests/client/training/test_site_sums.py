@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedloupe.models import standardise
+from fedloupe.models import design_matrix, standardise
 from fedloupe_client.training.statistics import describe, logistic_alone, newton_terms, sketch
 
 
@@ -86,19 +86,38 @@ class TestNewtonTerms:
         second = newton_terms(others_changed, preparation, np.full(6, 0.1))
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
+    def test_where_components_have_no_weight_they_hold_the_sums_of_the_clinical_values_alone(self, cohort, preparation):
+        """Two groups of two components, then age: the model of intercept and age is a part of the sums."""
+        rows = cohort.rows("train")
+        age = np.column_stack([np.ones(len(rows)), np.nan_to_num(cohort.clinical[rows, 0])])
+        p = 1 / (1 + np.exp(-age @ [0.2, -0.4]))
+        gradient, hessian = newton_terms(cohort, preparation, np.array([0.2, 0, 0, 0, 0, -0.4]))
+        np.testing.assert_allclose(gradient[[0, 5]], age.T @ (cohort.labels[rows] - p), atol=1e-6)
+        np.testing.assert_allclose(hessian[np.ix_([0, 5], [0, 5])], (age.T * p * (1 - p)) @ age, atol=1e-6)
+
 
 class TestLogisticAlone:
     @pytest.mark.parametrize("ridge", [0.5, 5.0])
     def test_it_is_ridge_logistic_regression_on_the_training_patients(self, cohort, preparation, ridge):
         from sklearn.linear_model import LogisticRegression
 
-        from fedloupe.models import design_matrix
-
         rows = cohort.rows("train")
         design = design_matrix(cohort.inputs(preparation, rows))
         pooled = LogisticRegression(C=1 / ridge, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
         pooled.fit(design[:, 1:], cohort.labels[rows])
         beta = logistic_alone(cohort, preparation, ridge)
+        assert beta.all()
+        np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6)
+
+    def test_it_is_an_elastic_net_where_the_study_says_so(self, cohort, preparation):
+        from sklearn.linear_model import LogisticRegression
+
+        rows = cohort.rows("train")
+        design = design_matrix(cohort.inputs(preparation, rows))
+        pooled = LogisticRegression(C=1 / 2.0, l1_ratio=0.6, tol=1e-12, max_iter=200_000, solver="saga")
+        pooled.fit(design[:, 1:], cohort.labels[rows])
+        beta = logistic_alone(cohort, preparation, 2.0, 0.6)
+        assert (beta == 0).any()
         np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6)
 
 

@@ -246,6 +246,33 @@ class TestComparisons:
             gradient += hospitals.answer(request.model_copy(update={"beta": beta})).gradient
         assert np.abs(gradient).max() < 1e-6
 
+    def test_the_clinical_baseline_is_the_optimum_of_the_clinical_values_alone(self, make_study, hospitals, run_dir):
+        """The last of six coefficients is the clinical value's; the components' four stay zero."""
+        clinical = [{"name": "age", "column": "age"}]
+        evaluation = {"ridge": 2.0, "clinical_baseline": True, "leave_one_site_out": True}
+        results = run_study(make_study(clinical=clinical, evaluation=evaluation), hospitals, run_dir)
+        for run, sites in (("trial", SIZES), ("trial/without-south", {"north", "east"})):
+            asked = [m.weights for m in hospitals.asked("evaluate", label="clinical", architecture="logistic", run=run)]
+            beta = asked[0]
+            assert all(np.array_equal(beta, other) for other in asked)
+            assert np.flatnonzero(beta).tolist() == [0, 5]
+            gradient = -2.0 * np.array([0, *beta[1:]])
+            first = {m.site: m for m in hospitals.asked("newton", step=0, run=run)}
+            assert set(first) == set(sites)
+            for request in first.values():
+                gradient += hospitals.answer(request.model_copy(update={"beta": beta})).gradient
+            assert np.abs(gradient[[0, 5]]).max() < 1e-8 < np.abs(gradient[1:5]).max()
+        assert [list(s.baselines) for s in results.sites] == [["clinical"]] * 4
+        assert [list(f.baselines) for f in results.left_out] == [["clinical"]] * 3
+        assert {s.baselines["clinical"].split for s in results.sites} == {"test", "all"}
+
+    def test_a_further_baseline_is_frozen_with_the_rest(self, make_study, new_hospitals, tmp_path):
+        clinical, digests = [{"name": "age", "column": "age"}], set()
+        for asks in (False, True):
+            study = make_study(clinical=clinical, evaluation={"clinical_baseline": asks})
+            digests.add(run_study(study, new_hospitals(), tmp_path / str(asks)).frozen)
+        assert len(digests) == 2
+
 
 class TestLeaveOneSiteOut:
     def test_each_fold_is_refitted_without_the_site_and_scores_all_its_patients(self, make_study, hospitals, run_dir):

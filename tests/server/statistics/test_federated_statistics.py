@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloupe.messages import DescribeReply, NewtonReply
+from fedloupe.messages import DescribeReply
 from fedloupe.models import Preparation, standardise
-from fedloupe_server.statistics.logistic import STEPS, newton_step
 from fedloupe_server.statistics.projection import OVERSAMPLING, PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.scaling import pooled_scaling, scaling_from_sums
 
@@ -148,74 +147,3 @@ class TestPrincipalComponents:
             gram = np.zeros((12, 12))
             gram[:size, :size] = np.eye(size)
             np.testing.assert_allclose(block.T @ block, gram, atol=1e-6)
-
-
-class TestNewton:
-    def fit(self, sites: list[tuple[np.ndarray, np.ndarray]], ridge: float) -> tuple[np.ndarray, bool]:
-        beta, converged = np.zeros(sites[0][0].shape[1]), False
-        for _ in range(STEPS):
-            replies = []
-            for design, labels in sites:
-                p = 1 / (1 + np.exp(-design @ beta))
-                hessian = (design * (p * (1 - p))[:, None]).T @ design
-                replies.append(NewtonReply(**HEADER, gradient=design.T @ (labels - p), hessian=hessian))
-            beta, converged = newton_step(beta, replies, ridge)
-            if converged:
-                break
-        return beta, converged
-
-    @pytest.fixture(scope="class")
-    def sites(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        rng = np.random.default_rng(4)
-        truth = rng.standard_normal(7)
-        result = []
-        for size in SIZES:
-            design = np.column_stack([np.ones(size), rng.standard_normal((size, 6))])
-            result.append((design, (rng.random(size) < 1 / (1 + np.exp(-design @ truth))).astype(float)))
-        return result
-
-    @pytest.mark.parametrize("ridge", [0.1, 1.0, 10.0, 100.0])
-    def test_it_equals_the_pooled_penalised_fit(self, sites, ridge):
-        from sklearn.linear_model import LogisticRegression
-
-        design, labels = (np.concatenate(part) for part in zip(*sites, strict=True))
-        pooled = LogisticRegression(C=1 / ridge, tol=1e-12, max_iter=10_000, solver="newton-cholesky")
-        pooled.fit(design[:, 1:], labels)
-        beta, converged = self.fit(sites, ridge)
-        assert converged
-        np.testing.assert_allclose(beta, [*pooled.intercept_, *pooled.coef_[0]], atol=1e-6)
-
-    def test_without_a_penalty_it_is_maximum_likelihood(self, sites):
-        import statsmodels.api as sm
-
-        design, labels = (np.concatenate(part) for part in zip(*sites, strict=True))
-        pooled = sm.Logit(labels, design).fit(disp=0, tol=1e-12)
-        np.testing.assert_allclose(self.fit(sites, 0.0)[0], pooled.params, atol=1e-6)
-
-    def test_the_intercept_is_not_penalised(self, sites):
-        """Under a huge penalty the intercept is the logit of the prevalence."""
-        labels = np.concatenate([labels for _, labels in sites])
-        beta, _ = self.fit(sites, 1e9)
-        assert beta[0] == pytest.approx(np.log(labels.mean() / (1 - labels.mean())), abs=1e-6)
-        assert np.abs(beta[1:]).max() < 1e-6
-
-    def test_the_order_of_sites_does_not_matter(self, sites):
-        np.testing.assert_allclose(self.fit(sites, 1.0)[0], self.fit(sites[::-1], 1.0)[0], atol=1e-12)
-
-    @pytest.mark.parametrize("ridge", [1e-3, 1e-2, 0.1])
-    def test_separable_patients_still_have_the_penalised_optimum(self, ridge):
-        """A study may choose any positive ridge; whitened radiomics with p near n separate easily."""
-        from scipy.optimize import minimize
-
-        rng = np.random.default_rng(8)
-        design = np.column_stack([np.ones(20), 2 * rng.standard_normal((20, 12))])
-        labels = (design[:, 1] > 0.8).astype(float)
-
-        def loss(beta: np.ndarray) -> float:
-            return float(
-                np.logaddexp(0, design @ beta).sum() - labels @ design @ beta + ridge / 2 * beta[1:] @ beta[1:]
-            )
-
-        best = minimize(loss, np.zeros(13), method="BFGS", options={"gtol": 1e-9, "maxiter": 5000}).fun
-        beta, _ = self.fit([(design, labels)], ridge)
-        assert loss(beta) == pytest.approx(best, abs=1e-3)

@@ -23,6 +23,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "newton": {"step": 3},
     "train": {"round": 7, "scope": "federated"},
     "train-reply": {"round": 7, "patients": 20, "loss": 0.625, "epsilon": None},
+    "grow": {"round": 3},
+    "grow-reply": {"round": 3, "patients": 20},
     "evaluate": {"label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None},
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
@@ -88,7 +90,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 21
+        assert len(set(KINDS.values())) == len(KINDS) == 23
 
 
 class TestDisclosure:

@@ -19,6 +19,7 @@ from fedloupe.messages import (
     KINDS,
     DescribeReply,
     EvaluateReply,
+    GrowReply,
     HelloReply,
     Message,
     NewtonReply,
@@ -35,6 +36,7 @@ from fedloupe.messages import (
     TrainReply,
     TrainRequest,
 )
+from fedloupe.models import Limits, TreesInvalid, check_trees
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -71,8 +73,9 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             return _protect_versions(reply, policy)
         case RedundancyReply():
             return _protect_pairs(reply, policy)
-        case TrainReply():
-            return _protect_weights(reply, study, policy)
+        case TrainReply() | GrowReply():
+            check_cohort(reply.patients, policy)
+            return _protect_weights(reply, study) if isinstance(reply, TrainReply) else _protect_tree(reply, study)
         case EvaluateReply():
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
@@ -93,6 +96,19 @@ def check_cohort(patients: int, policy: Policy) -> None:
         raise CohortTooSmall(
             f"{patients} training patients, the policy asks {policy.minimum_cohort}",
             remedy="bring more cases, or let the security officer lower `minimum_cohort` in policy.yaml",
+        )
+
+
+def check_cell(patients: int, policy: Policy) -> None:
+    """A group of patients is large enough to be described.
+
+    Raises:
+        CellTooSmall: smaller than the policy's `minimum_cell`.
+    """
+    if patients < policy.minimum_cell:
+        raise CellTooSmall(
+            f"a leaf of a tree holds {patients} training patients, the policy asks {policy.minimum_cell}",
+            remedy="this is a fault of the site's software: report it; nothing left",
         )
 
 
@@ -174,14 +190,25 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
             return {}
 
 
-def _protect_weights(reply: TrainReply, study: Study, policy: Policy) -> TrainReply:
-    check_cohort(reply.patients, policy)
+def _protect_weights(reply: TrainReply, study: Study) -> TrainReply:
     if not isinstance(study.privacy, DpSgd):
         return reply
     if reply.epsilon is None:
         raise ReplyRefused("weights of a private study without an epsilon", remedy=_REMEDY)
     # The loss is a function of the patients that no noise protects.
     return _changed(reply, loss=None)
+
+
+def _protect_tree(reply: GrowReply, study: Study) -> GrowReply:
+    """One tree, and nothing that the study's limits leave no room for: no threshold off the grid."""
+    plan = study.evaluation.trees
+    if plan is None:
+        raise ReplyRefused("a tree in a study that grows none", remedy=_REMEDY)
+    try:
+        check_trees(np.asarray(reply.trees), Limits(features=None, depth=plan.depth, grid=plan.grid, trees=1))
+    except TreesInvalid as error:
+        raise ReplyRefused(error.what, remedy=_REMEDY) from None
+    return reply
 
 
 def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:

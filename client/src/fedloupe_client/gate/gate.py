@@ -87,7 +87,7 @@ class Gate:
             policy,
             site=self.site,
             took_part=self._runs.took_part(request.run),
-            trained=self._runs.contributions(request.run, "train"),
+            trained=self._runs.contributions(request.run, "grow" if request.kind == "grow" else "train"),
             digest=digest,
         )
         if isinstance(request, rules.CONTRIBUTING):
@@ -102,6 +102,15 @@ class Gate:
             PolicyInvalid: see there.
         """
         disclosure.check_cohort(patients, load_policy(self._home))
+
+    def check_cell(self, patients: int) -> None:
+        """A group of training patients that an answer describes by a number of its own is large enough.
+
+        Raises:
+            CellTooSmall: smaller than the policy asks.
+            PolicyInvalid: see there.
+        """
+        disclosure.check_cell(patients, load_policy(self._home))
 
     def check_budget(self, run: str, spend: Spend, rounds: int) -> None:
         """The site's budget covers the rest of a run of `rounds` such spends; to be asked before its first round.

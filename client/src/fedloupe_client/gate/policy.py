@@ -16,7 +16,17 @@ from fedloupe.study.loading import explain, read_yaml
 from fedloupe_client.gate.errors import PolicyInvalid
 
 RequestKind = Literal[
-    "hello", "describe", "stability", "redundancy", "sketch", "prepare", "newton", "train", "evaluate", "overlap"
+    "hello",
+    "describe",
+    "stability",
+    "redundancy",
+    "sketch",
+    "prepare",
+    "newton",
+    "train",
+    "grow",
+    "evaluate",
+    "overlap",
 ]
 # `true` must not pass for the number 1, which would be the loosest limit of all.
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -37,7 +47,7 @@ class Policy(BaseModel):
     messages: tuple[RequestKind, ...] = Field(
         default=get_args(RequestKind), description="kinds of request that are answered"
     )
-    maximum_rounds: Count = Field(default=500, description="training requests in one run")
+    maximum_rounds: Count = Field(default=500, description="training requests in one run, of a model and of trees each")
 
     def describe(self) -> str:
         """The limits in force, one a line with its meaning."""

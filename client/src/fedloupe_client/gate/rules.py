@@ -11,6 +11,7 @@ import fedloupe
 from fedloupe.messages import (
     DescribeRequest,
     EvaluateRequest,
+    GrowRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
@@ -35,7 +36,15 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
-CONTRIBUTING = (DescribeRequest, StabilityRequest, RedundancyRequest, SketchRequest, NewtonRequest, TrainRequest)
+CONTRIBUTING = (
+    DescribeRequest,
+    StabilityRequest,
+    RedundancyRequest,
+    SketchRequest,
+    NewtonRequest,
+    TrainRequest,
+    GrowRequest,
+)
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
@@ -65,7 +74,7 @@ def check_request(
         policy: of the site.
         site: this site's name.
         took_part: whether this site's patients already shaped something in this run.
-        trained: digests of the training requests admitted in this run.
+        trained: digests of the training requests admitted in this run, or of those for trees where this is one.
         digest: of this request.
 
     Raises:
@@ -80,18 +89,27 @@ def check_request(
     _check_purpose(request, study)
     _check_preparation(request, study)
     match request:
-        case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
+        case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
         case StabilityRequest() if not (study.quality and study.quality.perturbations):
             raise NotInStudy("the study perturbs no images", where=study.study, remedy=_ASK)
         case RedundancyRequest() if not (study.quality and study.quality.redundancy):
             raise NotInStudy("the study drops no redundant features", where=study.study, remedy=_ASK)
+        case GrowRequest():
+            _check_growing(request, study, policy, trained | {digest})
         case TrainRequest():
             _check_training(request, study, policy, trained | {digest})
+        case EvaluateRequest() if request.architecture == "trees" and study.evaluation.trees is None:
+            raise NotInStudy("the study grows no trees", where=study.study, remedy=_ASK)
         case EvaluateRequest() | OverlapRequest():
             _check_split(request, study, role, took_part)
         case _:
             pass
+
+
+def _fits_logistic(study: Study) -> bool:
+    wanted = study.evaluation.logistic_baseline or study.evaluation.clinical_baseline
+    return wanted or study.training.start == "logistic"
 
 
 def _check_policy(request: Request, study: Study, policy: Policy) -> None:
@@ -154,6 +172,24 @@ def _check_training(request: TrainRequest, study: Study, policy: Policy, trained
             f"more than {policy.maximum_rounds} different training requests in one run",
             where=where,
             remedy="find out why rounds were asked again with other weights",
+        )
+
+
+def _check_growing(request: GrowRequest, study: Study, policy: Policy, grown: Set[str]) -> None:
+    where, plan = f"run {request.run}", study.evaluation.trees
+    if plan is None or isinstance(study.privacy, DpSgd):
+        raise NotInStudy("the study grows no trees", where=where, remedy=_ASK)
+    if request.round > plan.rounds or plan.rounds > policy.maximum_rounds:
+        raise RoundRefused(
+            f"round {request.round} of {plan.rounds} rounds of trees, the policy allows {policy.maximum_rounds}",
+            where=where,
+            remedy=_ASK,
+        )
+    if len(grown) > policy.maximum_rounds:
+        raise RoundRefused(
+            f"more than {policy.maximum_rounds} different requests for trees in one run",
+            where=where,
+            remedy="find out why rounds were asked again with other trees",
         )
 
 

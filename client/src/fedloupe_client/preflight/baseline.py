@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fedloupe.metrics import delong
-from fedloupe.models import Preparation, design_matrix, logistic_probability, newton_step, standardise
+from fedloupe.models import Descent, Penalty, Preparation, design_matrix, logistic_probability, standardise
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.preflight.findings import Frozen
@@ -121,10 +121,10 @@ def _fit_and_score(
 ) -> NDArray[np.float64]:
     preparation = own_preparation(cohort, study, fit)
     design, labels = design_matrix(cohort.inputs(preparation, fit)), cohort.labels[fit]
-    beta = np.zeros(design.shape[1])
+    descent = Descent(design.shape[1], Penalty(study.evaluation.ridge, study.evaluation.l1_ratio))
     for _ in range(NEWTON_STEPS):
-        probability = expit(design @ beta)
-        gradient = design.T @ (labels - probability)
+        probability = expit(design @ descent.beta)
         hessian = (design * (probability * (1 - probability))[:, None]).T @ design
-        beta = beta + newton_step(beta, gradient, hessian, study.evaluation.ridge)
-    return logistic_probability(cohort.inputs(preparation, held), beta)
+        if descent.take(design.T @ (labels - probability), hessian):
+            break
+    return logistic_probability(cohort.inputs(preparation, held), descent.beta)

@@ -20,6 +20,7 @@ import fedloupe
 from fedloupe.messages import (
     DescribeRequest,
     EvaluateRequest,
+    GrowRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
@@ -139,6 +140,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (PrepareRequest, {"mean": none, "scale": none, "projection": none, "origin": study.training.preparation}),
         (NewtonRequest, {"step": 0, "beta": none}),
         (TrainRequest, {"round": 1, "scope": "federated", "weights": none}),
+        (GrowRequest, {"round": 1, "trees": none}),
         (
             EvaluateRequest,
             {

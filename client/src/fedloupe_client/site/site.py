@@ -18,6 +18,8 @@ from fedloupe.messages import (
     DescribeReply,
     DescribeRequest,
     EvaluateRequest,
+    GrowReply,
+    GrowRequest,
     HelloReply,
     HelloRequest,
     NewtonReply,
@@ -44,13 +46,14 @@ from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.gate.rules import CONTRIBUTING
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.training import drawing
+from fedloupe_client.training import drawing, trees
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
 
 _log = logging.getLogger(__name__)
+Sums = DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest | NewtonRequest
 
 
 class NotPrepared(FedLoupeError):
@@ -150,29 +153,37 @@ class Site:
                 reply = self._train(header, request, study, cohort)
             case HelloRequest():
                 reply = self._hello(header, study, cohort)
-            case DescribeRequest():
-                count, total, square = describe(cohort)
-                reply = DescribeReply(**header, count=count, total=total, square=square)
-            case StabilityRequest():
-                reply = self._stability(header, request, study, cohort)
-            case RedundancyRequest():
-                rows = np.concatenate([request.earlier, request.block])
-                pairs, product, total = redundancy(cohort, request.mean, request.scale, rows, request.block)
-                patients = len(cohort.rows("train"))
-                reply = RedundancyReply(**header, patients=patients, pairs=pairs, product=product, total=total)
-            case SketchRequest():
-                reply = SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case PrepareRequest():
                 reply = self._install(header, request)
-            case NewtonRequest():
-                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta)
-                reply = NewtonReply(**header, gradient=gradient, hessian=hessian)
+            case GrowRequest():
+                reply = self._grow(header, request, study, cohort)
             case EvaluateRequest():
                 cell = load_policy(self.home).minimum_cell
                 reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
             case OverlapRequest():
                 reply = drawing.overlap(study, cohort, request)
+            case _:
+                reply = self._sums(header, request, study, cohort)
         return reply, None
+
+    def _sums(self, header: dict[str, Any], request: Sums, study: Study, cohort: Cohort) -> Reply:
+        """What is added up over the sites."""
+        match request:
+            case DescribeRequest():
+                count, total, square = describe(cohort)
+                return DescribeReply(**header, count=count, total=total, square=square)
+            case StabilityRequest():
+                return self._stability(header, request, study, cohort)
+            case RedundancyRequest():
+                rows = np.concatenate([request.earlier, request.block])
+                pairs, product, total = redundancy(cohort, request.mean, request.scale, rows, request.block)
+                patients = len(cohort.rows("train"))
+                return RedundancyReply(**header, patients=patients, pairs=pairs, product=product, total=total)
+            case SketchRequest():
+                return SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
+            case NewtonRequest():
+                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta)
+                return NewtonReply(**header, gradient=gradient, hessian=hessian)
 
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
         if isinstance(study.privacy, DpSgd) and study.role(self.name) == "train":
@@ -220,6 +231,15 @@ class Site:
         return TrainReply(
             **header, round=request.round, weights=trained.weights, patients=patients, loss=trained.loss, epsilon=None
         )
+
+    def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
+        cell = load_policy(self.home).minimum_cell
+        preparation = self._preparation(request.run)
+        grown, smallest = trees.grow(
+            study, self.name, cohort, preparation, request.trees, number=request.round, cell=cell
+        )
+        self.gate.check_cell(smallest)
+        return GrowReply(**header, round=request.round, trees=grown, patients=len(cohort.rows("train")))
 
     def _train_privately(
         self, header: dict[str, Any], request: TrainRequest, study: Study, privacy: DpSgd, cohort: Cohort

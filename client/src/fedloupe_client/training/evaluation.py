@@ -14,6 +14,7 @@ from fedloupe.models import Preparation, logistic_probability
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
 from fedloupe_client.training.local import device, model_for
+from fedloupe_client.training.trees import tree_probabilities
 
 
 def probabilities(
@@ -25,6 +26,8 @@ def probabilities(
     rows: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Probability of the endpoint for these patients, (n)."""
+    if architecture == "trees":
+        return tree_probabilities(study, cohort, preparation, weights, rows)
     inputs = cohort.inputs(preparation, rows)
     if architecture == "logistic":
         return logistic_probability(inputs, weights)

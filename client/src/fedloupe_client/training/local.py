@@ -84,7 +84,8 @@ def train_alone(study: Study, site: str, cohort: Cohort, preparation: Preparatio
     """
     model = model_for(study, cohort, weights)
     if study.training.start == "logistic":
-        start_at_logistic(model, logistic_alone(cohort, preparation, study.evaluation.ridge))
+        penalty = (study.evaluation.ridge, study.evaluation.l1_ratio)
+        start_at_logistic(model, logistic_alone(cohort, preparation, *penalty))
     loss = math.nan
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "local", 0))

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fedloupe.models import Preparation, design_matrix, newton_step, standardise
+from fedloupe.models import Descent, Penalty, Preparation, design_matrix, standardise
 from fedloupe_client.dataset import Cohort
 
 Floats = NDArray[np.float64]
+ALONE = 12
 
 
 def describe(cohort: Cohort) -> tuple[Floats, Floats, Floats]:
@@ -54,9 +55,14 @@ def newton_terms(cohort: Cohort, preparation: Preparation, beta: NDArray[Any]) -
     return gradient, hessian
 
 
-def logistic_alone(cohort: Cohort, preparation: Preparation, ridge: float) -> Floats:
-    """Ridge logistic regression on the site's own training patients, (1+q): where its own model starts."""
-    beta = np.zeros(1 + len(cohort.groups) * preparation.projection.shape[1] + cohort.clinical.shape[1])
-    for _ in range(12):
-        beta = beta + newton_step(beta, *newton_terms(cohort, preparation, beta), ridge)
-    return beta
+def logistic_alone(cohort: Cohort, preparation: Preparation, ridge: float, l1_ratio: float = 0.0) -> Floats:
+    """The logistic baseline on the site's own training patients, (1+q): where its own model starts.
+
+    A start need not be an optimum, so it takes `ALONE` steps at most.
+    """
+    width = 1 + len(cohort.groups) * preparation.projection.shape[1] + cohort.clinical.shape[1]
+    descent = Descent(width, Penalty(ridge, l1_ratio))
+    for _ in range(ALONE):
+        if descent.take(*newton_terms(cohort, preparation, descent.beta)):
+            break
+    return descent.beta

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import floor, sqrt
 
 from fedloupe.metrics import pool_auc
-from fedloupe_server.evidence import formats
+from fedloupe_server.evidence import baselines, formats
 from fedloupe_server.evidence.drawing import (
     EXTERNAL,
     FAINT,
@@ -79,33 +79,29 @@ def forest(results: Results) -> Figure:
 
 
 def external(results: Results) -> Figure | None:
-    """At each validate-only site: the federated model, the logistic baseline and every training site's own model."""
+    """At each validate-only site: the federated model, the baselines and every training site's own model."""
     rows: list[Row] = []
     for site in (s for s in results.sites if s.role == "validate"):
         rows.append(Row("heading", site.site))
         rows.append(Row.of("Federated", "federated", site.federated, EXTERNAL))
-        if site.logistic:
-            rows.append(Row.of("Federated logistic", "logistic", site.logistic, LOGISTIC))
+        rows += [Row.of(baselines.NAMES[x], x, s, LOGISTIC) for x, s in baselines.scored(site).items()]
         rows += [Row.of(f"Own model of {local_name(s)}", s.label, s, LOCAL) for s in site.local_elsewhere]
     return _chart("external", "AUC of every model at the external site", rows) if rows else None
 
 
 def left_out(results: Results) -> Figure | None:
-    """Leave-one-site-out: each fold's federated and logistic model on the site left out."""
+    """Leave-one-site-out: each fold's federated model and baselines on the site left out."""
     if not results.left_out:
         return None
     rows: list[Row] = []
     for fold in results.left_out:
         rows.append(Row.of(f"{fold.site} left out", "federated", fold.federated, FEDERATED))
-        if fold.logistic:
-            rows.append(Row.of(f"{fold.site}, logistic", "logistic", fold.logistic, LOGISTIC))
-    for model, scores in (
-        ("federated", [f.federated for f in results.left_out]),
-        ("logistic", [f.logistic for f in results.left_out if f.logistic]),
-    ):
-        if scores:
+        rows += [Row.of(f"{fold.site}, {x}", x, s, LOGISTIC) for x, s in baselines.scored(fold).items()]
+    for model in ("federated", *baselines.labels(results)):
+        every = [{"federated": f.federated, **baselines.scored(f)} for f in results.left_out]
+        if scores := [at[model] for at in every if model in at]:
             mean = pool_auc([(s.auc, s.auc_se, s.patients) for s in scores])
-            label = "Pooled" if model == "federated" else "Pooled, logistic"
+            label = "Pooled" if model == "federated" else f"Pooled, {model}"
             rows.append(Row("diamond", label, model, INK, mean.patients, None, mean.auc, mean.low, mean.high))
     return _chart("left_out", "AUC at each site when it was left out of training", rows)
 

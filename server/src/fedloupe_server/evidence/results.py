@@ -58,6 +58,7 @@ class SiteResult(_Frozen):
     data_digest: str
     federated: Scores
     logistic: Scores | None
+    baselines: dict[str, Scores] = {}  # further ones by label: clinical, trees
     local: Scores | None  # training sites: the site's own model on its own test split
     local_elsewhere: tuple[Scores, ...]  # validate-only sites: every training site's own model (label local-<site>)
     epsilon: float | None
@@ -94,6 +95,7 @@ class LeftOut(_Frozen):
     site: str
     federated: Scores
     logistic: Scores | None
+    baselines: dict[str, Scores] = {}
 
 
 class Results(_Frozen):

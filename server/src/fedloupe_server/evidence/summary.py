@@ -7,7 +7,7 @@ json.dumps(summary_json(results))
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ class SummaryRow:
         logistic_auc: the federated logistic baseline.
         oracle_auc: the best possible, synthetic studies only; pooled: mean weighted by patients.
         epsilon: spent by the site; None without differential privacy.
+        baselines: AUC of each further baseline by label; empty in the pooled row.
     """
 
     site: str
@@ -39,6 +40,7 @@ class SummaryRow:
     logistic_auc: float | None
     oracle_auc: float | None
     epsilon: float | None
+    baselines: dict[str, float] = field(default_factory=dict)
 
 
 def summary_table(results: Results) -> list[SummaryRow]:
@@ -90,6 +92,7 @@ def summary_json(results: Results) -> dict[str, Any]:
                 "low": fold.federated.auc_low,
                 "high": fold.federated.auc_high,
                 "logistic_auc": fold.logistic.auc if fold.logistic else None,
+                "baselines": {label: scores.auc for label, scores in fold.baselines.items()},
             }
             for fold in results.left_out
         ],
@@ -115,6 +118,7 @@ def _row(site: SiteResult) -> SummaryRow:
         logistic_auc=site.logistic.auc if site.logistic else None,
         oracle_auc=federated.reference_auc,
         epsilon=site.epsilon,
+        baselines={label: scores.auc for label, scores in site.baselines.items()},
     )
 
 

@@ -154,28 +154,6 @@ def calibration(results: Results) -> Table:
     )
 
 
-def left_out(results: Results) -> Table | None:
-    """Leave-one-site-out in numbers."""
-    if not results.left_out:
-        return None
-    return Table(
-        "Each site scored by a federation that was trained without it",
-        ("Site left out", "Patients", "Events", "Federated (95 % interval)", "Logistic (95 % interval)"),
-        tuple(
-            (
-                fold.site,
-                str(fold.federated.patients),
-                str(fold.federated.positives),
-                formats.with_interval(fold.federated.auc, fold.federated.auc_low, fold.federated.auc_high),
-                formats.with_interval(fold.logistic.auc, fold.logistic.auc_low, fold.logistic.auc_high)
-                if fold.logistic
-                else formats.ABSENT,
-            )
-            for fold in results.left_out
-        ),
-    )
-
-
 def provenance(results: Results) -> Table:
     """What made these numbers; digests in full, so that they can be checked."""
     rows = [

@@ -5,9 +5,9 @@ found(results), certainty(results), benefit(results), privacy(results), limits(r
 
 from __future__ import annotations
 
-from statistics import fmean, median
+from statistics import median
 
-from fedloupe_server.evidence import formats
+from fedloupe_server.evidence import baselines, formats
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.statistics.quality import QualitySummary
@@ -65,13 +65,7 @@ def found(results: Results) -> list[str]:
         said.append(
             "No external site took part: nothing here shows how the model does at a hospital that never trained."
         )
-    if results.left_out:
-        mean = fmean(fold.federated.auc for fold in results.left_out)
-        simple = [fold.logistic.auc for fold in results.left_out if fold.logistic]
-        said.append(
-            f"Leaving each training site out in turn, the mean AUC at the site left out is {formats.auc(mean)}"
-            + (f" (logistic baseline {formats.auc(fmean(simple))})." if simple else ".")
-        )
+    said += baselines.without_a_site(results)
     best = [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None]
     if best:
         low, high = min(best), max(best)
@@ -151,7 +145,7 @@ def benefit(results: Results) -> list[str]:
         )
         if unbeaten := [local_name(o) for o in others if formats.gain(site.federated.auc, o.auc) <= 0]:
             said.append(f"There it did not beat the own model of {formats.listed(unbeaten)}.")
-    return said + _against_logistic(results)
+    return said + baselines.against(results)
 
 
 def privacy(results: Results) -> list[str]:
@@ -245,6 +239,8 @@ def limits(results: Results) -> list[str]:
     )
     if any(s.local or s.local_elsewhere for s in results.sites):
         said.append("Own and federated models are compared by their AUCs; no paired significance test was made.")
+    elif baselines.labels(results):
+        said.append("Baselines and federated model are compared by their AUCs; no paired significance test was made.")
     if len(training(results)) < 5:
         said.append("With fewer than five training sites the variation between hospitals is itself poorly known.")
     if not validating(results):
@@ -258,16 +254,3 @@ def limits(results: Results) -> list[str]:
     else:
         said.append(f"{NO_GUARANTEE} Weights can carry traces of training patients.")
     return said
-
-
-def _against_logistic(results: Results) -> list[str]:
-    pairs = [(s.site, s.federated, s.logistic) for s in results.sites if s.logistic]
-    if not pairs:
-        return []
-    behind = [n for n, fed, simple in pairs if formats.gain(fed.auc, simple.auc) <= 0]
-    if not behind:
-        return [f"It is above the federated logistic baseline at all {formats.count(len(pairs), 'site')}."]
-    return [
-        f"The simpler federated logistic baseline does as well or better at {len(behind)} of "
-        f"{formats.count(len(pairs), 'site')}: {formats.listed(behind)}."
-    ]

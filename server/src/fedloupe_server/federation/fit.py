@@ -1,4 +1,4 @@
-"""Everything that is fitted on training sites: scaling, projection, logistic baseline, rounds, threshold.
+"""Everything that is fitted on training sites: scaling, projection, baselines, rounds, threshold.
 
 `fit` is called once for the study and once for each fold of leave-one-site-out, always with all fitting redone.
 """
@@ -19,8 +19,6 @@ from fedloupe.messages import (
     EvaluateReply,
     EvaluateRequest,
     HelloReply,
-    NewtonReply,
-    NewtonRequest,
     PrepareReply,
     PrepareRequest,
     SketchReply,
@@ -29,15 +27,23 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.metrics import youden_threshold
-from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
+from fedloupe.models import (
+    Preparation,
+    Schema,
+    build_model,
+    digest,
+    flatten,
+    group_order,
+    start_at_logistic,
+)
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
+from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
-from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
+from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.federation.quality import agree_quality, read_quality
 from fedloupe_server.federation.strategies import strategy_for
-from fedloupe_server.statistics.logistic import STEPS, newton_step
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.quality import AgreedQuality
 from fedloupe_server.statistics.scaling import pooled_scaling
@@ -68,13 +74,15 @@ class Fitted:
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
     quality: AgreedQuality | None = None
+    further: tuple[Baseline, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over weights, baseline, preparation and threshold."""
+        """SHA-256 over weights, baselines, preparation and threshold."""
         beta = np.zeros(0) if self.beta is None else self.beta
         prep = self.preparation
-        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+        further = [baseline.weights for baseline in self.further]
+        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]), *further)
 
 
 def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -127,12 +135,15 @@ def fit(
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
     fits = wanted and study.privacy.mode == "none"
-    beta = _logistic(study, talk, sites, preparation, columns, journal) if fits else None
+    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
+    beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
     quality = read_quality(journal) if study.quality else None
-    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, quality)
+    inputs = len(columns) + len(study.clinical)
+    further = further_baselines(study, talk, sites, width, inputs, journal, observer, stage)
+    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, quality, further)
 
 
 def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
@@ -218,29 +229,6 @@ def _federated_preparation(
     return Preparation(
         mean, scale, principal_projection(probe, sketch, columns, study.model.components, patients), "federated"
     )
-
-
-def _logistic(
-    study: Study,
-    talk: Conversation,
-    sites: tuple[str, ...],
-    preparation: Preparation,
-    columns: tuple[str, ...],
-    journal: Journal,
-) -> NDArray[np.float64]:
-    width = len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
-    beta = np.zeros(1 + width)
-    for step in range(STEPS):
-
-        def ask(header: dict[str, Any], beta: NDArray[np.float64] = beta, step: int = step) -> NewtonRequest:
-            return NewtonRequest(**header, step=step, beta=beta)
-
-        replies = talk.ask_all(sites, ask, NewtonReply)
-        beta, converged = newton_step(beta, list(replies.values()), study.evaluation.ridge)
-        if converged:
-            break
-    write_tensors(journal.folder / "logistic.safetensors", {"beta": beta})
-    return beta
 
 
 def train_rounds(

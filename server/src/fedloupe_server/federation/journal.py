@@ -5,7 +5,8 @@ run/
   quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
-  logistic.safetensors        the baseline's coefficients
+  logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
+  trees/0001.safetensors      boosted trees up to that round, and who took part
   local/<site>.safetensors    each site's own model
   frozen.json                 digest of everything fixed before validate-only sites are opened
   folds/<site>/...            the same for a left-out site

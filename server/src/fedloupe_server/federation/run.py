@@ -192,7 +192,7 @@ def _evaluate(
 ) -> tuple[SiteResult, ...]:
     """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
-    steps = 2 + len(locals_) * bool(study.validate_sites)
+    steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
 
     def score(step: int, label: str, architecture: Architecture, weights: Mapping[str, Vector]) -> dict[str, Scores]:
         observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
@@ -202,9 +202,14 @@ def _evaluate(
     federated = score(0, "federated", "transformer", dict.fromkeys(splits, fitted.weights))
     beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
     logistic = score(1, "logistic", "logistic", beta)
-    own = score(1, "local-{site}", "transformer", locals_)
+    further = {
+        b.label: score(step, b.label, b.architecture, dict.fromkeys(splits, b.weights))
+        for step, b in enumerate(fitted.further, start=2)
+    }
+    first = 2 + len(further)
+    own = score(first - 1, "local-{site}", "transformer", locals_)
     elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
-    for step, (origin, weights) in enumerate(sorted(locals_.items()), start=2):
+    for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
         for site, scores in score(
             step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
         ).items():
@@ -225,6 +230,7 @@ def _evaluate(
             data_digest=hellos[s.name].data_digest,
             federated=federated[s.name],
             logistic=logistic.get(s.name),
+            baselines={label: scores[s.name] for label, scores in further.items()},
             local=own.get(s.name),
             local_elsewhere=tuple(elsewhere.get(s.name, ())),
             epsilon=spent.get(s.name),
@@ -253,5 +259,9 @@ def _leave_one_out(
         logistic: dict[str, Scores] = {}
         if study.evaluation.logistic_baseline and fitted.beta is not None:
             logistic = _score(talk, "logistic", "logistic", fitted.threshold, {site: ("all", fitted.beta)})
-        folds.append(LeftOut(site=site, federated=federated[site], logistic=logistic.get(site)))
+        further = {
+            b.label: _score(talk, b.label, b.architecture, fitted.threshold, {site: ("all", b.weights)})[site]
+            for b in fitted.further
+        }
+        folds.append(LeftOut(site=site, federated=federated[site], logistic=logistic.get(site), baselines=further))
     return tuple(folds)

@@ -191,6 +191,9 @@ def result_table(results: Results) -> Table:
             no_wrap=name in ("site", "federated (95 %)"),
             min_width=8 if name == "logistic" else None,
         )
+    further = sorted({label for site in results.sites for label in site.baselines})
+    for name in further:
+        table.add_column(name, justify="right")
     if results.synthetic:
         table.add_column("oracle", justify="right")
     if results.privacy != "none":
@@ -203,6 +206,7 @@ def result_table(results: Results) -> Table:
         name = f"{row.site} (ext.)" if row.role == "validate" else row.site
         cells = [name, str(row.n), str(row.events), _number(row.local_auc)]
         cells += [f"{row.auc:.2f} ({row.low:.2f}-{row.high:.2f})", _number(row.logistic_auc)]
+        cells += [_number(row.baselines.get(name)) for name in further]
         cells += [_number(row.oracle_auc)] if results.synthetic else []
         cells += [_number(row.epsilon)] if results.privacy != "none" else []
         table.add_row(*cells)
@@ -213,6 +217,7 @@ def result_table(results: Results) -> Table:
             table.add_section()
         cells = [f"without {fold.site}", str(scores.patients), str(scores.positives), "-"]
         cells += [f"{scores.auc:.2f} ({scores.auc_low:.2f}-{scores.auc_high:.2f})", logistic]
+        cells += [_number(fold.baselines[name].auc if name in fold.baselines else None) for name in further]
         table.add_row(*cells)
     return table
 

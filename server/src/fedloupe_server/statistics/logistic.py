@@ -1,28 +1,60 @@
-"""Federated ridge logistic regression by Newton steps on summed gradients and Hessians; equals the pooled fit."""
+"""Federated logistic regression, ridge or elastic net, from summed gradients and Hessians; equals the pooled fit.
+
+beta = fit_logistic(ask, width, Penalty(5.0, l1_ratio=0.5))      # ask(step, beta) gives every site's NewtonReply
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedloupe.errors import FedLoupeError
 from fedloupe.messages import NewtonReply
-from fedloupe.models import newton_step as step_from_sums
+from fedloupe.models import ASKS, Descent, Penalty
 
-STEPS = 12
-TOLERANCE = 1e-8
+Vector = NDArray[np.float64]
 
 
-def newton_step(
-    beta: NDArray[np.float64], replies: Sequence[NewtonReply], ridge: float
-) -> tuple[NDArray[np.float64], bool]:
-    """One step on every site's gradient and Hessian at `beta`.
+class NotConverged(FedLoupeError):
+    """The logistic regression found no optimum: a site's sums do not fit one likelihood, or the penalty is too weak."""
+
+    code = "FL-735"
+    title = "the federated logistic regression did not converge"
+
+
+def fit_logistic(
+    ask: Callable[[int, Vector], Sequence[NewtonReply]],
+    width: int,
+    penalty: Penalty,
+    kept: NDArray[np.int64] | None = None,
+) -> Vector:
+    """The penalised optimum over every site's training patients.
+
+    Args:
+        ask: the sites' sums at these coefficients (1+q); called with the number of the step, from 0.
+        width: 1+q.
+        penalty: on all but the intercept.
+        kept: coefficients that take part, the intercept (0) first; the others stay zero, which is the model without
+            their columns. None: all.
 
     Returns:
-        The new coefficients (1+q), and whether the step was smaller than 1e-8.
+        (1+q); every KKT condition of the summed likelihood holds within 1e-8.
+
+    Raises:
+        NotConverged: after 100 steps.
     """
-    gradient = np.sum([r.gradient for r in replies], axis=0)
-    hessian = np.sum([r.hessian for r in replies], axis=0)
-    step = step_from_sums(beta, gradient, hessian, ridge)
-    return beta + step, bool(np.abs(step).max() < TOLERANCE)
+    rows = np.arange(width) if kept is None else kept
+    descent = Descent(len(rows), penalty)
+    for step in range(ASKS):
+        beta = np.zeros(width)
+        beta[rows] = descent.beta
+        replies = ask(step, beta)
+        gradient = np.sum([r.gradient[rows] for r in replies], axis=0)
+        if descent.take(gradient, np.sum([r.hessian[np.ix_(rows, rows)] for r in replies], axis=0)):
+            return beta
+    raise NotConverged(
+        f"no optimum within {ASKS} steps",
+        remedy="raise `evaluation.ridge`; if that does not help, run the same version everywhere and start a new run",
+    )

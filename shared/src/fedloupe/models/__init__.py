@@ -8,26 +8,51 @@ vector = flatten(model)                       # (m) float32, what a round carrie
 from fedloupe.models.build import build_model, start_at_logistic
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.inputs import Inputs, Schema
-from fedloupe.models.logistic import design_matrix, logistic_probability, newton_step
+from fedloupe.models.logistic import design_matrix, logistic_probability
+from fedloupe.models.penalised import ASKS, Descent, Penalty
 from fedloupe.models.preparation import Preparation, group_order, standardise
 from fedloupe.models.transformer import RadiomicsTransformer
+from fedloupe.models.trees import (
+    Limits,
+    Trees,
+    TreesInvalid,
+    check_trees,
+    count_trees,
+    join,
+    leaves,
+    logits,
+    no_trees,
+    on_grid,
+)
 from fedloupe.models.unet import build_unet, dice, drawing_loss, unet
 
 __all__ = [
+    "ASKS",
+    "Descent",
     "Inputs",
+    "Limits",
+    "Penalty",
     "Preparation",
     "RadiomicsTransformer",
     "Schema",
+    "Trees",
+    "TreesInvalid",
     "build_model",
     "build_unet",
+    "check_trees",
+    "count_trees",
     "design_matrix",
     "dice",
     "digest",
     "drawing_loss",
     "flatten",
     "group_order",
+    "join",
+    "leaves",
     "logistic_probability",
-    "newton_step",
+    "logits",
+    "no_trees",
+    "on_grid",
     "standardise",
     "start_at_logistic",
     "unet",

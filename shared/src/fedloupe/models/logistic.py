@@ -1,4 +1,4 @@
-"""The federated logistic baseline: ridge logistic regression on radiomics components and clinical values."""
+"""What the logistic baselines see of a patient, and what they say: radiomics components and clinical values."""
 
 from __future__ import annotations
 
@@ -21,24 +21,3 @@ def design_matrix(inputs: Inputs) -> NDArray[np.float64]:
 def logistic_probability(inputs: Inputs, beta: NDArray[Any]) -> NDArray[np.float64]:
     """(B) probability of the endpoint under coefficients `beta` (1 + G*K + V)."""
     return np.asarray(expit(design_matrix(inputs) @ beta), dtype=np.float64)
-
-
-def newton_step(
-    beta: NDArray[np.float64], gradient: NDArray[Any], hessian: NDArray[Any], ridge: float
-) -> NDArray[np.float64]:
-    """The step of penalised Newton for ridge logistic regression; the intercept is not penalised.
-
-    Args:
-        beta: (1+q) current coefficients.
-        gradient: (1+q) of the log-likelihood at `beta`, summed over patients.
-        hessian: (1+q, 1+q) negative Hessian, summed over patients.
-        ridge: lambda of lambda/2 |beta|^2.
-
-    Returns:
-        (1+q) what to add to `beta`.
-    """
-    penalty = np.full(len(beta), ridge)
-    penalty[0] = 0.0
-    # 1e-9 keeps the system solvable where a component is constant
-    step = np.linalg.solve(hessian + np.diag(penalty + 1e-9), gradient - penalty * beta)
-    return np.asarray(step, dtype=np.float64)

@@ -4,13 +4,13 @@ study = load_study(Path("configs/demo.yaml"))
 study.fingerprint            # changes with anything that matters, and with nothing else
 """
 
+from fedloupe.study.evaluation import Evaluation, TreePlan
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.protocol import (
     ClinicalVariable,
     DpSgd,
     Endpoint,
-    Evaluation,
     Grades,
     Imaging,
     Model,
@@ -52,6 +52,7 @@ __all__ = [
     "StudyInvalid",
     "StudyUnreadable",
     "Training",
+    "TreePlan",
     "canonical_json",
     "load_study",
     "parse_study",

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedloupe.study.evaluation import Evaluation
 from fedloupe.study.outcomes import SCALES, ScaleName
 from fedloupe.study.quality import Quality
 from fedloupe.study.segmentation import Segmentation
@@ -258,16 +259,6 @@ class Split(_Frozen):
         return self
 
 
-class Evaluation(_Frozen):
-    """What is compared with the federated model."""
-
-    local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
-    logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
-    ridge: float = Field(default=5.0, gt=0, description="penalty of the logistic baseline, lambda/2 |beta|^2")
-    leave_one_site_out: bool = False
-    reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
-
-
 class Study(_Frozen):
     """One study. `fingerprint` is what hospitals approve."""
 
@@ -314,6 +305,10 @@ class Study(_Frozen):
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
         if self.evaluation.reference_score and not self.synthetic:
             raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
+        if self.evaluation.clinical_baseline and not self.clinical:
+            raise ValueError("`evaluation.clinical_baseline` needs `clinical` variables")
+        if self.evaluation.trees and self.radiomics.source == "none" and not self.clinical:
+            raise ValueError("`evaluation.trees` needs features or `clinical` variables")
         return self
 
     @model_validator(mode="after")
@@ -339,6 +334,10 @@ class Study(_Frozen):
         if self.training.start != "random":
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
+            )
+        if self.evaluation.clinical_baseline or self.evaluation.trees:
+            raise ValueError(
+                "`evaluation.clinical_baseline` and `evaluation.trees` are not fitted under `privacy.mode: dp-sgd`"
             )
         return self
 
@@ -390,7 +389,7 @@ class Study(_Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
-        `segmentation` and `quality`."""
+        `segmentation` and `quality`, and the later keys of `evaluation`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
