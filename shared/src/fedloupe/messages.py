@@ -96,9 +96,9 @@ class DescribeReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square")
     kind: Literal["describe-reply"] = "describe-reply"
-    count: Tensor = _says(A, "(p) float64: patients with the feature present")
-    total: Tensor = _says(A, "(p) float64: sum of values")
-    square: Tensor = _says(A, "(p) float64: sum of squares")
+    count: Tensor = _says(A, "(p) int64: patients with the feature present")
+    total: Tensor = _says(A, "(p, 6) int64: exact sum of values, a ring element each (`fedloupe.statistics.ring`)")
+    square: Tensor = _says(A, "(p, 6) int64: exact sum of squares, likewise")
 
 
 class SketchRequest(Message):

@@ -71,7 +71,7 @@ class TestRoundTrip:
         assert np.array_equal(decode(encode(message)).hessian, matrix)
 
     def test_an_empty_array_travels(self):
-        message = KINDS["describe-reply"](**HEADER, count=np.zeros(0), total=np.zeros(0), square=np.zeros(0))
+        message = KINDS["describe-reply"](**HEADER, count=np.zeros(0), total=np.zeros((0, 6)), square=np.zeros((0, 6)))
         assert decode(encode(message)).count.shape == (0,)
 
     def test_every_kind_is_named_by_its_own_word(self):

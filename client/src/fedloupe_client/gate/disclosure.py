@@ -31,6 +31,7 @@ from fedloupe.messages import (
     TrainReply,
     TrainRequest,
 )
+from fedloupe.statistics.ring import WORDS
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -145,7 +146,8 @@ def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
     """The shape that each array of the answer must have: room for what was asked, and for nothing else."""
     match reply, request:
         case DescribeReply(), _:
-            return dict.fromkeys(reply.tensors, (np.size(reply.count),))
+            size = np.size(reply.count)
+            return {"count": (size,), "total": (size, WORDS), "square": (size, WORDS)}
         case SketchReply(), SketchRequest():
             return {"sketch": np.shape(request.probe)}
         case NewtonReply(), NewtonRequest():
@@ -174,7 +176,8 @@ def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
     count = np.asarray(reply.count)
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
-    return _changed(reply, **{name: np.where(keep, getattr(reply, name), 0.0) for name in reply.tensors})
+    shown = {name: np.asarray(getattr(reply, name)) for name in reply.tensors}
+    return _changed(reply, **{name: (sums.T * keep).T for name, sums in shown.items()})
 
 
 def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:

@@ -143,8 +143,8 @@ class Site:
             case HelloRequest():
                 reply = self._hello(header, study, cohort)
             case DescribeRequest():
-                count, total, square = describe(cohort)
-                reply = DescribeReply(**header, count=count, total=total, square=square)
+                sums = describe(cohort)
+                reply = DescribeReply(**header, count=sums.count, total=sums.total, square=sums.square)
             case SketchRequest():
                 reply = SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case PrepareRequest():

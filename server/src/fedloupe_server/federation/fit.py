@@ -38,7 +38,7 @@ from fedloupe_server.federation.journal import Journal, write_atomic, write_tens
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.statistics.logistic import STEPS, newton_step
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
-from fedloupe_server.statistics.scaling import pooled_scaling
+from fedloupe_server.statistics.scaling import pooled_moments, scaling
 
 
 class NoPublicPreparation(FedLoupeError):
@@ -169,8 +169,9 @@ def _federated_preparation(
     if not columns:
         return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
     described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
-    mean, scale = pooled_scaling(list(described.values()))
-    patients = float(np.max(np.sum([r.count for r in described.values()], axis=0)))
+    moments = pooled_moments(list(described.values()))
+    mean, scale = scaling(moments)
+    patients = float(moments.count.max())
     probe = first_probe(columns, study.model.components, study.seed)
     sketch = np.zeros(probe.shape)
     for iteration in range(PASSES):
