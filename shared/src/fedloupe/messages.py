@@ -4,34 +4,37 @@
     request = decode(blob)                       # refuses what is not exactly one of these records
 
 On the wire a message is one safetensors file: arrays as tensors, everything else as one JSON string in its header.
-No pickle, no code, no field that is not declared here.
+No pickle, no code, no field that is not declared here or in a room's `records`.
 """
+
+# ruff: noqa: PLC0414 - names of `record` and `statistics.records` are this module's as well
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.record import A, C, M, P, Tensor
+from fedloupe.record import Disclosure as Disclosure
+from fedloupe.record import Message as Message
+from fedloupe.record import says as _says
+from fedloupe.statistics.records import CrossProductsReply as CrossProductsReply
+from fedloupe.statistics.records import CrossProductsRequest as CrossProductsRequest
+from fedloupe.statistics.records import HarmoniseReply as HarmoniseReply
+from fedloupe.statistics.records import HarmoniseRequest as HarmoniseRequest
+from fedloupe.statistics.records import PriorReply as PriorReply
+from fedloupe.statistics.records import PriorRequest as PriorRequest
+from fedloupe.statistics.records import ResidualsReply as ResidualsReply
+from fedloupe.statistics.records import ResidualsRequest as ResidualsRequest
 
 MAX_BYTES = 512 * 2**20
-
-
-class Disclosure(StrEnum):
-    """What a field can tell about patients."""
-
-    PROTOCOL = "protocol"  # nothing: names, versions, digests, rounds
-    COUNT = "count"  # how many patients
-    AGGREGATE = "aggregate"  # sums and statistics over patients
-    MODEL = "model"  # parameters trained on patients
 
 
 class MessageRefused(FedLoupeError):
@@ -41,26 +44,7 @@ class MessageRefused(FedLoupeError):
     title = "not a valid FedLoupe message"
 
 
-def _says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
-    return Field(description=meaning, json_schema_extra={"disclosure": disclosure.value}, **rules)
-
-
-P, C, A, M = Disclosure.PROTOCOL, Disclosure.COUNT, Disclosure.AGGREGATE, Disclosure.MODEL
-Floats = NDArray[np.floating[Any]]
-Tensor = Annotated[Any, "ndarray"]
 Architecture = Literal["transformer", "logistic"]
-
-
-class Message(BaseModel):
-    """Common header. `run` may carry a fold, as in `2026-11-23-demo/without-north`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    tensors: ClassVar[tuple[str, ...]] = ()
-
-    version: str = _says(P, "FedLoupe's version at the sender", max_length=20)
-    fingerprint: str = _says(P, "fingerprint of the study", pattern=r"^[0-9a-f]{64}$")
-    run: str = _says(P, "name of the run", pattern=r"^[a-z0-9][a-z0-9_/-]{0,119}$")
-    site: str = _says(P, "the hospital addressed or answering", pattern=r"^[a-z][a-z0-9_-]{0,39}$")
 
 
 class HelloRequest(Message):
@@ -89,6 +73,7 @@ class DescribeRequest(Message):
     """Ask for the sums that standardisation needs."""
 
     kind: Literal["describe"] = "describe"
+    harmonised: bool = _says(P, "of the features after harmonisation", default=False)
 
 
 class DescribeReply(Message):
@@ -187,6 +172,7 @@ class EvaluateRequest(Message):
     architecture: Architecture = _says(P, "how to read the weights")
     split: Literal["tune", "test", "all"] = _says(P, "all: validate-only sites, and a site left out of a fold")
     threshold: float | None = _says(P, "fixed before; None while it is being fixed", ge=0, le=1)
+    shift: Literal["own", "none"] = _says(P, "with the site's own shift taken out, or as measured", default="own")
     weights: Tensor = _says(M, "flat parameters")
 
 
@@ -255,6 +241,10 @@ class Failure(Message):
 Request = (
     HelloRequest
     | DescribeRequest
+    | CrossProductsRequest
+    | ResidualsRequest
+    | PriorRequest
+    | HarmoniseRequest
     | SketchRequest
     | PrepareRequest
     | NewtonRequest
@@ -265,6 +255,10 @@ Request = (
 Reply = (
     HelloReply
     | DescribeReply
+    | CrossProductsReply
+    | ResidualsReply
+    | PriorReply
+    | HarmoniseReply
     | SketchReply
     | PrepareReply
     | NewtonReply

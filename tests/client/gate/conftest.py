@@ -12,13 +12,17 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateReply,
     EvaluateRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     PrepareRequest,
+    PriorRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
     TrainReply,
     TrainRequest,
@@ -85,9 +89,15 @@ def set_policy(home) -> Callable[..., None]:
     return write
 
 
+SCALES = {"centre": np.zeros(3), "scale": np.ones(3)}
+LEVELS = {**SCALES, "beta": np.zeros((3, 1)), "level": np.zeros(3), "spread": np.ones(3)}
 BODIES: dict[str, tuple[type, dict[str, Any]]] = {
     "hello": (HelloRequest, {}),
     "describe": (DescribeRequest, {}),
+    "crossproducts": (CrossProductsRequest, SCALES),
+    "residuals": (ResidualsRequest, {**SCALES, "beta": np.zeros((3, 1))}),
+    "prior": (PriorRequest, LEVELS),
+    "harmonise": (HarmoniseRequest, {**LEVELS, "prior": np.zeros(4), "scope": "train"}),
     "sketch": (
         SketchRequest,
         {"mean": np.zeros(3), "scale": np.ones(3), "probe": np.ones((3, 2), np.float32), "iteration": 0},

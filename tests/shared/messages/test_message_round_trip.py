@@ -15,13 +15,18 @@ FIELDS: dict[str, dict[str, Any]] = {
         "train": 20, "tune": 4, "test": 9, "positives": 12, "excluded": {"FL-231": 2},
         "features": ("a", "b"), "groups": ("shape", "t2w"), "data_digest": "ab" * 32,
     },
+    "describe": {"harmonised": True},
+    "harmonise": {"scope": "unseen"},
+    "harmonise-reply": {"harmoniser": "ab" * 32, "batches": 3, "small": 1},
     "sketch": {"iteration": 2},
     "prepare": {"origin": "public"},
     "prepare-reply": {"preparation": "ab" * 32},
     "newton": {"step": 3},
     "train": {"round": 7, "scope": "federated"},
     "train-reply": {"round": 7, "patients": 20, "loss": 0.625, "epsilon": None},
-    "evaluate": {"label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None},
+    "evaluate": {
+        "label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None, "shift": "none",
+    },
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
         "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": None, "sensitivity": 0.5, "specificity": 1.0,
@@ -76,7 +81,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 17
+        assert len(set(KINDS.values())) == len(KINDS) == 25
 
 
 class TestDisclosure:

@@ -227,12 +227,23 @@ class TestPriorOfABatchNeverSeen:
             shifts.append(Shift(gamma, delta, Prior(*map(float, moments))))
         found = pooled_prior([prior_sums(shifts[:1]), prior_sums(shifts[1:]), prior_sums([])])
         gammas, deltas = (np.concatenate([getattr(s, name) for s in shifts]) for name in ("gamma", "delta"))
-        wanted = (gammas.mean(), gammas.var(), deltas.mean(), deltas.var())
+        wanted = (gammas.mean(), gammas.var() * 5 / 3, deltas.mean(), deltas.var())
         np.testing.assert_allclose(found.array, wanted, rtol=1e-9)
         assert Prior.from_array(found.array) == found
 
-    def test_without_any_batch_there_is_none(self):
+    @pytest.mark.parametrize("batches", [2, 3, 6])
+    def test_it_expects_a_new_batch_as_far_off_as_it_will_be(self, batches):
+        """Many features, shifts of variance 4 about a common mean: a new batch's are, about that mean, 4 (1 + 1/B)."""
+        gamma = 2.0 * np.random.default_rng(batches).standard_normal((batches, 40_000))
+        gamma -= gamma.mean(axis=0)
+        shifts = [Shift(g, np.ones(g.shape), Prior(g.mean(), g.var(), None, None)) for g in gamma]
+        assert pooled_prior([prior_sums(shifts)]).gamma_variance == pytest.approx(4 * (1 + 1 / batches), rel=0.03)
+
+    def test_from_fewer_than_two_batches_there_is_none(self):
+        one = Shift(np.zeros(3), np.ones(3), Prior(0.0, 0.0, 1.0, 0.1))
         assert pooled_prior([prior_sums([]), prior_sums([Shift.none(3)])]) is None
+        assert pooled_prior([prior_sums([one])]) is None
+        assert pooled_prior([prior_sums([one]), prior_sums([one])]) is not None
         assert Prior.from_array(NOTHING) is None
 
     def test_few_patients_move_little_from_it_and_many_to_their_own(self):
@@ -247,7 +258,7 @@ class TestPriorOfABatchNeverSeen:
     def test_mean_only_batches_give_a_prior_of_gamma_alone(self):
         left = np.random.default_rng(2).standard_normal((12, 30))
         shift = fit_shift(left, empirical_bayes=True, mean_only=True)
-        found = pooled_prior([prior_sums([shift])])
+        found = pooled_prior([prior_sums([shift, shift])])
         assert found.array.shape == (2,)
         unseen = fit_shift(left, empirical_bayes=True, mean_only=False, prior=found)
         assert (unseen.delta == 1).all()

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from fedloupe.messages import (
     KINDS,
+    CrossProductsReply,
     DescribeReply,
     EvaluateReply,
     HelloReply,
@@ -26,12 +27,13 @@ from fedloupe.messages import (
     OverlapReply,
     Reply,
     Request,
+    ResidualsReply,
     SketchReply,
     SketchRequest,
     TrainReply,
     TrainRequest,
 )
-from fedloupe.statistics.ring import WORDS
+from fedloupe.statistics import shapes
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -39,6 +41,7 @@ from fedloupe_client.gate.policy import Policy
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
 Group = tuple[float, float, int]
 _Record = TypeVar("_Record", bound=BaseModel)
+Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
 
 def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:
@@ -55,15 +58,15 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         CohortTooSmall: sums or weights from fewer training patients than the policy asks.
         CellTooSmall: a scored split with too few patients of either label, or a drawn one with too few patients.
     """
-    _check_answers(reply, request)
+    _check_answers(reply, request, study)
     match reply:
         case HelloReply():
             if bad := [key for key in reply.excluded if not re.fullmatch(r"FL-\d{3}", key)]:
                 raise ReplyRefused(f"{len(bad)} keys of `excluded` are no error codes", remedy=_REMEDY)
             _check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
             return reply
-        case DescribeReply():
-            return _protect_sums(reply, policy)
+        case DescribeReply() | CrossProductsReply() | ResidualsReply():
+            return _protect_sums(reply, study, policy)
         case TrainReply():
             return _protect_weights(reply, study, policy)
         case EvaluateReply():
@@ -129,7 +132,7 @@ def _changed(record: _Record, **values: object) -> _Record:
     return type(record).model_validate({**fields, **values})
 
 
-def _check_answers(reply: Reply, request: Request) -> None:
+def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     wanted = KINDS.get(f"{request.kind}-reply")
     if wanted is None or type(reply) is not wanted:
         raise ReplyRefused(f"{type(reply).__name__} is not the answer to `{request.kind}`", remedy=_REMEDY)
@@ -137,17 +140,18 @@ def _check_answers(reply: Reply, request: Request) -> None:
     same += [name for name in ("round", "label", "split") if name in wanted.model_fields]
     if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
         raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
-    for name, shape in _shapes(reply, request).items():
+    covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
+    exact = shapes.wanted(reply, request, covariates)
+    for name, shape in (_shapes(reply, request) | exact).items():
         if np.shape(getattr(reply, name)) != shape:
             raise ReplyRefused(f"`{name}` is {np.shape(getattr(reply, name))}, asked was {shape}", remedy=_REMEDY)
+    if not shapes.fits(reply, request, covariates):
+        raise ReplyRefused(f"`{sorted(exact)}` are no exact sums", remedy=_REMEDY)
 
 
 def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
     """The shape that each array of the answer must have: room for what was asked, and for nothing else."""
     match reply, request:
-        case DescribeReply(), _:
-            size = np.size(reply.count)
-            return {"count": (size,), "total": (size, WORDS), "square": (size, WORDS)}
         case SketchReply(), SketchRequest():
             return {"sketch": np.shape(request.probe)}
         case NewtonReply(), NewtonRequest():
@@ -171,9 +175,14 @@ def _protect_weights(reply: TrainReply, study: Study, policy: Policy) -> TrainRe
     return _changed(reply, loss=None)
 
 
-def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
+def _protect_sums(reply: Sums, study: Study, policy: Policy) -> Reply:
     """A feature present in one or two patients would give their values away: it is reported as absent."""
     count = np.asarray(reply.count)
+    rules = study.harmonisation
+    if isinstance(reply, ResidualsReply) and rules and rules.reference not in (None, reply.site):
+        if any(np.asarray(getattr(reply, name)).any() for name in reply.tensors):
+            raise ReplyRefused("sums of a site that is not the study's reference", remedy=_REMEDY)
+        return reply
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
     shown = {name: np.asarray(getattr(reply, name)) for name in reply.tensors}

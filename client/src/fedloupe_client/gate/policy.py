@@ -15,7 +15,20 @@ from fedloupe.study import StudyUnreadable
 from fedloupe.study.loading import explain, read_yaml
 from fedloupe_client.gate.errors import PolicyInvalid
 
-RequestKind = Literal["hello", "describe", "sketch", "prepare", "newton", "train", "evaluate", "overlap"]
+RequestKind = Literal[
+    "hello",
+    "describe",
+    "crossproducts",
+    "residuals",
+    "prior",
+    "harmonise",
+    "sketch",
+    "prepare",
+    "newton",
+    "train",
+    "evaluate",
+    "overlap",
+]
 # `true` must not pass for the number 1, which would be the loosest limit of all.
 Count = Annotated[int, Field(strict=True, ge=1)]
 

@@ -9,13 +9,17 @@ from collections.abc import Set
 
 import fedloupe
 from fedloupe.messages import (
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    PriorRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
     TrainRequest,
 )
@@ -33,7 +37,8 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
-CONTRIBUTING = (DescribeRequest, SketchRequest, NewtonRequest, TrainRequest)
+COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
+CONTRIBUTING = (DescribeRequest, *COMBAT, SketchRequest, NewtonRequest, TrainRequest)
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
@@ -77,6 +82,7 @@ def check_request(
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
     _check_purpose(request, study)
     _check_preparation(request, study)
+    _check_harmonisation(request, study, role, took_part)
     match request:
         case NewtonRequest() if not (study.evaluation.logistic_baseline or study.training.start == "logistic"):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -130,6 +136,27 @@ def _check_preparation(request: Request, study: Study) -> None:
         )
     if private and isinstance(request, NewtonRequest):
         raise NotInStudy("exact Newton sums would bypass differential privacy", where=study.study, remedy=_ASK)
+
+
+def _check_harmonisation(request: Request, study: Study, role: str, took_part: bool) -> None:
+    """Sums for ComBat only where the study harmonises; a shift from all patients only at a site that was not fitted."""
+    where = f"run {request.run}"
+    asks = isinstance(request, (*COMBAT, HarmoniseRequest)) or (
+        (isinstance(request, DescribeRequest) and request.harmonised)
+        or (isinstance(request, EvaluateRequest) and request.shift == "none")
+    )
+    if not asks:
+        return
+    if study.harmonisation is None:
+        raise NotInStudy(f"`{request.kind}` for harmonisation, which the study has not", where=where, remedy=_ASK)
+    if isinstance(request, HarmoniseRequest) and request.scope == "train":
+        if role != "train":
+            raise RoleRefused("scope `train` at a site that only validates", where=where, remedy=_ASK)
+    elif isinstance(request, HarmoniseRequest | EvaluateRequest):
+        if took_part:
+            raise RoleRefused(f"`{request.kind}` as unseen, at a site that was fitted", where=where, remedy=_ASK)
+        if role == "train" and not study.evaluation.leave_one_site_out:
+            raise NotInStudy(f"`{request.kind}` as unseen, and the study leaves no site out", where=where, remedy=_ASK)
 
 
 def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:

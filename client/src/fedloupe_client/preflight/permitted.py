@@ -18,13 +18,17 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    PriorRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
     TrainRequest,
 )
@@ -128,9 +132,14 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     """One request of every kind, as a coordinator could send it first to this site."""
     header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": RUN, "site": site}
     none, split = np.zeros(0), "all" if study.role(site) == "validate" else "test"
+    scope = "unseen" if split == "all" else "train"
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
         (DescribeRequest, {}),
+        (CrossProductsRequest, dict.fromkeys(CrossProductsRequest.tensors, none)),
+        (ResidualsRequest, dict.fromkeys(ResidualsRequest.tensors, none)),
+        (PriorRequest, dict.fromkeys(PriorRequest.tensors, none)),
+        (HarmoniseRequest, {**dict.fromkeys(HarmoniseRequest.tensors, none), "scope": scope}),
         (SketchRequest, {"mean": none, "scale": none, "probe": none, "iteration": 0}),
         (PrepareRequest, {"mean": none, "scale": none, "projection": none, "origin": study.training.preparation}),
         (NewtonRequest, {"step": 0, "beta": none}),

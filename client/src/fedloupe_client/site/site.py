@@ -13,9 +13,11 @@ from typing import Any
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
+    CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
     EvaluateRequest,
+    HarmoniseRequest,
     HelloReply,
     HelloRequest,
     NewtonReply,
@@ -23,8 +25,10 @@ from fedloupe.messages import (
     OverlapRequest,
     PrepareReply,
     PrepareRequest,
+    PriorRequest,
     Reply,
     Request,
+    ResidualsRequest,
     SketchReply,
     SketchRequest,
     TrainReply,
@@ -35,7 +39,10 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
+from fedloupe_client.gate.rules import CONTRIBUTING
+from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
+from fedloupe_client.site import harmonising
 from fedloupe_client.training import drawing
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
@@ -76,6 +83,7 @@ class Site:
         self._cohorts: dict[str, Cohort] = {}
         self._digests: dict[str, str] = {}
         self._preparations: dict[str, Preparation] = {}
+        self._harmonised: dict[str, Cohort] = {}
 
     def handle(self, blob: bytes) -> bytes:
         """Answer one request; the same request gets the same bytes again, also after a restart."""
@@ -125,14 +133,14 @@ class Site:
 
     def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
         """The reply, and under DP the ledger's row that it is paid from."""
-        cohort = self.cohort(study)
+        cohort = self._seen(request, study)
         header: dict[str, Any] = {
             "version": request.version,
             "fingerprint": request.fingerprint,
             "run": request.run,
             "site": self.name,
         }
-        if isinstance(request, DescribeRequest | SketchRequest | NewtonRequest | TrainRequest):
+        if isinstance(request, CONTRIBUTING):
             self.gate.check_cohort(len(cohort.rows("train")))
         reply: Reply
         match request:
@@ -145,6 +153,9 @@ class Site:
             case DescribeRequest():
                 sums = describe(cohort)
                 reply = DescribeReply(**header, count=sums.count, total=sums.total, square=sums.square)
+            case CrossProductsRequest() | ResidualsRequest() | PriorRequest() | HarmoniseRequest():
+                self._harmonised.pop(request.run, None)
+                reply = harmonising.answer(header, request, study, cohort, self._harmonised_path(request.run))
             case SketchRequest():
                 reply = SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case PrepareRequest():
@@ -217,13 +228,28 @@ class Site:
         reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
         return reply, entry
 
+    def _seen(self, request: Request, study: Study) -> Cohort:
+        """The patients as this request sees them: features as measured, or harmonised."""
+        measured = self.cohort(study)
+        raw = HelloRequest | CrossProductsRequest | ResidualsRequest | PriorRequest | HarmoniseRequest | PrepareRequest
+        if study.harmonisation is None or isinstance(request, raw):
+            return measured
+        if isinstance(request, DescribeRequest) and not request.harmonised:
+            return measured
+        if isinstance(request, EvaluateRequest) and request.shift == "none":
+            return measured
+        if request.run not in self._harmonised:
+            own = Harmonised.read(self._harmonised_path(request.run))
+            if own is None:
+                raise NotPrepared(
+                    "no harmonisation for this run", where=request.run, remedy="the coordinator must send it"
+                )
+            self._harmonised = {request.run: own.apply(study, measured)}  # one run at a time: a copy of all features
+        return self._harmonised[request.run]
+
     def _install(self, header: dict[str, Any], request: PrepareRequest) -> PrepareReply:
         preparation = Preparation(request.mean, request.scale, request.projection, request.origin)
-        path = self._preparation_path(request.run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(preparation.to_bytes())
-        part.replace(path)
+        harmonising.write(self._preparation_path(request.run), preparation.to_bytes())
         self._preparations[request.run] = preparation
         return PrepareReply(**header, preparation=preparation.digest)
 
@@ -237,3 +263,6 @@ class Site:
 
     def _preparation_path(self, run: str) -> Path:
         return self.home / "runs" / run / "preparation.safetensors"
+
+    def _harmonised_path(self, run: str) -> Path:
+        return self.home / "runs" / run / "harmonisation.safetensors"

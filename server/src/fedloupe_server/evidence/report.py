@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
-from fedloupe_server.evidence import formats, intervals, journey, panels, tables, wording
+from fedloupe_server.evidence import formats, intervals, journey, panels, scanners, tables, wording
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
 
@@ -99,6 +99,7 @@ def render(results: Results, figures: dict[str, Figure]) -> str:
         results=results,
         words=wording,
         tables=tables,
+        scanners=scanners,
         tiles=tiles(results),
         # Both are made here and in the package, with every name escaped, and so may enter the page as they are.
         figures={name: Markup(figure.svg) for name, figure in figures.items()},

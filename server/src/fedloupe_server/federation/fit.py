@@ -18,6 +18,7 @@ from fedloupe.messages import (
     DescribeRequest,
     EvaluateReply,
     EvaluateRequest,
+    HarmoniseReply,
     HelloReply,
     NewtonReply,
     NewtonRequest,
@@ -30,10 +31,12 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import youden_threshold
 from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
+from fedloupe.statistics.combat import Harmoniser
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.harmonising import fit_harmoniser, install_harmoniser
 from fedloupe_server.federation.journal import Journal, write_atomic, write_tensors
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.statistics.logistic import STEPS, newton_step
@@ -56,22 +59,32 @@ class FeaturesDiffer(FedLoupeError):
 
 
 @dataclass(frozen=True)
+class Installed:
+    """The frozen harmonisation, and what the training sites said of their batches."""
+
+    harmoniser: Harmoniser
+    replies: dict[str, HarmoniseReply]
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What is frozen before a validate-only site is opened."""
 
     preparation: Preparation
     weights: NDArray[np.float32]
     beta: NDArray[np.float64] | None
+    harmonised: Installed | None
     threshold: float
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
 
     @property
     def digest(self) -> str:
-        """SHA-256 over weights, baseline, preparation and threshold."""
+        """SHA-256 over weights, baseline, preparation, threshold, and harmonisation where there is one."""
         beta = np.zeros(0) if self.beta is None else self.beta
-        prep = self.preparation
-        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+        prep, shared = self.preparation, self.harmonised.harmoniser.arrays if self.harmonised else {}
+        frozen = (self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+        return digest(*frozen, *shared.values())
 
 
 def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -108,6 +121,10 @@ def fit(
     stage: str = "rounds",
 ) -> Fitted:
     """Fit on these sites, going on after the last complete step of the journal."""
+    harmonised = None
+    if study.harmonisation is not None:
+        harmoniser = fit_harmoniser(study.harmonisation, talk, sites, len(columns), journal)
+        harmonised = Installed(harmoniser, install_harmoniser(talk, sites, harmoniser, "train"))
     preparation = _preparation(study, talk, sites, columns, journal)
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
@@ -116,7 +133,7 @@ def fit(
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
     threshold, threshold_sites = _threshold(talk, sites, weights, journal)
-    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds)
+    return Fitted(preparation, weights, beta, harmonised, threshold, threshold_sites, rounds)
 
 
 def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
@@ -168,8 +185,9 @@ def _federated_preparation(
 ) -> Preparation:
     if not columns:
         return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
-    described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
-    moments = pooled_moments(list(described.values()))
+    harmonised = study.harmonisation is not None
+    described = talk.ask_all(sites, lambda header: DescribeRequest(**header, harmonised=harmonised), DescribeReply)
+    moments = pooled_moments(list(described.values()), len(columns))
     mean, scale = scaling(moments)
     patients = float(moments.count.max())
     probe = first_probe(columns, study.model.components, study.seed)

@@ -22,6 +22,8 @@ from fedloupe.statistics.ring import Words
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
+CONSTANT = 1e-9
+"""Spread of scores up to which a feature does not vary beside batches and covariates."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class Harmoniser:
     @property
     def usable(self) -> NDArray[np.bool_]:
         """(p) features that vary; the others are left as they are."""
-        return np.asarray((self.scale > 0) & (self.spread > 1e-9))
+        return np.asarray((self.scale > 0) & (self.spread > CONSTANT))
 
     def standardised(self, features: Floats, covariates: Floats) -> Floats:
         """(n, p) what remains of features beside level and covariates, in units of `spread`; NaN where not usable."""

@@ -25,6 +25,11 @@ Floats = NDArray[np.float64]
 PRIOR_SUMS = 8
 STEPS = 1000
 CLOSE = 1e-12
+CONSTANT = 1e-9
+"""Deviation within a batch, in units of the pooled one, up to which a feature is constant there and says nothing of
+widths."""
+FEWEST = 2
+"""Batches that a prior for others needs."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def fit_shift(left: Floats, *, empirical_bayes: bool, mean_only: bool, prior: Pr
     Args:
         left: (n, p) `Harmoniser.standardised` of the batch's patients, NaN where missing.
         empirical_bayes: shrink over features; without it, the batch's own mean and variance (1 where fewer than two
-            patients have the feature, or all the same value).
+            patients have the feature, or all the same value: such a feature takes no part in the prior of delta).
         mean_only: delta is 1.
         prior: frozen one, for a batch that was not fitted; None: the batch's own.
     """
@@ -80,7 +85,7 @@ def fit_shift(left: Floats, *, empirical_bayes: bool, mean_only: bool, prior: Pr
     values = np.where(there, left, 0.0)
     gamma = ring.summed(values) / np.maximum(count, 1)
     squares = ring.summed(np.where(there, values - gamma, 0.0) ** 2)
-    known = (count > 1) & (squares > 0)
+    known = (count > 1) & (squares > CONSTANT**2)
     delta = np.where(known & (not mean_only), squares / np.maximum(count - 1, 1), 1.0)
     own = _own_prior(gamma[count > 0], None if mean_only else delta[known])
     prior = prior or own
@@ -103,14 +108,18 @@ def prior_sums(shifts: Sequence[Shift]) -> Words:
 
 
 def pooled_prior(parts: Sequence[Words]) -> Prior | None:
-    """The prior of a batch never seen: means over batches; variance within batches plus that between their means."""
+    """The prior of a batch never seen: means over batches; variance within batches plus that between their means.
+
+    The fitted batches' shifts are measured from their own mean, a new one's will be too: it lies (B + 1) / (B - 1)
+    times as far, in variance, as each of B batches of one size does. None from fewer than two batches.
+    """
     sums = ring.decode(ring.add(*parts))
-    if sums[0] < 1:
-        return None
     gamma, delta = sums[:4], sums[4:]
-    if delta[0] < 1:
-        return Prior(*_mixture(gamma), None, None)
-    return Prior(*_mixture(gamma), *_mixture(delta))
+    if gamma[0] < FEWEST:
+        return None
+    mean, variance = _mixture(gamma)
+    variance *= (gamma[0] + 1) / (gamma[0] - 1)
+    return Prior(mean, variance, *(_mixture(delta) if delta[0] >= FEWEST else (None, None)))
 
 
 def _mixture(sums: Floats) -> tuple[float, float]:

@@ -4,6 +4,7 @@ study = load_study(Path("configs/demo.yaml"))
 study.fingerprint            # changes with anything that matters, and with nothing else
 """
 
+from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.protocol import (
@@ -33,6 +34,7 @@ __all__ = [
     "Endpoint",
     "Evaluation",
     "Grades",
+    "Harmonisation",
     "Imaging",
     "Model",
     "NoPrivacy",

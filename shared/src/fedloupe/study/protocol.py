@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.outcomes import SCALES, ScaleName
 from fedloupe.study.segmentation import Segmentation
 
@@ -288,6 +289,9 @@ class Study(_Frozen):
     segmentation: Segmentation | None = Field(
         default=None, description="the study trains a model that draws tumours, and no other"
     )
+    harmonisation: Harmonisation | None = Field(
+        default=None, description="takes scanners' shifts out of the features (ComBat)"
+    )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -355,12 +359,19 @@ class Study(_Frozen):
             raise ValueError(misfit)
         return self
 
+    @model_validator(mode="after")
+    def _harmonises_what_is_there(self) -> Self:
+        if self.harmonisation and (misfit := self.harmonisation.misfit(self)):
+            raise ValueError(misfit)
+        return self
+
     @model_serializer(mode="wrap")
-    def _without_absent_segmentation(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A study that draws nothing keeps the canonical form, and so the fingerprint, that hospitals approved."""
+    def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A study without one of these keeps the canonical form, and so the fingerprint, that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        if self.segmentation is None:
-            content.pop("segmentation", None)
+        for section in ("segmentation", "harmonisation"):
+            if getattr(self, section) is None:
+                content.pop(section, None)
         return content
 
     @property
@@ -379,8 +390,8 @@ class Study(_Frozen):
 
     @property
     def canonical(self) -> str:
-        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales` and
-        `segmentation`."""
+        """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
+        `segmentation` and `harmonisation`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
