@@ -25,6 +25,10 @@ from fedloupe.record import A, C, M, P, Tensor
 from fedloupe.record import Disclosure as Disclosure
 from fedloupe.record import Message as Message
 from fedloupe.record import says as _says
+from fedloupe.statistics.records import BucketsReply as BucketsReply
+from fedloupe.statistics.records import BucketsRequest as BucketsRequest
+from fedloupe.statistics.records import CovarianceReply as CovarianceReply
+from fedloupe.statistics.records import CovarianceRequest as CovarianceRequest
 from fedloupe.statistics.records import CrossProductsReply as CrossProductsReply
 from fedloupe.statistics.records import CrossProductsRequest as CrossProductsRequest
 from fedloupe.statistics.records import HarmoniseReply as HarmoniseReply
@@ -33,6 +37,8 @@ from fedloupe.statistics.records import PriorReply as PriorReply
 from fedloupe.statistics.records import PriorRequest as PriorRequest
 from fedloupe.statistics.records import ResidualsReply as ResidualsReply
 from fedloupe.statistics.records import ResidualsRequest as ResidualsRequest
+from fedloupe.statistics.records import SummaryReply as SummaryReply
+from fedloupe.statistics.records import SummaryRequest as SummaryRequest
 
 MAX_BYTES = 512 * 2**20
 
@@ -240,6 +246,9 @@ class Failure(Message):
 
 Request = (
     HelloRequest
+    | SummaryRequest
+    | BucketsRequest
+    | CovarianceRequest
     | DescribeRequest
     | CrossProductsRequest
     | ResidualsRequest
@@ -254,6 +263,9 @@ Request = (
 )
 Reply = (
     HelloReply
+    | SummaryReply
+    | BucketsReply
+    | CovarianceReply
     | DescribeReply
     | CrossProductsReply
     | ResidualsReply

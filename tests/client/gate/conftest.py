@@ -12,6 +12,8 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
     CrossProductsRequest,
     DescribeRequest,
     EvaluateReply,
@@ -24,6 +26,7 @@ from fedloupe.messages import (
     Request,
     ResidualsRequest,
     SketchRequest,
+    SummaryRequest,
     TrainReply,
     TrainRequest,
 )
@@ -94,6 +97,9 @@ LEVELS = {**SCALES, "beta": np.zeros((3, 1)), "level": np.zeros(3), "spread": np
 BODIES: dict[str, tuple[type, dict[str, Any]]] = {
     "hello": (HelloRequest, {}),
     "describe": (DescribeRequest, {}),
+    "summary": (SummaryRequest, {}),
+    "buckets": (BucketsRequest, SCALES),
+    "covariance": (CovarianceRequest, {"columns": np.arange(3)}),
     "crossproducts": (CrossProductsRequest, SCALES),
     "residuals": (ResidualsRequest, {**SCALES, "beta": np.zeros((3, 1))}),
     "prior": (PriorRequest, LEVELS),

@@ -16,6 +16,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "features": ("a", "b"), "groups": ("shape", "t2w"), "data_digest": "ab" * 32,
     },
     "describe": {"harmonised": True},
+    "summary-reply": {"patients": 30, "events": 12},
     "harmonise": {"scope": "unseen"},
     "harmonise-reply": {"harmoniser": "ab" * 32, "batches": 3, "small": 1},
     "sketch": {"iteration": 2},
@@ -81,7 +82,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 25
+        assert len(set(KINDS.values())) == len(KINDS) == 31
 
 
 class TestDisclosure:

@@ -47,6 +47,25 @@ class TestFingerprint:
         assert Study.model_validate_json(study.canonical) == study
 
 
+class TestDescription:
+    def test_a_study_without_one_keeps_its_canonical_form(self):
+        plain = parse_study(_PLAIN)
+        assert "describe" not in plain.canonical
+        asked = parse_study({**_PLAIN, "evaluation": {"describe": True}})
+        assert asked.fingerprint != plain.fingerprint
+        assert parse_study({**_PLAIN, "evaluation": {"describe": False}}).fingerprint == plain.fingerprint
+        assert Study.model_validate_json(asked.canonical) == asked
+
+    def test_it_is_refused_under_differential_privacy(self):
+        private = {
+            "privacy": {"mode": "dp-sgd", "epsilon": 8},
+            "training": {"preparation": "public", "start": "random"},
+        }
+        parse_study({**_PLAIN, **private})
+        with pytest.raises(StudyInvalid, match="describe"):
+            parse_study({**_PLAIN, **private, "evaluation": {"describe": True}})
+
+
 class TestRules:
     @pytest.mark.parametrize(
         ("rules", "changes", "says"),

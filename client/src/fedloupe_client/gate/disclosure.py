@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 from fedloupe.messages import (
     KINDS,
+    BucketsReply,
+    CovarianceReply,
     CrossProductsReply,
     DescribeReply,
     EvaluateReply,
@@ -30,17 +32,20 @@ from fedloupe.messages import (
     ResidualsReply,
     SketchReply,
     SketchRequest,
+    SummaryReply,
     TrainReply,
     TrainRequest,
 )
 from fedloupe.statistics import shapes
 from fedloupe.study import DpSgd, Study
+from fedloupe_client.gate import describing
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
 
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
 Group = tuple[float, float, int]
 _Record = TypeVar("_Record", bound=BaseModel)
+Described = SummaryReply | BucketsReply | CovarianceReply
 Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
 
@@ -65,7 +70,14 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
                 raise ReplyRefused(f"{len(bad)} keys of `excluded` are no error codes", remedy=_REMEDY)
             _check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
             return reply
-        case DescribeReply() | CrossProductsReply() | ResidualsReply():
+        case (
+            DescribeReply()
+            | CrossProductsReply()
+            | ResidualsReply()
+            | SummaryReply()
+            | BucketsReply()
+            | CovarianceReply()
+        ):
             return _protect_sums(reply, study, policy)
         case TrainReply():
             return _protect_weights(reply, study, policy)
@@ -141,12 +153,11 @@ def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
         raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
     covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
-    exact = shapes.wanted(reply, request, covariates)
-    for name, shape in (_shapes(reply, request) | exact).items():
+    for name, shape in _shapes(reply, request).items():
         if np.shape(getattr(reply, name)) != shape:
             raise ReplyRefused(f"`{name}` is {np.shape(getattr(reply, name))}, asked was {shape}", remedy=_REMEDY)
     if not shapes.fits(reply, request, covariates):
-        raise ReplyRefused(f"`{sorted(exact)}` are no exact sums", remedy=_REMEDY)
+        raise ReplyRefused("arrays are no exact sums of the shape that was asked", remedy=_REMEDY)
 
 
 def _shapes(reply: Reply, request: Request) -> dict[str, tuple[int, ...]]:
@@ -175,8 +186,13 @@ def _protect_weights(reply: TrainReply, study: Study, policy: Policy) -> TrainRe
     return _changed(reply, loss=None)
 
 
-def _protect_sums(reply: Sums, study: Study, policy: Policy) -> Reply:
+def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Reply:
     """A feature present in one or two patients would give their values away: it is reported as absent."""
+    if isinstance(reply, SummaryReply | BucketsReply | CovarianceReply):
+        if isinstance(reply, SummaryReply):
+            check_cohort(reply.patients, policy)
+            _check_cells(reply.patients, reply.events, policy.minimum_cell, "the training patients")
+        return describing.protect(reply, policy)
     count = np.asarray(reply.count)
     rules = study.harmonisation
     if isinstance(reply, ResidualsReply) and rules and rules.reference not in (None, reply.site):

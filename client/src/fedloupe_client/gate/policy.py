@@ -17,6 +17,9 @@ from fedloupe_client.gate.errors import PolicyInvalid
 
 RequestKind = Literal[
     "hello",
+    "summary",
+    "buckets",
+    "covariance",
     "describe",
     "crossproducts",
     "residuals",

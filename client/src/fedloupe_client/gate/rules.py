@@ -9,6 +9,8 @@ from collections.abc import Set
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
     CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
@@ -21,6 +23,7 @@ from fedloupe.messages import (
     Request,
     ResidualsRequest,
     SketchRequest,
+    SummaryRequest,
     TrainRequest,
 )
 from fedloupe.study import DpSgd, Study
@@ -37,8 +40,9 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
+DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
 COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
-CONTRIBUTING = (DescribeRequest, *COMBAT, SketchRequest, NewtonRequest, TrainRequest)
+CONTRIBUTING = (*DESCRIBING, DescribeRequest, *COMBAT, SketchRequest, NewtonRequest, TrainRequest)
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
@@ -126,6 +130,8 @@ def _check_purpose(request: Request, study: Study) -> None:
 def _check_preparation(request: Request, study: Study) -> None:
     """Sums over patients are sent only where the study fits its scaling on them, and never under DP."""
     private = isinstance(study.privacy, DpSgd)
+    if isinstance(request, DESCRIBING) and not study.evaluation.describe:
+        raise NotInStudy(f"`{request.kind}` in a study without a description", where=study.study, remedy=_ASK)
     if isinstance(request, DescribeRequest | SketchRequest) and study.training.preparation != "federated":
         raise NotInStudy(f"`{request.kind}` in a study with a public preparation", where=study.study, remedy=_ASK)
     if isinstance(request, PrepareRequest) and request.origin != study.training.preparation:

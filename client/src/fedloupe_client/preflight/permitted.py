@@ -18,6 +18,8 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
     CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
@@ -30,6 +32,7 @@ from fedloupe.messages import (
     Request,
     ResidualsRequest,
     SketchRequest,
+    SummaryRequest,
     TrainRequest,
 )
 from fedloupe.privacy import AccountantFailed, epsilon
@@ -135,6 +138,9 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     scope = "unseen" if split == "all" else "train"
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
+        (SummaryRequest, {}),
+        (BucketsRequest, {"centre": none, "scale": none}),
+        (CovarianceRequest, {"columns": none.astype(np.int64)}),
         (DescribeRequest, {}),
         (CrossProductsRequest, dict.fromkeys(CrossProductsRequest.tensors, none)),
         (ResidualsRequest, dict.fromkeys(ResidualsRequest.tensors, none)),

@@ -13,6 +13,8 @@ from typing import Any
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
     CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
@@ -31,6 +33,7 @@ from fedloupe.messages import (
     ResidualsRequest,
     SketchReply,
     SketchRequest,
+    SummaryRequest,
     TrainReply,
     TrainRequest,
 )
@@ -39,11 +42,11 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
-from fedloupe_client.gate.rules import CONTRIBUTING
+from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.site import harmonising
-from fedloupe_client.training import drawing
+from fedloupe_client.training import description, drawing
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -150,6 +153,8 @@ class Site:
                 reply = self._train(header, request, study, cohort)
             case HelloRequest():
                 reply = self._hello(header, study, cohort)
+            case SummaryRequest() | BucketsRequest() | CovarianceRequest():
+                reply = description.answer(header, request, study, cohort)
             case DescribeRequest():
                 sums = describe(cohort)
                 reply = DescribeReply(**header, count=sums.count, total=sums.total, square=sums.square)
@@ -231,7 +236,7 @@ class Site:
     def _seen(self, request: Request, study: Study) -> Cohort:
         """The patients as this request sees them: features as measured, or harmonised."""
         measured = self.cohort(study)
-        raw = HelloRequest | CrossProductsRequest | ResidualsRequest | PriorRequest | HarmoniseRequest | PrepareRequest
+        raw = (HelloRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, PrepareRequest)
         if study.harmonisation is None or isinstance(request, raw):
             return measured
         if isinstance(request, DescribeRequest) and not request.harmonised:

@@ -26,6 +26,7 @@ from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study
 from fedloupe_server.evidence.results import Beside, HarmonisedBy, LeftOut, Pooled, Results, Scores, SiteResult
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
@@ -61,6 +62,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     features, columns = agreed_columns(hellos)
     observer(Event("hello", 1, 1, ", ".join(hellos)))
 
+    if study.evaluation.describe:
+        describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, columns, journal, observer)
     locals_ = local_models(study, talk, train, lambda: initial_weights(study, columns), journal, observer)
     journal.freeze(

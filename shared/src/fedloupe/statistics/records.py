@@ -1,4 +1,4 @@
-"""The messages of harmonisation, in the order in which they are sent; part of `fedloupe.messages`.
+"""The messages of description and harmonisation, in the order in which they are sent; part of `fedloupe.messages`.
 
 p features, q covariates. Integer arrays are exact sums in the ring of `fedloupe.statistics.ring`, six words an element.
 """
@@ -89,3 +89,59 @@ class HarmoniseReply(Message):
     harmoniser: str = says(P, "SHA-256 of what was installed")
     batches: int = says(C, "batches at the site", ge=0)
     small: int = says(C, "of them below the study's minimum: shifted only", ge=0)
+
+
+class SummaryRequest(Message):
+    """Ask for the sums that describe features and clinical values, and how they go with the outcome."""
+
+    kind: Literal["summary"] = "summary"
+
+
+class SummaryReply(Message):
+    """Sums over training patients; m columns: the features, then the clinical variables."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square", "event_count", "event_total")
+    kind: Literal["summary-reply"] = "summary-reply"
+    patients: int = says(C, "training patients", ge=0)
+    events: int = says(C, "of them with the event", ge=0)
+    count: Tensor = says(A, "(m) int64: patients with a value")
+    total: Tensor = says(A, "(m, 6) int64: exact sum of values, ring elements")
+    square: Tensor = says(A, "(m, 6) int64: exact sum of squares")
+    event_count: Tensor = says(A, "(m) int64: patients with value and event; -1 where a cell is too small to tell")
+    event_total: Tensor = says(A, "(m, 6) int64: exact sum of their values")
+
+
+class BucketsRequest(Message):
+    """Ask for counts in buckets about the pooled mean, from which quantiles follow."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("centre", "scale")
+    kind: Literal["buckets"] = "buckets"
+    centre: Tensor = says(A, "(m) float64: pooled mean")
+    scale: Tensor = says(A, "(m) float64: pooled standard deviation")
+
+
+class BucketsReply(Message):
+    """Training patients by bucket."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("counts",)
+    kind: Literal["buckets-reply"] = "buckets-reply"
+    counts: Tensor = says(A, "(m, b) int64: patients by bucket; small buckets merged")
+
+
+class CovarianceRequest(Message):
+    """Ask for the sums of products of some columns."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("columns",)
+    kind: Literal["covariance"] = "covariance"
+    columns: Tensor = says(P, "(k) int64: places among the m columns, 64 at most")
+
+
+class CovarianceReply(Message):
+    """Sums over training patients in whom both of a pair are known."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square", "product")
+    kind: Literal["covariance-reply"] = "covariance-reply"
+    count: Tensor = says(A, "(k, k) int64: patients with both")
+    total: Tensor = says(A, "(k, k, 6) int64: sum of the first of the pair, ring elements")
+    square: Tensor = says(A, "(k, k, 6) int64: sum of its squares")
+    product: Tensor = says(A, "(k, k, 6) int64: sum of products")

@@ -1,4 +1,4 @@
-"""What the arrays of harmonisation's answers must look like: the gate asks before they leave, the coordinator after.
+"""The shape of exact sums in answers: the gate asks before they leave, the coordinator after.
 
 fits(reply, request, covariates=2)
 """
@@ -8,6 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from fedloupe.messages import (
+    BucketsReply,
+    BucketsRequest,
+    CovarianceReply,
+    CovarianceRequest,
     CrossProductsReply,
     CrossProductsRequest,
     DescribeReply,
@@ -15,9 +19,11 @@ from fedloupe.messages import (
     PriorReply,
     ResidualsReply,
     ResidualsRequest,
+    SummaryReply,
 )
 from fedloupe.statistics.ring import WORDS
 from fedloupe.statistics.shifts import PRIOR_SUMS
+from fedloupe.statistics.sketch import BUCKETS
 
 
 def wanted(reply: Message, request: Message, covariates: int) -> dict[str, tuple[int, ...]]:
@@ -28,21 +34,32 @@ def wanted(reply: Message, request: Message, covariates: int) -> dict[str, tuple
         request: what was asked.
         covariates: how many the study harmonises with.
     """
-    q = covariates
+    found: dict[str, tuple[int, ...]] = {}
     match reply, request:
         case DescribeReply(), _:
-            p = np.size(reply.count)
-            return {"count": (p,), "total": (p, WORDS), "square": (p, WORDS)}
+            found = _sums((np.size(reply.count),), "total", "square")
+        case SummaryReply(), _:
+            m = np.size(reply.count)
+            found = _sums((m,), "total", "square", "event_total") | {"event_count": (m,)}
+        case BucketsReply(), BucketsRequest():
+            found = {"counts": (np.size(request.centre), BUCKETS)}
+        case CovarianceReply(), CovarianceRequest():
+            k = np.size(request.columns)
+            found = _sums((k, k), "total", "square", "product")
         case CrossProductsReply(), CrossProductsRequest():
-            p = np.size(request.centre)
-            return {"count": (p,), "cross": (p, q, q, WORDS), "moment": (p, q, WORDS)}
+            p, q = np.size(request.centre), covariates
+            found = {"count": (p,), "cross": (p, q, q, WORDS), "moment": (p, q, WORDS)}
         case ResidualsReply(), ResidualsRequest():
-            p = np.size(request.centre)
-            return {"count": (p,), "total": (p, WORDS), "square": (p, WORDS)}
+            found = _sums((np.size(request.centre),), "total", "square")
         case PriorReply(), _:
-            return {"sums": (PRIOR_SUMS, WORDS)}
+            found = {"sums": (PRIOR_SUMS, WORDS)}
         case _:
-            return {}
+            pass
+    return found
+
+
+def _sums(shape: tuple[int, ...], *names: str) -> dict[str, tuple[int, ...]]:
+    return {"count": shape, **dict.fromkeys(names, (*shape, WORDS))}
 
 
 def fits(reply: Message, request: Message, covariates: int) -> bool:
