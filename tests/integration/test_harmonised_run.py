@@ -20,9 +20,11 @@ from fedloupe.messages import HarmoniseRequest, decode
 from fedloupe.models import Preparation, design_matrix
 from fedloupe.study import Study, load_study, parse_study
 from fedloupe_client.config import load_site
+from fedloupe_client.dataset.cohort import BatchUnknown
 from fedloupe_client.gate import approve, verify
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import ingest
+from fedloupe_client.ingest.problems import ColumnMissing
 from fedloupe_client.site.site import Site
 from fedloupe_server.evidence.report import draw, render
 from fedloupe_server.evidence.results import Results
@@ -310,6 +312,18 @@ class TestGoesOn:
         assert (tmp_path / "run/harmonisation.safetensors").read_bytes() == (
             tmp_path / "whole/harmonisation.safetensors"
         ).read_bytes()
+
+
+class TestScannerColumn:
+    def test_a_store_that_was_ingested_without_it_says_so(self, federate):
+        federation = federate({})
+        asked = parse_study({**federation.study.model_dump(mode="json"), "harmonisation": {"batch": "scanner"}})
+        with pytest.raises(BatchUnknown, match="scanner"):
+            federation.sites["alpha"].cohort(asked)
+
+    def test_a_table_without_it_is_refused_by_name(self, federate):
+        with pytest.raises(ColumnMissing, match="coil"):
+            federate({"batch": "coil"})
 
 
 class TestWithoutTheSection:
