@@ -4,34 +4,42 @@
     request = decode(blob)                       # refuses what is not exactly one of these records
 
 On the wire a message is one safetensors file: arrays as tensors, everything else as one JSON string in its header.
-No pickle, no code, no field that is not declared here.
+No pickle, no code, no field that is not declared here or in a room's `records`.
 """
+
+# ruff: noqa: PLC0414 - names of `record` and `statistics.records` are this module's as well
 
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.record import A, C, M, P, Tensor, says
+from fedloupe.record import Disclosure as Disclosure
+from fedloupe.record import Message as Message
+from fedloupe.statistics.records import BucketsReply as BucketsReply
+from fedloupe.statistics.records import BucketsRequest as BucketsRequest
+from fedloupe.statistics.records import CovarianceReply as CovarianceReply
+from fedloupe.statistics.records import CovarianceRequest as CovarianceRequest
+from fedloupe.statistics.records import CrossProductsReply as CrossProductsReply
+from fedloupe.statistics.records import CrossProductsRequest as CrossProductsRequest
+from fedloupe.statistics.records import HarmoniseReply as HarmoniseReply
+from fedloupe.statistics.records import HarmoniseRequest as HarmoniseRequest
+from fedloupe.statistics.records import PriorReply as PriorReply
+from fedloupe.statistics.records import PriorRequest as PriorRequest
+from fedloupe.statistics.records import ResidualsReply as ResidualsReply
+from fedloupe.statistics.records import ResidualsRequest as ResidualsRequest
+from fedloupe.statistics.records import SummaryReply as SummaryReply
+from fedloupe.statistics.records import SummaryRequest as SummaryRequest
 
 MAX_BYTES = 512 * 2**20
-
-
-class Disclosure(StrEnum):
-    """What a field can tell about patients."""
-
-    PROTOCOL = "protocol"  # nothing: names, versions, digests, rounds
-    COUNT = "count"  # how many patients
-    AGGREGATE = "aggregate"  # sums and statistics over patients
-    MODEL = "model"  # parameters trained on patients
 
 
 class MessageRefused(FedLoupeError):
@@ -41,26 +49,7 @@ class MessageRefused(FedLoupeError):
     title = "not a valid FedLoupe message"
 
 
-def _says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
-    return Field(description=meaning, json_schema_extra={"disclosure": disclosure.value}, **rules)
-
-
-P, C, A, M = Disclosure.PROTOCOL, Disclosure.COUNT, Disclosure.AGGREGATE, Disclosure.MODEL
-Floats = NDArray[np.floating[Any]]
-Tensor = Annotated[Any, "ndarray"]
 Architecture = Literal["transformer", "logistic", "trees"]
-
-
-class Message(BaseModel):
-    """Common header. `run` may carry a fold, as in `2026-11-23-demo/without-north`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    tensors: ClassVar[tuple[str, ...]] = ()
-
-    version: str = _says(P, "FedLoupe's version at the sender", max_length=20)
-    fingerprint: str = _says(P, "fingerprint of the study", pattern=r"^[0-9a-f]{64}$")
-    run: str = _says(P, "name of the run", pattern=r"^[a-z0-9][a-z0-9_/-]{0,119}$")
-    site: str = _says(P, "the hospital addressed or answering", pattern=r"^[a-z][a-z0-9_-]{0,39}$")
 
 
 class HelloRequest(Message):
@@ -73,22 +62,23 @@ class HelloReply(Message):
     """The site is ready, with its cohort in numbers."""
 
     kind: Literal["hello-reply"] = "hello-reply"
-    train: int = _says(C, "patients that train", ge=0)
-    tune: int = _says(C, "patients that fix the threshold", ge=0)
-    test: int = _says(C, "patients that test (validate-only site: all)", ge=0)
-    positives: int = _says(C, "patients with the event, of all", ge=0)
-    excluded: dict[str, int] = _says(C, "cases left out, by error code")
-    features: tuple[str, ...] = _says(P, "names of the feature columns, in order")
-    groups: tuple[str, ...] = _says(P, "group of each feature column")
-    drawn: int = _says(C, "patients whose mask a model drew, of all", ge=0, default=0)
-    drawn_by: str | None = _says(P, "SHA-256 of that model", pattern=r"^[0-9a-f]{64}$", default=None)
-    data_digest: str = _says(P, "SHA-256 of the site's feature table and splits, keyed by a secret of the site")
+    train: int = says(C, "patients that train", ge=0)
+    tune: int = says(C, "patients that fix the threshold", ge=0)
+    test: int = says(C, "patients that test (validate-only site: all)", ge=0)
+    positives: int = says(C, "patients with the event, of all", ge=0)
+    excluded: dict[str, int] = says(C, "cases left out, by error code")
+    features: tuple[str, ...] = says(P, "names of the feature columns, in order")
+    groups: tuple[str, ...] = says(P, "group of each feature column")
+    drawn: int = says(C, "patients whose mask a model drew, of all", ge=0, default=0)
+    drawn_by: str | None = says(P, "SHA-256 of that model", pattern=r"^[0-9a-f]{64}$", default=None)
+    data_digest: str = says(P, "SHA-256 of the site's feature table and splits, keyed by a secret of the site")
 
 
 class DescribeRequest(Message):
     """Ask for the sums that standardisation needs."""
 
     kind: Literal["describe"] = "describe"
+    harmonised: bool = says(P, "of the features after harmonisation", default=False)
 
 
 class DescribeReply(Message):
@@ -96,9 +86,9 @@ class DescribeReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square")
     kind: Literal["describe-reply"] = "describe-reply"
-    count: Tensor = _says(A, "(p) float64: patients with the feature present")
-    total: Tensor = _says(A, "(p) float64: sum of values")
-    square: Tensor = _says(A, "(p) float64: sum of squares")
+    count: Tensor = says(A, "(p) int64: patients with the feature present")
+    total: Tensor = says(A, "(p, 6) int64: exact sum of values, a ring element each (`fedloupe.statistics.ring`)")
+    square: Tensor = says(A, "(p, 6) int64: exact sum of squares, likewise")
 
 
 class SketchRequest(Message):
@@ -106,10 +96,10 @@ class SketchRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "probe")
     kind: Literal["sketch"] = "sketch"
-    mean: Tensor = _says(A, "(p) float64: pooled mean")
-    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
-    probe: Tensor = _says(P, "(p, k) float32: Omega, the same for every site")
-    iteration: int = _says(P, "power iteration, from 0", ge=0, le=9)
+    mean: Tensor = says(A, "(p) float64: pooled mean")
+    scale: Tensor = says(A, "(p) float64: pooled standard deviation")
+    probe: Tensor = says(P, "(p, k) float32: Omega, the same for every site")
+    iteration: int = says(P, "power iteration, from 0", ge=0, le=9)
 
 
 class SketchReply(Message):
@@ -117,7 +107,7 @@ class SketchReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("sketch",)
     kind: Literal["sketch-reply"] = "sketch-reply"
-    sketch: Tensor = _says(A, "(p, k) float64: X'X Omega over training patients, group by group")
+    sketch: Tensor = says(A, "(p, k) float64: X'X Omega over training patients, group by group")
 
 
 class StabilityRequest(Message):
@@ -125,8 +115,8 @@ class StabilityRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("mean", "scale")
     kind: Literal["stability"] = "stability"
-    mean: Tensor = _says(A, "(p) float64: pooled mean")
-    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
+    mean: Tensor = says(A, "(p) float64: pooled mean")
+    scale: Tensor = says(A, "(p) float64: pooled standard deviation")
 
 
 class StabilityReply(Message):
@@ -134,10 +124,10 @@ class StabilityReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("count", "total", "product")
     kind: Literal["stability-reply"] = "stability-reply"
-    patients: int = _says(C, "training patients", ge=0)
-    count: Tensor = _says(A, "(p) float64: chosen patients with all versions of the feature")
-    total: Tensor = _says(A, "(p, k) float64: sum of each version")
-    product: Tensor = _says(A, "(p, k(k+1)/2) float64: sum of the product of each two versions")
+    patients: int = says(C, "training patients", ge=0)
+    count: Tensor = says(A, "(p) float64: chosen patients with all versions of the feature")
+    total: Tensor = says(A, "(p, k) float64: sum of each version")
+    product: Tensor = says(A, "(p, k(k+1)/2) float64: sum of the product of each two versions")
 
 
 class RedundancyRequest(Message):
@@ -145,10 +135,10 @@ class RedundancyRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "earlier", "block")
     kind: Literal["redundancy"] = "redundancy"
-    mean: Tensor = _says(A, "(p) float64: pooled mean")
-    scale: Tensor = _says(A, "(p) float64: pooled standard deviation")
-    earlier: Tensor = _says(P, "(a) int64: positions of features that are kept")
-    block: Tensor = _says(P, "(b) int64: positions of features in question")
+    mean: Tensor = says(A, "(p) float64: pooled mean")
+    scale: Tensor = says(A, "(p) float64: pooled standard deviation")
+    earlier: Tensor = says(P, "(a) int64: positions of features that are kept")
+    block: Tensor = says(P, "(b) int64: positions of features in question")
 
 
 class RedundancyReply(Message):
@@ -156,10 +146,10 @@ class RedundancyReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("pairs", "product", "total")
     kind: Literal["redundancy-reply"] = "redundancy-reply"
-    patients: int = _says(C, "training patients", ge=0)
-    pairs: Tensor = _says(A, "(a+b, b) float64: patients with both features present")
-    product: Tensor = _says(A, "(a+b, b) float64: summed products")
-    total: Tensor = _says(A, "(b) float64: summed z-scores of the block")
+    patients: int = says(C, "training patients", ge=0)
+    pairs: Tensor = says(A, "(a+b, b) float64: patients with both features present")
+    product: Tensor = says(A, "(a+b, b) float64: summed products")
+    total: Tensor = says(A, "(b) float64: summed z-scores of the block")
 
 
 class PrepareRequest(Message):
@@ -167,17 +157,17 @@ class PrepareRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("mean", "scale", "projection")
     kind: Literal["prepare"] = "prepare"
-    mean: Tensor = _says(A, "(p) float64")
-    scale: Tensor = _says(A, "(p) float64")
-    projection: Tensor = _says(A, "(p, k) float32: principal loadings, block by group")
-    origin: Literal["federated", "public"] = _says(P, "fitted on the training sites' sums, or on a public artefact")
+    mean: Tensor = says(A, "(p) float64")
+    scale: Tensor = says(A, "(p) float64")
+    projection: Tensor = says(A, "(p, k) float32: principal loadings, block by group")
+    origin: Literal["federated", "public"] = says(P, "fitted on the training sites' sums, or on a public artefact")
 
 
 class PrepareReply(Message):
     """Installed."""
 
     kind: Literal["prepare-reply"] = "prepare-reply"
-    preparation: str = _says(P, "SHA-256 of what was installed")
+    preparation: str = says(P, "SHA-256 of what was installed")
 
 
 class NewtonRequest(Message):
@@ -185,8 +175,8 @@ class NewtonRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("beta",)
     kind: Literal["newton"] = "newton"
-    step: int = _says(P, "step, from 0", ge=0, le=99)
-    beta: Tensor = _says(M, "(1+q) float64: intercept first")
+    step: int = says(P, "step, from 0", ge=0, le=99)
+    beta: Tensor = says(M, "(1+q) float64: intercept first")
 
 
 class NewtonReply(Message):
@@ -194,8 +184,8 @@ class NewtonReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("gradient", "hessian")
     kind: Literal["newton-reply"] = "newton-reply"
-    gradient: Tensor = _says(A, "(1+q) float64")
-    hessian: Tensor = _says(A, "(1+q, 1+q) float64")
+    gradient: Tensor = says(A, "(1+q) float64")
+    hessian: Tensor = says(A, "(1+q, 1+q) float64")
 
 
 class TrainRequest(Message):
@@ -203,9 +193,9 @@ class TrainRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["train"] = "train"
-    round: int = _says(P, "round, from 1; 0 with scope `local`", ge=0)
-    scope: Literal["federated", "local"] = _says(P, "a round's share, or the site's own model with the whole budget")
-    weights: Tensor = _says(M, "(m) float32: all parameters, flat")
+    round: int = says(P, "round, from 1; 0 with scope `local`", ge=0)
+    scope: Literal["federated", "local"] = says(P, "a round's share, or the site's own model with the whole budget")
+    weights: Tensor = says(M, "(m) float32: all parameters, flat")
 
 
 class TrainReply(Message):
@@ -213,11 +203,11 @@ class TrainReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["train-reply"] = "train-reply"
-    round: int = _says(P, "as asked", ge=0)
-    weights: Tensor = _says(M, "(m) float32: all parameters, flat")
-    patients: int = _says(C, "training patients: the FedAvg weight", ge=1)
-    loss: float | None = _says(A, "mean training loss of the last epoch; never sent under DP")
-    epsilon: float | None = _says(P, "spent so far by this site, all runs together; None without DP")
+    round: int = says(P, "as asked", ge=0)
+    weights: Tensor = says(M, "(m) float32: all parameters, flat")
+    patients: int = says(C, "training patients: the FedAvg weight", ge=1)
+    loss: float | None = says(A, "mean training loss of the last epoch; never sent under DP")
+    epsilon: float | None = says(P, "spent so far by this site, all runs together; None without DP")
 
 
 class GrowRequest(Message):
@@ -225,8 +215,8 @@ class GrowRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("trees",)
     kind: Literal["grow"] = "grow"
-    round: int = _says(P, "round of trees, from 1", ge=1)
-    trees: Tensor = _says(M, "(nodes, 5) float64: the federation's trees so far, see `fedloupe.models.trees`")
+    round: int = says(P, "round of trees, from 1", ge=1)
+    trees: Tensor = says(M, "(nodes, 5) float64: the federation's trees so far, see `fedloupe.models.trees`")
 
 
 class GrowReply(Message):
@@ -234,13 +224,13 @@ class GrowReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("trees",)
     kind: Literal["grow-reply"] = "grow-reply"
-    round: int = _says(P, "as asked", ge=1)
-    trees: Tensor = _says(
+    round: int = says(P, "as asked", ge=1)
+    trees: Tensor = says(
         M,
         "(nodes, 5) float64: one tree; a threshold parts two groups of patients on the study's grid of a standardised "
         "feature, a leaf's log-odds describe at least the site's smallest cell",
     )
-    patients: int = _says(C, "training patients: the tree's weight", ge=1)
+    patients: int = says(C, "training patients: the tree's weight", ge=1)
 
 
 class EvaluateRequest(Message):
@@ -248,11 +238,12 @@ class EvaluateRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["evaluate"] = "evaluate"
-    label: str = _says(P, "which model: federated, local-<site>, or a baseline", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
-    architecture: Architecture = _says(P, "how to read the weights")
-    split: Literal["tune", "test", "all"] = _says(P, "all: validate-only sites, and a site left out of a fold")
-    threshold: float | None = _says(P, "fixed before; None while it is being fixed", ge=0, le=1)
-    weights: Tensor = _says(M, "flat parameters; of trees, their table of nodes")
+    label: str = says(P, "which model: federated, local-<site>, or a baseline", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    architecture: Architecture = says(P, "how to read the weights")
+    split: Literal["tune", "test", "all"] = says(P, "all: validate-only sites, and a site left out of a fold")
+    threshold: float | None = says(P, "fixed before; None while it is being fixed", ge=0, le=1)
+    shift: Literal["own", "none"] = says(P, "with the site's own shift taken out, or as measured", default="own")
+    weights: Tensor = says(M, "flat parameters; of trees, their table of nodes")
 
 
 class EvaluateReply(Message):
@@ -260,30 +251,30 @@ class EvaluateReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("positives_by_score", "negatives_by_score")
     kind: Literal["evaluate-reply"] = "evaluate-reply"
-    label: str = _says(P, "as asked")
-    split: str = _says(P, "as asked")
-    patients: int = _says(C, "patients scored", ge=1)
-    positives: int = _says(C, "of them with the event", ge=0)
-    auc: float = _says(A, "area under the ROC curve", ge=0, le=1)
-    auc_se: float = _says(A, "DeLong standard error", ge=0)
-    auc_low: float = _says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
-    auc_high: float = _says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
-    brier: float = _says(A, "mean squared error of the probability", ge=0, le=1)
-    accuracy: float | None = _says(A, "at the threshold", ge=0, le=1)
-    sensitivity: float | None = _says(A, "at the threshold", ge=0, le=1)
-    specificity: float | None = _says(A, "at the threshold", ge=0, le=1)
-    calibration: tuple[tuple[float, float, int], ...] = _says(
+    label: str = says(P, "as asked")
+    split: str = says(P, "as asked")
+    patients: int = says(C, "patients scored", ge=1)
+    positives: int = says(C, "of them with the event", ge=0)
+    auc: float = says(A, "area under the ROC curve", ge=0, le=1)
+    auc_se: float = says(A, "DeLong standard error", ge=0)
+    auc_low: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
+    auc_high: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
+    brier: float = says(A, "mean squared error of the probability", ge=0, le=1)
+    accuracy: float | None = says(A, "at the threshold", ge=0, le=1)
+    sensitivity: float | None = says(A, "at the threshold", ge=0, le=1)
+    specificity: float | None = says(A, "at the threshold", ge=0, le=1)
+    calibration: tuple[tuple[float, float, int], ...] = says(
         A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
     )
-    logit_positives: float = _says(A, "mean log-odds of the score, patients with the event")
-    logit_negatives: float = _says(A, "mean log-odds of the score, patients without the event")
-    reference_auc: float | None = _says(
+    logit_positives: float = says(A, "mean log-odds of the score, patients with the event")
+    logit_negatives: float = says(A, "mean log-odds of the score, patients without the event")
+    reference_auc: float | None = says(
         A, "AUC of the generator's true probability on the same patients; synthetic only"
     )
-    positives_by_score: Tensor = _says(
+    positives_by_score: Tensor = says(
         A, "(20) float64: patients with the event by score bin; small bins merged, spread evenly"
     )
-    negatives_by_score: Tensor = _says(A, "(20) float64: patients without the event by score bin; likewise")
+    negatives_by_score: Tensor = says(A, "(20) float64: patients without the event by score bin; likewise")
 
 
 class OverlapRequest(Message):
@@ -291,9 +282,9 @@ class OverlapRequest(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("weights",)
     kind: Literal["overlap"] = "overlap"
-    label: str = _says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
-    split: Literal["test", "all"] = _says(P, "all: validate-only sites")
-    weights: Tensor = _says(M, "(m) float32: all parameters of the U-Net, flat")
+    label: str = says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    split: Literal["test", "all"] = says(P, "all: validate-only sites")
+    weights: Tensor = says(M, "(m) float32: all parameters of the U-Net, flat")
 
 
 class OverlapReply(Message):
@@ -301,25 +292,32 @@ class OverlapReply(Message):
 
     tensors: ClassVar[tuple[str, ...]] = ("by_dice",)
     kind: Literal["overlap-reply"] = "overlap-reply"
-    label: str = _says(P, "as asked")
-    split: str = _says(P, "as asked")
-    patients: int = _says(C, "patients drawn", ge=1)
-    mean: float = _says(A, "mean Dice", ge=0, le=1)
-    sd: float = _says(A, "standard deviation of the Dice", ge=0, le=1)
-    by_dice: Tensor = _says(A, "(10) float64: patients by Dice in tenths; small bins merged, spread evenly")
+    label: str = says(P, "as asked")
+    split: str = says(P, "as asked")
+    patients: int = says(C, "patients drawn", ge=1)
+    mean: float = says(A, "mean Dice", ge=0, le=1)
+    sd: float = says(A, "standard deviation of the Dice", ge=0, le=1)
+    by_dice: Tensor = says(A, "(10) float64: patients by Dice in tenths; small bins merged, spread evenly")
 
 
 class Failure(Message):
     """The site refused or failed; the details stay in its log."""
 
     kind: Literal["failure"] = "failure"
-    code: str = _says(P, "error code, FL-nnn", pattern=r"^FL-\d{3}$")
-    title: str = _says(P, "the error in general words", max_length=120)
+    code: str = says(P, "error code, FL-nnn", pattern=r"^FL-\d{3}$")
+    title: str = says(P, "the error in general words", max_length=120)
 
 
 Request = (
     HelloRequest
+    | SummaryRequest
+    | BucketsRequest
+    | CovarianceRequest
     | DescribeRequest
+    | CrossProductsRequest
+    | ResidualsRequest
+    | PriorRequest
+    | HarmoniseRequest
     | SketchRequest
     | StabilityRequest
     | RedundancyRequest
@@ -332,7 +330,14 @@ Request = (
 )
 Reply = (
     HelloReply
+    | SummaryReply
+    | BucketsReply
+    | CovarianceReply
     | DescribeReply
+    | CrossProductsReply
+    | ResidualsReply
+    | PriorReply
+    | HarmoniseReply
     | SketchReply
     | StabilityReply
     | RedundancyReply

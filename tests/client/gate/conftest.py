@@ -12,14 +12,21 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateReply,
     EvaluateRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     PrepareRequest,
+    PriorRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
+    SummaryRequest,
     TrainReply,
     TrainRequest,
 )
@@ -85,9 +92,18 @@ def set_policy(home) -> Callable[..., None]:
     return write
 
 
+SCALES = {"centre": np.zeros(3), "scale": np.ones(3)}
+LEVELS = {**SCALES, "beta": np.zeros((3, 1)), "level": np.zeros(3), "spread": np.ones(3)}
 BODIES: dict[str, tuple[type, dict[str, Any]]] = {
     "hello": (HelloRequest, {}),
     "describe": (DescribeRequest, {}),
+    "summary": (SummaryRequest, {}),
+    "buckets": (BucketsRequest, SCALES),
+    "covariance": (CovarianceRequest, {"columns": np.arange(3)}),
+    "crossproducts": (CrossProductsRequest, SCALES),
+    "residuals": (ResidualsRequest, {**SCALES, "beta": np.zeros((3, 1))}),
+    "prior": (PriorRequest, LEVELS),
+    "harmonise": (HarmoniseRequest, {**LEVELS, "prior": np.zeros(4), "scope": "train"}),
     "sketch": (
         SketchRequest,
         {"mean": np.zeros(3), "scale": np.ones(3), "probe": np.ones((3, 2), np.float32), "iteration": 0},

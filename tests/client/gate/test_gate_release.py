@@ -9,6 +9,7 @@ import pytest
 
 from fedloupe.messages import DescribeReply, HelloReply, NewtonReply, SketchReply, decode, encode
 from fedloupe.privacy import Spend
+from fedloupe.statistics import Moments, ring
 from fedloupe_client.gate import (
     AlreadyAnswered,
     AnswerDamaged,
@@ -208,17 +209,17 @@ class TestSums:
         request = ask("describe")
         reply = DescribeReply(
             **header(request),
-            count=np.array([30.0, 2.0, 3.0]),
-            total=np.array([1.0, 2.0, 3.0]),
-            square=np.array([4.0, 5.0, 6.0]),
+            count=np.array([30, 2, 3]),
+            total=ring.encode(np.array([1.0, -2.0, -3.0])),
+            square=ring.encode(np.array([4.0, 5.0, 6.0])),
         )
         out = decode(gate.release(reply, request))
-        assert (out.count.tolist(), out.total.tolist()) == ([30.0, 0.0, 3.0], [1.0, 0.0, 3.0])
-        assert out.square.tolist() == [4.0, 0.0, 6.0]
+        assert out.count.tolist() == [30, 0, 3]
+        assert (ring.decode(out.total).tolist(), ring.decode(out.square).tolist()) == ([1, 0, -3], [4, 0, 6])
 
     def test_of_too_small_a_cohort_do_not_leave(self, gate, ask):
         request = ask("describe")
-        reply = DescribeReply(**header(request), count=np.full(2, 19.0), total=np.ones(2), square=np.ones(2))
+        reply = DescribeReply(**header(request), **vars(Moments.of(np.ones((19, 2)))))
         with pytest.raises(CohortTooSmall):
             gate.release(reply, request)
 
@@ -227,6 +228,10 @@ class TestSums:
         gate.release(SketchReply(**header(sketch), sketch=np.ones((3, 2))), sketch)
         with pytest.raises(ReplyRefused):
             gate.release(SketchReply(**header(sketch), sketch=np.ones((3, 3))), sketch)
+        describe, sums = ask("describe"), vars(Moments.of(np.ones((30, 2))))
+        gate.release(DescribeReply(**header(describe), **sums), describe)
+        with pytest.raises(ReplyRefused):
+            gate.release(DescribeReply(**header(describe), **{**sums, "total": np.ones((2, 300))}), describe)
         gate.release(NewtonReply(**header(newton), gradient=np.ones(3), hessian=np.ones((3, 3))), newton)
         with pytest.raises(ReplyRefused):
             gate.release(NewtonReply(**header(newton), gradient=np.ones(3), hessian=np.ones((30, 3))), newton)

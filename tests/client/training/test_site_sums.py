@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedloupe.models import design_matrix, standardise
+from fedloupe.statistics import OutOfRange, ring
 from fedloupe_client.training.statistics import describe, logistic_alone, newton_terms, sketch
 
 
@@ -24,15 +25,26 @@ def others_changed(cohort):
 
 class TestDescribe:
     def test_it_counts_and_sums_what_is_there(self, cohort):
-        count, total, square = describe(cohort)
+        found = describe(cohort)
         train = cohort.features[cohort.split == "train"]
         assert np.isnan(train).sum() > 0
-        assert count.tolist() == (~np.isnan(train)).sum(axis=0).tolist()
-        np.testing.assert_allclose(total, np.nansum(train, axis=0), rtol=1e-12)
-        np.testing.assert_allclose(square, np.nansum(train**2, axis=0), rtol=1e-12)
+        assert found.count.tolist() == (~np.isnan(train)).sum(axis=0).tolist()
+        np.testing.assert_allclose(ring.decode(found.total), np.nansum(train, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(ring.decode(found.square, 128), np.nansum(train**2, axis=0), rtol=1e-12)
 
     def test_only_training_patients_count(self, cohort, others_changed):
-        assert all(np.array_equal(a, b) for a, b in zip(describe(cohort), describe(others_changed), strict=True))
+        first, second = vars(describe(cohort)), vars(describe(others_changed))
+        assert all(np.array_equal(first[name], second[name]) for name in first)
+
+    def test_what_is_not_finite_is_missing_and_what_is_too_large_is_refused_by_its_column(self, cohort):
+        features = cohort.features.copy()
+        row = cohort.rows("train")[0]
+        features[row, 1] = np.inf
+        known = int(np.isfinite(features[cohort.rows("train"), 1]).sum())
+        assert describe(replace(cohort, features=features)).count[1] == known
+        features[row, 3] = -1e34
+        with pytest.raises(OutOfRange, match=r"1 columns.*'d'"):
+            describe(replace(cohort, features=features))
 
 
 class TestSketch:

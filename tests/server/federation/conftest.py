@@ -31,6 +31,7 @@ from fedloupe.messages import (
     decode,
     encode,
 )
+from fedloupe.statistics import Moments
 from fedloupe.study import Study
 
 NAMES = tuple(f"feature-{i}" for i in range(6))
@@ -96,8 +97,7 @@ class Hospitals:
                 parts = {"train": size, "tune": 6, "test": 8, "positives": size // 2, "excluded": {"FL-231": 1}}
                 return HelloReply(**header, **parts, features=NAMES, groups=COLUMNS, data_digest="ab" * 32)
             case DescribeRequest():
-                count = np.full(6, float(size))
-                return DescribeReply(**header, count=count, total=table.sum(axis=0), square=(table**2).sum(axis=0))
+                return DescribeReply(**header, **vars(Moments.of(table)))
             case SketchRequest():
                 scores = (table - request.mean) / request.scale
                 same = np.array([[a == b for b in COLUMNS] for a in COLUMNS])

@@ -17,6 +17,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     },
     "stability-reply": {"patients": 20},
     "redundancy-reply": {"patients": 20},
+    "describe": {"harmonised": True},
+    "summary-reply": {"patients": 30, "events": 12},
+    "harmonise": {"scope": "unseen"},
+    "harmonise-reply": {"harmoniser": "ab" * 32, "batches": 3, "small": 1},
     "sketch": {"iteration": 2},
     "prepare": {"origin": "public"},
     "prepare-reply": {"preparation": "ab" * 32},
@@ -25,7 +29,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "train-reply": {"round": 7, "patients": 20, "loss": 0.625, "epsilon": None},
     "grow": {"round": 3},
     "grow-reply": {"round": 3, "patients": 20},
-    "evaluate": {"label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None},
+    "evaluate": {
+        "label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None, "shift": "none",
+    },
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
         "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": None, "sensitivity": 0.5, "specificity": 1.0,
@@ -85,12 +91,12 @@ class TestRoundTrip:
         assert np.array_equal(decode(encode(message)).hessian, matrix)
 
     def test_an_empty_array_travels(self):
-        message = KINDS["describe-reply"](**HEADER, count=np.zeros(0), total=np.zeros(0), square=np.zeros(0))
+        message = KINDS["describe-reply"](**HEADER, count=np.zeros(0), total=np.zeros((0, 6)), square=np.zeros((0, 6)))
         assert decode(encode(message)).count.shape == (0,)
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 23
+        assert len(set(KINDS.values())) == len(KINDS) == 37
 
 
 class TestDisclosure:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from fedloupe.errors import FedLoupeError
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
 from fedloupe.study import Study
@@ -19,6 +20,13 @@ from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
+
+
+class BatchUnknown(FedLoupeError):
+    """The study harmonises by a column that the site's store does not hold."""
+
+    code = "FL-615"
+    title = "the scanner or protocol of the site's cases is not in its store"
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Cohort:
         mr_present: (n, M); `ct_present` likewise.
         reference: (n) true probability in synthetic studies, else None.
         masks: (n, D, H, W) uint8, the sites' own, in a drawing study, else None.
+        batches: (n) scanner or protocol in a study that harmonises; all alike where the hospital is the batch.
     """
 
     cases: tuple[str, ...]
@@ -51,6 +60,7 @@ class Cohort:
     ct_present: NDArray[np.float32]
     reference: NDArray[np.float64] | None
     masks: NDArray[np.uint8] | None = None
+    batches: tuple[str, ...] = ()
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -83,6 +93,8 @@ class Cohort:
         arrays = [self.features, self.labels, self.split.astype("U5"), self.clinical, self.mr, self.ct]
         for array in arrays if self.masks is None else [*arrays, self.masks]:
             state.update(np.ascontiguousarray(array).tobytes())
+        if any(self.batches):
+            state.update("\n".join(self.batches).encode())
         return state.hexdigest()
 
 
@@ -91,6 +103,7 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
 
     Raises:
         OneClass: see `split_cases`.
+        BatchUnknown: the cases were ingested for a study that did not ask for the scanner.
     """
     left_out = problems(home, study)
     records = tuple(record for record in load_store(home).ready if record.case not in left_out)
@@ -113,6 +126,7 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
         ct_present=ct_present,
         reference=reference,
         masks=_masks(home, study, cases),
+        batches=_batches(study, records),
     )
 
 
@@ -129,6 +143,20 @@ def _clinical(study: Study, records: tuple[CaseRecord, ...]) -> NDArray[np.float
             if value is not None:
                 values[row, column] = (value - variable.centre) / variable.scale
     return values
+
+
+def _batches(study: Study, records: tuple[CaseRecord, ...]) -> tuple[str, ...]:
+    if study.harmonisation is None:
+        return ()
+    if study.harmonisation.batch is None:
+        return ("",) * len(records)
+    if any(record.batch is None for record in records):
+        raise BatchUnknown(
+            f"the store does not hold the column `{study.harmonisation.batch}`",
+            where=study.study,
+            remedy="run `fedloupe-site ingest` again with this study",
+        )
+    return tuple(record.batch or "" for record in records)
 
 
 def _features(

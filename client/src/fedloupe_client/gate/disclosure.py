@@ -17,6 +17,9 @@ from pydantic.fields import FieldInfo
 
 from fedloupe.messages import (
     KINDS,
+    BucketsReply,
+    CovarianceReply,
+    CrossProductsReply,
     DescribeReply,
     EvaluateReply,
     GrowReply,
@@ -29,21 +32,27 @@ from fedloupe.messages import (
     RedundancyRequest,
     Reply,
     Request,
+    ResidualsReply,
     SketchReply,
     SketchRequest,
     StabilityReply,
     StabilityRequest,
+    SummaryReply,
     TrainReply,
     TrainRequest,
 )
 from fedloupe.models import Limits, TreesInvalid, check_trees
+from fedloupe.statistics import shapes
 from fedloupe.study import DpSgd, Study
+from fedloupe_client.gate import describing
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
 
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
 Group = tuple[float, float, int]
 _Record = TypeVar("_Record", bound=BaseModel)
+Described = SummaryReply | BucketsReply | CovarianceReply
+Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
 
 def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:  # noqa: PLR0911 - one a kind
@@ -67,8 +76,15 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
                 raise ReplyRefused(f"{len(bad)} keys of `excluded` are no error codes", remedy=_REMEDY)
             _check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
             return reply
-        case DescribeReply():
-            return _protect_sums(reply, policy)
+        case (
+            DescribeReply()
+            | CrossProductsReply()
+            | ResidualsReply()
+            | SummaryReply()
+            | BucketsReply()
+            | CovarianceReply()
+        ):
+            return _protect_sums(reply, study, policy)
         case StabilityReply():
             return _protect_versions(reply, policy)
         case RedundancyReply():
@@ -160,16 +176,17 @@ def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     same += [name for name in ("round", "label", "split") if name in wanted.model_fields]
     if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
         raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
+    covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
     for name, shape in _shapes(reply, request, study).items():
         if np.shape(getattr(reply, name)) != shape:
             raise ReplyRefused(f"`{name}` is {np.shape(getattr(reply, name))}, asked was {shape}", remedy=_REMEDY)
+    if not shapes.fits(reply, request, covariates):
+        raise ReplyRefused("arrays are no exact sums of the shape that was asked", remedy=_REMEDY)
 
 
 def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int, ...]]:  # noqa: PLR0911 - one a kind
     """The shape that each array of the answer must have: room for what was asked, and for nothing else."""
     match reply, request:
-        case DescribeReply(), _:
-            return dict.fromkeys(reply.tensors, (np.size(reply.count),))
         case SketchReply(), SketchRequest():
             return {"sketch": np.shape(request.probe)}
         case StabilityReply(), StabilityRequest():
@@ -211,12 +228,23 @@ def _protect_tree(reply: GrowReply, study: Study) -> GrowReply:
     return reply
 
 
-def _protect_sums(reply: DescribeReply, policy: Policy) -> DescribeReply:
+def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Reply:
     """A feature present in one or two patients would give their values away: it is reported as absent."""
+    if isinstance(reply, SummaryReply | BucketsReply | CovarianceReply):
+        if isinstance(reply, SummaryReply):
+            check_cohort(reply.patients, policy)
+            _check_cells(reply.patients, reply.events, policy.minimum_cell, "the training patients")
+        return describing.protect(reply, policy)
     count = np.asarray(reply.count)
+    rules = study.harmonisation
+    if isinstance(reply, ResidualsReply) and rules and rules.reference not in (None, reply.site):
+        if any(np.asarray(getattr(reply, name)).any() for name in reply.tensors):
+            raise ReplyRefused("sums of a site that is not the study's reference", remedy=_REMEDY)
+        return reply
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
-    return _changed(reply, **{name: np.where(keep, getattr(reply, name), 0.0) for name in reply.tensors})
+    shown = {name: np.asarray(getattr(reply, name)) for name in reply.tensors}
+    return _changed(reply, **{name: (sums.T * keep).T for name, sums in shown.items()})
 
 
 def _protect_versions(reply: StabilityReply, policy: Policy) -> StabilityReply:

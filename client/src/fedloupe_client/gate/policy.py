@@ -17,9 +17,16 @@ from fedloupe_client.gate.errors import PolicyInvalid
 
 RequestKind = Literal[
     "hello",
+    "summary",
+    "buckets",
+    "covariance",
     "describe",
     "stability",
     "redundancy",
+    "crossproducts",
+    "residuals",
+    "prior",
+    "harmonise",
     "sketch",
     "prepare",
     "newton",

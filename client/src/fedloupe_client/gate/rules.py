@@ -9,17 +9,24 @@ from collections.abc import Set
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
     GrowRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    PriorRequest,
     RedundancyRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
     StabilityRequest,
+    SummaryRequest,
     TrainRequest,
 )
 from fedloupe.study import DpSgd, Study
@@ -36,10 +43,14 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
+DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
+COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
+JUDGING = (StabilityRequest, RedundancyRequest)
 CONTRIBUTING = (
+    *DESCRIBING,
     DescribeRequest,
-    StabilityRequest,
-    RedundancyRequest,
+    *COMBAT,
+    *JUDGING,
     SketchRequest,
     NewtonRequest,
     TrainRequest,
@@ -88,6 +99,7 @@ def check_request(
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
     _check_purpose(request, study)
     _check_preparation(request, study)
+    _check_harmonisation(request, study, role, took_part)
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -144,7 +156,9 @@ def _check_purpose(request: Request, study: Study) -> None:
 def _check_preparation(request: Request, study: Study) -> None:
     """Sums over patients are sent only where the study fits its scaling on them, and never under DP."""
     private = isinstance(study.privacy, DpSgd)
-    sums = DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest
+    if isinstance(request, DESCRIBING) and not study.evaluation.describe:
+        raise NotInStudy(f"`{request.kind}` in a study without a description", where=study.study, remedy=_ASK)
+    sums = (DescribeRequest, *JUDGING, SketchRequest)
     if isinstance(request, sums) and study.training.preparation != "federated":
         raise NotInStudy(f"`{request.kind}` in a study with a public preparation", where=study.study, remedy=_ASK)
     if isinstance(request, PrepareRequest) and request.origin != study.training.preparation:
@@ -155,6 +169,27 @@ def _check_preparation(request: Request, study: Study) -> None:
         )
     if private and isinstance(request, NewtonRequest):
         raise NotInStudy("exact Newton sums would bypass differential privacy", where=study.study, remedy=_ASK)
+
+
+def _check_harmonisation(request: Request, study: Study, role: str, took_part: bool) -> None:
+    """Sums for ComBat only where the study harmonises; a shift from all patients only at a site that was not fitted."""
+    where = f"run {request.run}"
+    asks = isinstance(request, (*COMBAT, HarmoniseRequest)) or (
+        (isinstance(request, DescribeRequest) and request.harmonised)
+        or (isinstance(request, EvaluateRequest) and request.shift == "none")
+    )
+    if not asks:
+        return
+    if study.harmonisation is None:
+        raise NotInStudy(f"`{request.kind}` for harmonisation, which the study has not", where=where, remedy=_ASK)
+    if isinstance(request, HarmoniseRequest) and request.scope == "train":
+        if role != "train":
+            raise RoleRefused("scope `train` at a site that only validates", where=where, remedy=_ASK)
+    elif isinstance(request, HarmoniseRequest | EvaluateRequest):
+        if took_part:
+            raise RoleRefused(f"`{request.kind}` as unseen, at a site that was fitted", where=where, remedy=_ASK)
+        if role == "train" and not study.evaluation.leave_one_site_out:
+            raise NotInStudy(f"`{request.kind}` as unseen, and the study leaves no site out", where=where, remedy=_ASK)
 
 
 def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:

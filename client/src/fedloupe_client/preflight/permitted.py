@@ -18,17 +18,24 @@ import yaml
 
 import fedloupe
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
+    CrossProductsRequest,
     DescribeRequest,
     EvaluateRequest,
     GrowRequest,
+    HarmoniseRequest,
     HelloRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
+    PriorRequest,
     RedundancyRequest,
     Request,
+    ResidualsRequest,
     SketchRequest,
     StabilityRequest,
+    SummaryRequest,
     TrainRequest,
 )
 from fedloupe.privacy import AccountantFailed, epsilon
@@ -131,11 +138,19 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     """One request of every kind, as a coordinator could send it first to this site."""
     header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": RUN, "site": site}
     none, split = np.zeros(0), "all" if study.role(site) == "validate" else "test"
+    scope = "unseen" if split == "all" else "train"
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
+        (SummaryRequest, {}),
+        (BucketsRequest, {"centre": none, "scale": none}),
+        (CovarianceRequest, {"columns": none.astype(np.int64)}),
         (DescribeRequest, {}),
         (StabilityRequest, {"mean": none, "scale": none}),
         (RedundancyRequest, {"mean": none, "scale": none, "earlier": none, "block": none}),
+        (CrossProductsRequest, dict.fromkeys(CrossProductsRequest.tensors, none)),
+        (ResidualsRequest, dict.fromkeys(ResidualsRequest.tensors, none)),
+        (PriorRequest, dict.fromkeys(PriorRequest.tensors, none)),
+        (HarmoniseRequest, {**dict.fromkeys(HarmoniseRequest.tensors, none), "scope": scope}),
         (SketchRequest, {"mean": none, "scale": none, "probe": none, "iteration": 0}),
         (PrepareRequest, {"mean": none, "scale": none, "projection": none, "origin": study.training.preparation}),
         (NewtonRequest, {"step": 0, "beta": none}),

@@ -15,11 +15,15 @@ import numpy as np
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
+    BucketsRequest,
+    CovarianceRequest,
+    CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
     EvaluateRequest,
     GrowReply,
     GrowRequest,
+    HarmoniseRequest,
     HelloReply,
     HelloRequest,
     NewtonReply,
@@ -27,14 +31,17 @@ from fedloupe.messages import (
     OverlapRequest,
     PrepareReply,
     PrepareRequest,
+    PriorRequest,
     RedundancyReply,
     RedundancyRequest,
     Reply,
     Request,
+    ResidualsRequest,
     SketchReply,
     SketchRequest,
     StabilityReply,
     StabilityRequest,
+    SummaryRequest,
     TrainReply,
     TrainRequest,
 )
@@ -43,17 +50,20 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
-from fedloupe_client.gate.rules import CONTRIBUTING
+from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING
+from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.training import drawing, trees
+from fedloupe_client.site import harmonising
+from fedloupe_client.training import description, drawing, trees
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
 
 _log = logging.getLogger(__name__)
-Sums = DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest | NewtonRequest
+Description = SummaryRequest | BucketsRequest | CovarianceRequest
+Sums = Description | DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest | NewtonRequest
 
 
 class NotPrepared(FedLoupeError):
@@ -87,6 +97,7 @@ class Site:
         self._cohorts: dict[str, Cohort] = {}
         self._digests: dict[str, str] = {}
         self._preparations: dict[str, Preparation] = {}
+        self._harmonised: dict[str, Cohort] = {}
 
     def handle(self, blob: bytes) -> bytes:
         """Answer one request; the same request gets the same bytes again, also after a restart."""
@@ -136,7 +147,7 @@ class Site:
 
     def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
         """The reply, and under DP the ledger's row that it is paid from."""
-        cohort = self.cohort(study)
+        cohort = self._seen(request, study)
         header: dict[str, Any] = {
             "version": request.version,
             "fingerprint": request.fingerprint,
@@ -153,6 +164,9 @@ class Site:
                 reply = self._train(header, request, study, cohort)
             case HelloRequest():
                 reply = self._hello(header, study, cohort)
+            case CrossProductsRequest() | ResidualsRequest() | PriorRequest() | HarmoniseRequest():
+                self._harmonised.pop(request.run, None)
+                reply = harmonising.answer(header, request, study, cohort, self._harmonised_path(request.run))
             case PrepareRequest():
                 reply = self._install(header, request)
             case GrowRequest():
@@ -169,9 +183,11 @@ class Site:
     def _sums(self, header: dict[str, Any], request: Sums, study: Study, cohort: Cohort) -> Reply:
         """What is added up over the sites."""
         match request:
+            case SummaryRequest() | BucketsRequest() | CovarianceRequest():
+                return description.answer(header, request, study, cohort)
             case DescribeRequest():
-                count, total, square = describe(cohort)
-                return DescribeReply(**header, count=count, total=total, square=square)
+                sums = describe(cohort)
+                return DescribeReply(**header, count=sums.count, total=sums.total, square=sums.square)
             case StabilityRequest():
                 return self._stability(header, request, study, cohort)
             case RedundancyRequest():
@@ -262,13 +278,28 @@ class Site:
         reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
         return reply, entry
 
+    def _seen(self, request: Request, study: Study) -> Cohort:
+        """The patients as this request sees them: features as measured, or harmonised."""
+        measured = self.cohort(study)
+        raw = (HelloRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, StabilityRequest, PrepareRequest)
+        if study.harmonisation is None or isinstance(request, raw):
+            return measured
+        if isinstance(request, DescribeRequest) and not request.harmonised:
+            return measured
+        if isinstance(request, EvaluateRequest) and request.shift == "none":
+            return measured
+        if request.run not in self._harmonised:
+            own = Harmonised.read(self._harmonised_path(request.run))
+            if own is None:
+                raise NotPrepared(
+                    "no harmonisation for this run", where=request.run, remedy="the coordinator must send it"
+                )
+            self._harmonised = {request.run: own.apply(study, measured)}  # one run at a time: a copy of all features
+        return self._harmonised[request.run]
+
     def _install(self, header: dict[str, Any], request: PrepareRequest) -> PrepareReply:
         preparation = Preparation(request.mean, request.scale, request.projection, request.origin)
-        path = self._preparation_path(request.run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(preparation.to_bytes())
-        part.replace(path)
+        harmonising.write(self._preparation_path(request.run), preparation.to_bytes())
         self._preparations[request.run] = preparation
         return PrepareReply(**header, preparation=preparation.digest)
 
@@ -282,3 +313,6 @@ class Site:
 
     def _preparation_path(self, run: str) -> Path:
         return self.home / "runs" / run / "preparation.safetensors"
+
+    def _harmonised_path(self, run: str) -> Path:
+        return self.home / "runs" / run / "harmonisation.safetensors"

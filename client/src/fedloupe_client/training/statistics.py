@@ -9,18 +9,39 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fedloupe.models import Descent, Penalty, Preparation, design_matrix, standardise
+from fedloupe.statistics import Moments, OutOfRange
+from fedloupe.statistics.ring import LARGEST
 from fedloupe_client.dataset import Cohort
 
 Floats = NDArray[np.float64]
 ALONE = 12
 
 
-def describe(cohort: Cohort) -> tuple[Floats, Floats, Floats]:
-    """Count, sum and sum of squares of each feature over training patients, (p) each; missing values count nowhere."""
-    features = cohort.features[cohort.rows("train")]
-    there = np.isfinite(features)
-    values = np.where(there, features, 0.0)
-    return there.sum(axis=0).astype(np.float64), values.sum(axis=0), (values**2).sum(axis=0)
+def describe(cohort: Cohort) -> Moments:
+    """Count, sum and sum of squares of each feature over training patients, exact; missing values count nowhere.
+
+    Raises:
+        OutOfRange: naming the columns.
+    """
+    return Moments.of(within_range(cohort.features[cohort.rows("train")], cohort.names))
+
+
+def within_range(features: Floats, names: tuple[str, ...]) -> Floats:
+    """The features, whatever is not finite as missing.
+
+    Raises:
+        OutOfRange: a value is too large for exact sums.
+    """
+    known = np.where(np.isfinite(features), features, np.nan)
+    with np.errstate(invalid="ignore"):
+        large = np.any(np.abs(known) >= LARGEST, axis=0)
+    if np.any(large):
+        columns = [name for name, wrong in zip(names, np.atleast_1d(large).tolist(), strict=True) if wrong]
+        raise OutOfRange(
+            f"{len(columns)} columns hold values of {LARGEST:.0e} or more, e.g. {columns[:3]}",
+            remedy="find out how they came about, then mend the table or leave the columns out (`exclude`)",
+        )
+    return known
 
 
 def sketch(cohort: Cohort, mean: NDArray[Any], scale: NDArray[Any], probe: NDArray[Any]) -> Floats:

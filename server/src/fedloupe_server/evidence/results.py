@@ -43,6 +43,28 @@ class Scores(_Frozen):
         return cls.model_validate(fields)
 
 
+class Beside(_Frozen):
+    """The same models at a site that was not fitted, under the rule for its shift that the study did not declare."""
+
+    rule: Literal["estimate", "none"]
+    federated: Scores
+    logistic: Scores | None
+
+
+class HarmonisedBy(_Frozen):
+    """How scanners' shifts were taken out of the features; numbers of batches are of the training sites."""
+
+    harmoniser: str  # SHA-256 of what the sites share
+    empirical_bayes: bool
+    mean_only: bool
+    covariates: tuple[str, ...]
+    batch: str | None  # column of the clinical table; None: the hospital
+    reference: str | None
+    unseen: Literal["estimate", "none"]
+    batches: dict[str, int]
+    small_batches: dict[str, int]  # of them below the study's minimum, shifted only
+
+
 class SiteResult(_Frozen):
     """One hospital. `federated` is on its test split, or on all its patients where it only validates."""
 
@@ -62,6 +84,7 @@ class SiteResult(_Frozen):
     local: Scores | None  # training sites: the site's own model on its own test split
     local_elsewhere: tuple[Scores, ...]  # validate-only sites: every training site's own model (label local-<site>)
     epsilon: float | None
+    beside: Beside | None = None  # validate-only sites of a study that harmonises
 
 
 class RoundRecord(_Frozen):
@@ -96,6 +119,7 @@ class LeftOut(_Frozen):
     federated: Scores
     logistic: Scores | None
     baselines: dict[str, Scores] = {}
+    beside: Beside | None = None
 
 
 class Results(_Frozen):
@@ -124,3 +148,4 @@ class Results(_Frozen):
     pooled_local: Pooled | None  # each site's own model on its own test split
     left_out: tuple[LeftOut, ...]
     quality: QualitySummary | None = None  # a study with `quality`: which features entered the model
+    harmonised: HarmonisedBy | None = None

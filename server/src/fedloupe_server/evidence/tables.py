@@ -169,6 +169,8 @@ def provenance(results: Results) -> Table:
         ("Preparation", f"{results.preparation} ({results.preparation_origin})"),
         ("Frozen: weights, preparation, threshold", results.frozen),
     ]
+    if results.harmonised:
+        rows.append(("Harmonisation", results.harmonised.harmoniser))
     if results.rounds:
         rows.append(("Weights after the last round", results.rounds[-1].weights))
     rows += [(f"Data of {s.site} (keyed digest)", s.data_digest) for s in results.sites]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from fedloupe import __version__
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, Message, MessageRefused, Request, decode, encode
+from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.exchange import Exchange
 
@@ -50,6 +51,7 @@ class Conversation:
     def __init__(self, study: Study, exchange: Exchange, run: str) -> None:
         self.study, self.run = study, run
         self._exchange = exchange
+        self._covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
         self.refusals: dict[str, str] = {}
 
     def header(self, site: str) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Conversation:
                     raise WrongAnswer(
                         f"{site} sent a {type(reply).__name__}", where=site, remedy="run the same version everywhere"
                     )
-                elif not _fits(waiting[site], reply):
+                elif not (_fits(waiting[site], reply) and shapes.fits(reply, waiting[site], self._covariates)):
                     raise WrongAnswer(
                         f"{site} answered another request, or with arrays of another shape",
                         where=site,

@@ -18,6 +18,7 @@ from fedloupe.messages import (
     DescribeRequest,
     EvaluateReply,
     EvaluateRequest,
+    HarmoniseReply,
     HelloReply,
     PrepareReply,
     PrepareRequest,
@@ -27,26 +28,20 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.metrics import youden_threshold
-from fedloupe.models import (
-    Preparation,
-    Schema,
-    build_model,
-    digest,
-    flatten,
-    group_order,
-    start_at_logistic,
-)
+from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
+from fedloupe.statistics.combat import Harmoniser
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.harmonising import fit_harmoniser, install_harmoniser
 from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.federation.quality import agree_quality, read_quality
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.quality import AgreedQuality
-from fedloupe_server.statistics.scaling import pooled_scaling
+from fedloupe_server.statistics.scaling import pooled_moments, scaling
 
 
 class NoPublicPreparation(FedLoupeError):
@@ -64,6 +59,14 @@ class FeaturesDiffer(FedLoupeError):
 
 
 @dataclass(frozen=True)
+class Installed:
+    """The frozen harmonisation, and what the training sites said of their batches."""
+
+    harmoniser: Harmoniser
+    replies: dict[str, HarmoniseReply]
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What is frozen before a validate-only site is opened."""
 
@@ -73,16 +76,17 @@ class Fitted:
     threshold: float
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
+    harmonised: Installed | None = None
     quality: AgreedQuality | None = None
     further: tuple[Baseline, ...] = ()
 
     @property
     def digest(self) -> str:
-        """SHA-256 over weights, baselines, preparation and threshold."""
+        """SHA-256 over weights, baselines, preparation, threshold, and harmonisation where there is one."""
         beta = np.zeros(0) if self.beta is None else self.beta
-        prep = self.preparation
-        further = [baseline.weights for baseline in self.further]
-        return digest(self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]), *further)
+        prep, shared = self.preparation, self.harmonised.harmoniser.arrays if self.harmonised else {}
+        frozen = (self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
+        return digest(*frozen, *(baseline.weights for baseline in self.further), *shared.values())
 
 
 def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -131,6 +135,10 @@ def fit(
         observer: told of every step.
         stage: what its rounds are called.
     """
+    harmonised = None
+    if study.harmonisation is not None:
+        harmoniser = fit_harmoniser(study.harmonisation, talk, sites, len(columns), journal)
+        harmonised = Installed(harmoniser, install_harmoniser(talk, sites, harmoniser, "train"))
     preparation = _preparation(study, talk, sites, features, columns, journal, observer)
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
@@ -143,7 +151,17 @@ def fit(
     quality = read_quality(journal) if study.quality else None
     inputs = len(columns) + len(study.clinical)
     further = further_baselines(study, talk, sites, width, inputs, journal, observer, stage)
-    return Fitted(preparation, weights, beta, threshold, threshold_sites, rounds, quality, further)
+    return Fitted(
+        preparation=preparation,
+        weights=weights,
+        beta=beta,
+        threshold=threshold,
+        threshold_sites=threshold_sites,
+        rounds=rounds,
+        harmonised=harmonised,
+        quality=quality,
+        further=further,
+    )
 
 
 def install(talk: Conversation, sites: tuple[str, ...], preparation: Preparation) -> None:
@@ -207,12 +225,14 @@ def _federated_preparation(
 ) -> Preparation:
     if not columns:
         return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
-    described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
-    mean, scale = pooled_scaling(list(described.values()))
+    harmonised = study.harmonisation is not None
+    described = talk.ask_all(sites, lambda header: DescribeRequest(**header, harmonised=harmonised), DescribeReply)
+    moments = pooled_moments(list(described.values()), len(columns))
+    mean, scale = scaling(moments)
     if study.quality:
         agreed = agree_quality(study, talk, sites, features, mean, scale, journal, observer)
         scale = np.where(agreed.kept, scale, 0.0)  # contributes nothing from here on; see `standardise`
-    patients = float(np.max(np.sum([r.count for r in described.values()], axis=0)))
+    patients = float(moments.count.max())
     probe = first_probe(columns, study.model.components, study.seed)
     sketch = np.zeros(probe.shape)
     for iteration in range(PASSES):

@@ -5,7 +5,7 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,13 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study
-from fedloupe_server.evidence.results import LeftOut, Pooled, Results, Scores, SiteResult
+from fedloupe_server.evidence.results import Beside, HarmonisedBy, LeftOut, Pooled, Results, Scores, SiteResult
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
+from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.statistics.quality import QualitySummary
 
@@ -61,6 +63,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     features, columns = agreed_columns(hellos)
     observer(Event("hello", 1, 1, ", ".join(hellos)))
 
+    if study.evaluation.describe:
+        describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
     locals_ = local_models(study, talk, train, lambda: initial_weights(study, columns), journal, observer)
     journal.freeze(
@@ -70,13 +74,14 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
             "preparation": fitted.preparation.digest,
             "weights": fitted.rounds[-1].weights,
             **({"quality": fitted.quality.digest} if fitted.quality else {}),
+            **({"harmonisation": harmoniser_digest(fitted.harmonised.harmoniser)} if fitted.harmonised else {}),
         }
     )
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
         hellos |= talk.ask_all(validate, lambda header: HelloRequest(**header), HelloReply)
         agreed_columns(hellos)
-        install(talk, validate, fitted.preparation)
+        _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
     left_out = (
@@ -110,6 +115,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         pooled_local=_pool([s.local for s in trained if s.local]),
         left_out=left_out,
         quality=QualitySummary.of(fitted.quality) if fitted.quality else None,
+        harmonised=_harmonised(study, fitted),
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
@@ -124,6 +130,25 @@ def run_name(run_dir: Path) -> str:
 def _privacy(study: Study) -> str:
     p = study.privacy
     return f"dp-sgd, epsilon {p.epsilon:g}, delta {p.delta:g}, clip {p.clip:g}" if isinstance(p, DpSgd) else "none"
+
+
+def _harmonised(study: Study, fitted: Fitted) -> HarmonisedBy | None:
+    rules, installed = study.harmonisation, fitted.harmonised
+    if rules is None or installed is None:
+        return None
+    return HarmonisedBy(
+        harmoniser=harmoniser_digest(installed.harmoniser),
+        **rules.model_dump(include=set(HarmonisedBy.model_fields)),
+        batches={site: reply.batches for site, reply in installed.replies.items()},
+        small_batches={site: reply.small for site, reply in installed.replies.items() if reply.small},
+    )
+
+
+def _open(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> None:
+    """Send what is frozen to sites that took no part."""
+    if fitted.harmonised:
+        install_harmoniser(talk, sites, fitted.harmonised.harmoniser, "unseen")
+    install(talk, sites, fitted.preparation)
 
 
 def _pool(scores: list[Scores]) -> Pooled | None:
@@ -165,8 +190,12 @@ def _score(
     architecture: Architecture,
     threshold: float,
     asked: Mapping[str, tuple[Split, Vector]],
+    unshifted: Collection[str] = (),
 ) -> dict[str, Scores]:
-    """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange."""
+    """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
+
+    `unshifted` names the sites whose features are taken as measured in a study that harmonises.
+    """
     requests = {
         site: EvaluateRequest(
             **talk.header(site),
@@ -174,6 +203,7 @@ def _score(
             architecture=architecture,
             split=split,
             threshold=threshold,
+            shift="none" if site in unshifted else "own",
             weights=weights,
         )
         for site, (split, weights) in asked.items()
@@ -193,11 +223,12 @@ def _evaluate(
     """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
     def score(step: int, label: str, architecture: Architecture, weights: Mapping[str, Vector]) -> dict[str, Scores]:
         observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
         asked = {site: (splits[site], w) for site, w in weights.items()}
-        return _score(talk, label, architecture, fitted.threshold, asked) if asked else {}
+        return _score(talk, label, architecture, fitted.threshold, asked, unshifted) if asked else {}
 
     federated = score(0, "federated", "transformer", dict.fromkeys(splits, fitted.weights))
     beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
@@ -214,6 +245,7 @@ def _evaluate(
             step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
         ).items():
             elsewhere[site].append(scores)
+    beside = _beside(study, talk, study.validate_sites, fitted)
     observer(Event("evaluation", steps, steps))
     spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
     return tuple(
@@ -234,9 +266,27 @@ def _evaluate(
             local=own.get(s.name),
             local_elsewhere=tuple(elsewhere.get(s.name, ())),
             epsilon=spent.get(s.name),
+            beside=beside.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
     )
+
+
+def _beside(study: Study, talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> dict[str, Beside]:
+    """The models at sites that took no part, under the other rule for their shifts; none without harmonisation."""
+    if study.harmonisation is None or not sites:
+        return {}
+    rule: Literal["estimate", "none"] = "none" if study.harmonisation.unseen == "estimate" else "estimate"
+    unshifted = sites if rule == "none" else ()
+
+    def score(label: str, architecture: Architecture, weights: Vector) -> dict[str, Scores]:
+        asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("all", weights))
+        return _score(talk, f"{label}-{rule}", architecture, fitted.threshold, asked, unshifted)
+
+    federated = score("federated", "transformer", fitted.weights)
+    wanted = fitted.beta is not None and study.evaluation.logistic_baseline
+    logistic = score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else {}
+    return {site: Beside(rule=rule, federated=federated[site], logistic=logistic.get(site)) for site in sites}
 
 
 def _leave_one_out(
@@ -254,14 +304,28 @@ def _leave_one_out(
         rest = tuple(s for s in study.train_sites if s != site)
         talk = Conversation(study, exchange, f"{name}/without-{site}")
         fitted = fit(study, talk, rest, features, columns, journal.fold(site), observer, stage=f"without {site}")
-        install(talk, (site,), fitted.preparation)
-        federated = _score(talk, "federated", "transformer", fitted.threshold, {site: ("all", fitted.weights)})
-        logistic: dict[str, Scores] = {}
-        if study.evaluation.logistic_baseline and fitted.beta is not None:
-            logistic = _score(talk, "logistic", "logistic", fitted.threshold, {site: ("all", fitted.beta)})
-        further = {
-            b.label: _score(talk, b.label, b.architecture, fitted.threshold, {site: ("all", b.weights)})[site]
-            for b in fitted.further
-        }
-        folds.append(LeftOut(site=site, federated=federated[site], logistic=logistic.get(site), baselines=further))
+        _open(talk, (site,), fitted)
+        unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
+
+        def score(
+            label: str,
+            architecture: Architecture,
+            weights: Vector,
+            talk: Conversation = talk,
+            site: str = site,
+            threshold: float = fitted.threshold,
+            unshifted: tuple[str, ...] = unshifted,
+        ) -> Scores:
+            return _score(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted)[site]
+
+        wanted = study.evaluation.logistic_baseline and fitted.beta is not None
+        folds.append(
+            LeftOut(
+                site=site,
+                federated=score("federated", "transformer", fitted.weights),
+                logistic=score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else None,
+                baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
+                beside=_beside(study, talk, (site,), fitted).get(site),
+            )
+        )
     return tuple(folds)

@@ -24,7 +24,7 @@ from fedloupe_server.simulation.cohort.files import site_configuration
 from fedloupe_server.simulation.preparing import generate_site
 from fedloupe_server.simulation.sites import make_home
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
-from fedloupe_server.statistics.scaling import scaling_from_sums
+from fedloupe_server.statistics.scaling import scaling
 
 PHANTOMS = 64
 SMALL = 40
@@ -92,11 +92,13 @@ def _source(cohort: Path, site: SiteSpec) -> dict[str, Any]:
 
 
 def _fit(cohort: Cohort, study: Study) -> Preparation:
-    count, total, square = describe(cohort)
-    mean, scale = scaling_from_sums(count, total, square)
+    moments = describe(cohort)
+    mean, scale = scaling(moments)
     columns, width = cohort.columns, study.model.components
     probe = first_probe(columns, width, study.seed)
     for _ in range(PASSES - 1):
         probe = next_probe(sketch(cohort, mean, scale, probe), columns)
-    projection = principal_projection(probe, sketch(cohort, mean, scale, probe), columns, width, float(count.max()))
+    projection = principal_projection(
+        probe, sketch(cohort, mean, scale, probe), columns, width, float(moments.count.max())
+    )
     return Preparation(mean, scale, projection, "public")

@@ -4,14 +4,14 @@ study = load_study(Path("configs/demo.yaml"))
 study.fingerprint            # changes with anything that matters, and with nothing else
 """
 
+from fedloupe.study.endpoint import Endpoint, Grades
 from fedloupe.study.evaluation import Evaluation, TreePlan
+from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.protocol import (
     ClinicalVariable,
     DpSgd,
-    Endpoint,
-    Grades,
     Imaging,
     Model,
     NoPrivacy,
@@ -34,6 +34,7 @@ __all__ = [
     "Endpoint",
     "Evaluation",
     "Grades",
+    "Harmonisation",
     "Imaging",
     "Model",
     "NoPrivacy",

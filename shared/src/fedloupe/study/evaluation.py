@@ -49,13 +49,16 @@ class Evaluation(BaseModel):
     )
     trees: TreePlan | None = Field(default=None, description="federated gradient-boosted trees")
     leave_one_site_out: bool = False
+    describe: bool = Field(
+        default=False, description="features and clinical values over all training sites; not under DP"
+    )
     reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
 
     @model_serializer(mode="wrap")
     def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A study that does not use a key that came later keeps the canonical form that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        for name in ("l1_ratio", "clinical_baseline", "trees"):
+        for name in ("l1_ratio", "clinical_baseline", "trees", "describe"):
             if getattr(self, name) == type(self).model_fields[name].default:
                 content.pop(name, None)
         return content

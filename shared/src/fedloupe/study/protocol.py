@@ -18,8 +18,9 @@ from pydantic import (
     model_validator,
 )
 
+from fedloupe.study.endpoint import Endpoint
 from fedloupe.study.evaluation import Evaluation
-from fedloupe.study.outcomes import SCALES, ScaleName
+from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.quality import Quality
 from fedloupe.study.segmentation import Segmentation
 
@@ -29,95 +30,6 @@ Role = Literal["train", "validate"]
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Grades(_Frozen):
-    """Grades of one scale that count as 1 and as 0; a grade in neither list is an error at the site.
-
-    Best grades are the positive ones: a mapping that turns a scale round is refused.
-    """
-
-    positive: tuple[str, ...] = Field(
-        min_length=1, description="grades counted as 1, as the scale or a report writes it"
-    )
-    negative: tuple[str, ...] = Field(min_length=1, description="grades counted as 0")
-
-
-class Endpoint(_Frozen):
-    """The outcome and how a site's label values map to it.
-
-    A site whose column holds the study's own values uses `positive` and `negative`; one that declares a scale
-    (`clinical.scale` in site.yaml) uses `scales`. A value that neither knows is an error at the site, never a guess.
-    """
-
-    name: str
-    column: str = Field(description="column of the site's clinical table")
-    positive: tuple[str, ...] = Field(default=(), description="values counted as 1 (the event: response, mutation)")
-    negative: tuple[str, ...] = Field(default=(), description="values counted as 0")
-    scales: dict[ScaleName, Grades] = Field(
-        default={}, description="scales of `fedloupe.study.outcomes` that a site's column may be in"
-    )
-
-    @model_validator(mode="after")
-    def _stated(self) -> Self:
-        if not self.scales or self.positive or self.negative:
-            for key in ("positive", "negative"):
-                if not getattr(self, key):
-                    raise ValueError(f"`{key}` names no value: at least one is needed")
-        return self
-
-    @model_validator(mode="after")
-    def _disjoint(self) -> Self:
-        if both := set(self.positive) & set(self.negative):
-            raise ValueError(f"values {sorted(both)} stand in both `positive` and `negative`")
-        return self
-
-    @model_validator(mode="after")
-    def _grades_known_and_turned_right(self) -> Self:
-        for name, mapping in self.scales.items():
-            scale = SCALES[name]
-            if unknown := [v for v in (*mapping.positive, *mapping.negative) if scale.grade(v) is None]:
-                raise ValueError(f"`scales.{name}` names {unknown}, not among its grades {list(scale.grades)}")
-            labels = self.graded(name)
-            if both := {scale.grade(v) for v in mapping.positive} & {scale.grade(v) for v in mapping.negative}:
-                raise ValueError(f"`scales.{name}`: grades {sorted(map(str, both))} are both positive and negative")
-            order = [labels[grade] for grade in scale.grades if grade in labels]
-            if labels.get(scale.grades[0]) != 1 or order != sorted(order, reverse=True):
-                raise ValueError(
-                    f"`scales.{name}` is turned round: {scale.grades[0]} is its best grade and must be positive, "
-                    f"and no grade may be positive where a better one is not; best first: {list(scale.grades)}"
-                )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_absent_scales(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A study without scales keeps the canonical form, and so the fingerprint, that hospitals approved."""
-        content: dict[str, Any] = handler(self)
-        if not self.scales:
-            content.pop("scales", None)
-        return content
-
-    def graded(self, scale: ScaleName) -> dict[str, int]:
-        """1 or 0 by canonical grade of a scale that the study accepts; empty where it does not."""
-        mapping = self.scales.get(scale)
-        if mapping is None:
-            return {}
-        read = SCALES[scale].grade
-        labels = {read(value): 1 for value in mapping.positive} | {read(value): 0 for value in mapping.negative}
-        return {grade: label for grade, label in labels.items() if grade is not None}
-
-    def label(self, value: str, scale: ScaleName | None = None) -> int | None:
-        """1, 0, or None where the mapping does not know the value.
-
-        Args:
-            value: the cell's text.
-            scale: the scale that the site declares; None: the study's own values.
-        """
-        if scale is not None:
-            grade = SCALES[scale].grade(value)
-            return None if grade is None else self.graded(scale).get(grade)
-        text = value.strip()
-        return 1 if text in self.positive else 0 if text in self.negative else None
 
 
 class Sequence(_Frozen):
@@ -280,6 +192,9 @@ class Study(_Frozen):
     segmentation: Segmentation | None = Field(
         default=None, description="the study trains a model that draws tumours, and no other"
     )
+    harmonisation: Harmonisation | None = Field(
+        default=None, description="takes scanners' shifts out of the features (ComBat)"
+    )
     quality: Quality | None = Field(
         default=None, description="features that are not repeatable or redundant are dropped"
     )
@@ -327,6 +242,10 @@ class Study(_Frozen):
     def _private_all_the_way(self) -> Self:
         if not isinstance(self.privacy, DpSgd):
             return self
+        if self.evaluation.describe:
+            raise ValueError(
+                "`privacy.mode: dp-sgd` knows no `evaluation.describe`: exact sums would bypass the budget"
+            )
         if self.training.preparation != "public":
             raise ValueError(
                 "`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget"
@@ -359,6 +278,12 @@ class Study(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _harmonises_what_is_there(self) -> Self:
+        if self.harmonisation and (misfit := self.harmonisation.misfit(self)):
+            raise ValueError(misfit)
+        return self
+
+    @model_validator(mode="after")
     def _features_are_judged_openly(self) -> Self:
         federated = self.training.preparation == "federated" and not isinstance(self.privacy, DpSgd)
         if self.quality and (misfit := self.quality.misfit(self.radiomics.source, federated)):
@@ -369,7 +294,7 @@ class Study(_Frozen):
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A study without a section keeps the canonical form, and so the fingerprint, that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        absent = [name for name in ("segmentation", "quality") if getattr(self, name) is None]
+        absent = [name for name in ("segmentation", "harmonisation", "quality") if getattr(self, name) is None]
         return {name: value for name, value in content.items() if name not in absent}
 
     @property
@@ -389,7 +314,7 @@ class Study(_Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
-        `segmentation` and `quality`, and the later keys of `evaluation`."""
+        `segmentation`, `harmonisation` and `quality`, and the later keys of `evaluation`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property

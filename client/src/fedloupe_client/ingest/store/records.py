@@ -52,6 +52,7 @@ class CaseRecord(_Frozen):
         remedy: what to do next.
         label: 0 or 1; None only where the label itself is the problem.
         clinical: value by the study's variable name, None where unknown; numbers, not centred.
+        batch: scanner or protocol, where the study harmonises by one, maybe empty; None where the study did not ask.
         intervals: days between dates of the patient, by name; the dates themselves are not kept.
         reference: the generator's true probability (synthetic studies).
         sequences: names of the sequences present, in the study's order.
@@ -69,6 +70,7 @@ class CaseRecord(_Frozen):
     remedy: str = ""
     label: int | None = None
     clinical: dict[str, float | None] = {}
+    batch: str | None = None
     intervals: dict[str, int] = {}
     reference: float | None = None
     sequences: tuple[str, ...] = ()

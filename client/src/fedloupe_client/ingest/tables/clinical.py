@@ -55,6 +55,7 @@ class Row:
         intervals: days by name: `imaging_to_treatment`, `imaging_to_outcome`; those that are known.
         notes: decisions taken for this case; they hold no value of a cell.
         problem: why it cannot be used.
+        batch: scanner or protocol, as the table writes it; None where the study does not ask.
     """
 
     local: str
@@ -65,6 +66,7 @@ class Row:
     intervals: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     problem: Trouble | None = None
+    batch: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,10 @@ def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: 
     dates = [name for name in (wanted.dates.imaging, wanted.dates.treatment, wanted.dates.outcome) if name]
     dates += [wanted.exams.date] if wanted.exams else []
     score = [study.evaluation.reference_score] if study.evaluation.reference_score else []
+    batch = [study.harmonisation.batch] if study.harmonisation and study.harmonisation.batch else []
     need(
         sheet.cells,
-        [*ids, study.endpoint.column, *(v.column for v in study.clinical), *wanted.where, *dates, *score],
+        [*ids, study.endpoint.column, *(v.column for v in study.clinical), *wanted.where, *dates, *score, *batch],
         path,
     )
     identifiers = frozenset(cell for name in (*ids, *dates) for cell in sheet.cells[name] if cell)
@@ -262,7 +265,9 @@ def _row(cells: Cells, wanted: Clinical, study: Study, notes: tuple[str, ...] = 
     text = cells[study.endpoint.column]
     label = study.endpoint.label(text, wanted.scale)
     score = study.evaluation.reference_score
-    needed = [study.endpoint.column, *(v.column for v in study.clinical), *([score] if score else [])]
+    batch = study.harmonisation.batch if study.harmonisation else None
+    extra = [name for name in (score, batch) if name]
+    needed = [study.endpoint.column, *(v.column for v in study.clinical), *extra]
     try:
         if formulas := [name for name in needed if is_formula(cells[name])]:
             raise formula(formulas[0], f"{local}: `{cells[formulas[0]]}`")
@@ -275,7 +280,7 @@ def _row(cells: Cells, wanted: Clinical, study: Study, notes: tuple[str, ...] = 
         days = intervals(cells, wanted.dates, wanted.date_format, local)
     except DataProblem as problem:
         return Row(local, patient, label, notes=notes, problem=Trouble.of(problem))
-    return Row(local, patient, label, clinical, reference, days, notes)
+    return Row(local, patient, label, clinical, reference, days, notes, batch=cells[batch] if batch else None)
 
 
 def _unknown_label(text: str, wanted: Clinical, study: Study, local: str) -> LabelUnknown:

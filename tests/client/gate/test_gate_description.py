@@ -1,0 +1,94 @@
+"""A description at the gate: asked only where the study has one, and without small cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedloupe.messages import BucketsReply, CovarianceReply, SummaryReply, decode, encode
+from fedloupe.statistics import Moments, Products, ring
+from fedloupe.statistics.sketch import BUCKETS
+from fedloupe.study import Study
+from fedloupe_client.gate import CohortTooSmall, Gate, NotInStudy, ReplyRefused, RoleRefused, approve
+
+KINDS = ("summary", "buckets", "covariance")
+
+
+@pytest.fixture
+def described(make_study, home) -> Study:
+    study = make_study(evaluation={"describe": True})
+    approve(home, study, by="officer")
+    return study
+
+
+def header(request: Any) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in ("version", "fingerprint", "run", "site")}
+
+
+def table() -> tuple[np.ndarray, np.ndarray]:
+    """Thirty patients, ten with the event. Column 1 is known in two; column 2 in all but in one with the event."""
+    values = np.random.default_rng(0).standard_normal((30, 3))
+    values[2:, 1] = np.nan
+    values[1:10, 2] = np.nan
+    return values, np.arange(30) < 10
+
+
+def summary(request: Any, **changes: Any) -> SummaryReply:
+    values, event = table()
+    some = Moments.of(values[event])
+    sums = {**vars(Moments.of(values)), "event_count": some.count, "event_total": some.total}
+    return SummaryReply(**{**header(request), "patients": 30, "events": 10, **sums, **changes})
+
+
+class TestAsked:
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_where_the_study_has_one_and_the_site_trains(self, home, gate, ask, described, kind):
+        gate.admit(encode(ask(kind, described)))
+        with pytest.raises(NotInStudy, match="description"):
+            gate.admit(encode(ask(kind)))
+        with pytest.raises(RoleRefused):
+            Gate(home, "coast").admit(encode(ask(kind, described, site="coast")))
+
+
+class TestSmallCells:
+    def test_columns_of_few_patients_are_absent_and_outcomes_of_few_are_not_told_apart(self, gate, ask, described):
+        request = ask("summary", described)
+        out = decode(gate.release(summary(request), request))
+        assert out.count.tolist() == [30, 0, 21]
+        assert out.event_count.tolist() == [10, -1, -1]
+        assert [sums.any() for sums in out.event_total] == [True, False, False]
+        assert [sums.any() for sums in out.square] == [True, False, True]
+
+    def test_a_column_known_in_few_without_the_event_is_not_told_apart_either(self, gate, ask, described):
+        request = ask("summary", described)
+        out = decode(gate.release(summary(request, event_count=np.array([28, 0, 0])), request))
+        assert out.event_count[0] == -1
+        assert not out.event_total.any()
+
+    def test_pairs_known_in_few_patients_are_absent(self, gate, ask, described):
+        request = ask("covariance", described)
+        out = decode(gate.release(CovarianceReply(**header(request), **vars(Products.of(table()[0]))), request))
+        assert out.count.tolist() == [[30, 0, 21], [0, 0, 0], [21, 0, 21]]
+        for name in ("total", "square", "product"):
+            assert not getattr(out, name)[1].any() and not getattr(out, name)[:, 1].any()
+            assert getattr(out, name)[0, 2].any()
+
+    def test_small_buckets_are_merged(self, gate, ask, described):
+        request = ask("buckets", described)
+        counts = np.zeros((3, BUCKETS), np.int64)
+        counts[0, [4, 5, 90, 200]], counts[1, [7, 9]] = (1, 2, 25, 2), (1, 1)
+        out = decode(gate.release(BucketsReply(**header(request), counts=counts), request))
+        assert out.counts.sum(axis=1).tolist() == [30, 0, 0]
+        assert out.counts[0][out.counts[0] > 0].tolist() == [3, 27]
+
+    def test_of_another_shape_or_too_small_a_cohort_do_not_leave(self, gate, ask, described):
+        first, second = ask("summary", described), ask("buckets", described)
+        for changes in ({"square": ring.encode(np.ones(9))}, {"event_count": np.ones(3)}):
+            with pytest.raises(ReplyRefused):
+                gate.release(summary(first, **changes), first)
+        with pytest.raises(ReplyRefused):
+            gate.release(BucketsReply(**header(second), counts=np.zeros((3, 9999), np.int64)), second)
+        with pytest.raises(CohortTooSmall):
+            gate.release(summary(first, patients=19), first)
