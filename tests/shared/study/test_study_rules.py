@@ -84,6 +84,11 @@ class TestContradictions:
         content["sequences"] = content["sequences"][::-1]
         assert "defines the grid" in refused()
 
+    def test_a_difference_of_a_sequence_that_is_not_there_is_refused(self, refused, content):
+        settings = {**content["radiomics"]["settings"], "delta": [["t2w", "dce_pre"], ["t2w", "adc"]]}
+        text = refused(radiomics={"source": "computed", "settings": settings})
+        assert "`radiomics.settings.delta` names ['dce_pre']" in text
+
     def test_a_table_brings_no_images(self, refused):
         assert "remove `sequences`" in refused(radiomics={"source": "table"})
 

@@ -236,6 +236,10 @@ class Study(_Frozen):
             raise ValueError("`radiomics.source: none` needs `sequences` and `model.image: true`")
         if self.sequences and not (self.sequences[0].required and self.sequences[0].modality == "MR"):
             raise ValueError("the first of `sequences` defines the grid: it must be MR and required")
+        pairs = (self.radiomics.settings or {}).get("delta", [])
+        named = {str(name) for pair in pairs for name in pair} if isinstance(pairs, list | tuple) else set()
+        if unknown := sorted(named - {sequence.name for sequence in self.sequences}):
+            raise ValueError(f"`radiomics.settings.delta` names {unknown}, not among `sequences`")
         return self
 
     @model_validator(mode="after")
