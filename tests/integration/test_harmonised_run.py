@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fedloupe.messages import HarmoniseRequest, decode
-from fedloupe.models import Preparation, design_matrix
+from fedloupe.models import Preparation, design_matrix, standardise
 from fedloupe.study import Study, load_study, parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset.cohort import BatchUnknown
@@ -257,6 +258,28 @@ class TestGliomaOfFourHospitals:
                 assert self.guessed(out, hospitals) <= 0.55
         assert aucs["with"] >= aucs["without"] - 0.03
         assert aucs["as measured"] >= aucs["without"] - 0.03
+
+
+class TestWithQuality:
+    def test_features_are_called_redundant_by_what_is_left_of_them_after_harmonisation(self, federate):
+        """A scanner that shifts all features makes them look alike; the model sees them without it."""
+        limit = 0.4
+        federation = federate({}, quality={"perturbations": [], "redundancy": limit})
+        federation.run()
+        cohorts = {site: federation.cohort(site) for site in federation.study.train_sites}
+        harmonised = [federation.own(site).apply(federation.study, cohort) for site, cohort in cohorts.items()]
+        lists = {}
+        for name, seen in (("measured", cohorts.values()), ("harmonised", harmonised)):
+            pooled = np.concatenate([c.features[c.rows("train")] for c in seen])
+            scores = standardise(pooled, pooled.mean(axis=0), pooled.std(axis=0, ddof=1))
+            matrix, kept = np.abs(np.corrcoef(scores.T)), []
+            for place in range(len(matrix)):
+                if not kept or matrix[place, kept].max() < limit:
+                    kept.append(place)
+            lists[name] = [cohorts["alpha"].names[place] for place in kept]
+        agreed = json.loads((federation.run_dir / "quality.json").read_text())["features"]
+        assert [v["name"] for v in agreed if not v["why"]] == lists["harmonised"]
+        assert lists["measured"] != lists["harmonised"]
 
 
 class TestUnseen:
