@@ -132,6 +132,18 @@ class TestGrowing:
             assert threshold not in values[:, int(feature)]
             assert (threshold * 2 * PLAN.grid) % 1 == 0
 
+    @pytest.mark.parametrize("grid", [3, 10, 49])
+    def test_thresholds_lie_on_any_grid(self, cohort, one, preparation, grid):
+        """A tenth is no float32, and 7 / 98 times 98 need not be 7."""
+        plan = PLAN.model_copy(update={"grid": grid, "depth": 4})
+        tree, smallest = one(cohort, no_trees(), plan=plan)
+        rows = cohort.rows("train")
+        values = on_grid(cohort.features[rows], cohort.clinical[rows], preparation, grid)
+        asked = tree[tree[:, 1] >= 0]
+        assert len(asked) > 1
+        assert all(abs(threshold * 2 * grid - round(threshold * 2 * grid)) < 1e-9 for threshold in asked[:, 2])
+        assert smallest == np.unique(leaves(tree, values), return_counts=True)[1].min()
+
     def test_a_small_change_of_a_value_changes_nothing(self, cohort, one, preparation):
         """Values are on the grid before a tree sees them."""
         centre = preparation.mean + preparation.scale * 2 / PLAN.grid

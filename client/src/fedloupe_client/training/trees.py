@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fedloupe.models import Limits, Preparation, TreesInvalid, check_trees, leaves, logits, on_grid
+from fedloupe.models import Limits, Preparation, TreesInvalid, between_grid, check_trees, leaves, logits, on_grid
 from fedloupe.study import Study, TreePlan
 from fedloupe_client.dataset import Cohort
 
@@ -99,6 +99,8 @@ def grow(
     }
     booster = xgboost.train(settings, patients, num_boost_round=1)
     grown = from_xgboost(json.loads(bytes(booster.save_raw("json"))))
+    inner = grown[:, 1] >= 0
+    grown[inner, 2] = between_grid(grown[inner, 2], plan.grid)  # XGBoost keeps float32
     check_trees(grown, limits(study, values.shape[1], trees=1))
     sizes = np.unique(leaves(grown, values), return_counts=True)[1]
     return grown, int(sizes.min())

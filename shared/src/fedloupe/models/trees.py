@@ -76,6 +76,11 @@ def on_grid(
     return np.asarray(np.rint(values * grid) / grid, dtype=np.float64)
 
 
+def between_grid(thresholds: NDArray[np.float64], grid: int) -> NDArray[np.float64]:
+    """The nearest multiples of 1 / (2 grid): where thresholds stand, each as the one float64 that both sides know."""
+    return np.asarray(np.rint(thresholds * 2 * grid) / (2 * grid), dtype=np.float64)
+
+
 def check_trees(trees: NDArray[Any], limits: Limits) -> None:
     """Accept exactly what the module's text describes, within these limits.
 
@@ -100,8 +105,7 @@ def check_trees(trees: NDArray[Any], limits: Limits) -> None:
         raise _invalid(f"a node asks a feature beyond the {limits.features} that there are")
     if (np.abs(values[~inner]) > LARGEST).any():
         raise _invalid(f"a leaf's log-odds are beyond {LARGEST:g}")
-    steps = values[inner] * 2 * limits.grid
-    if (steps != np.rint(steps)).any() or (np.abs(values[inner]) > CLIP).any():
+    if (values[inner] != between_grid(values[inner], limits.grid)).any() or (np.abs(values[inner]) > CLIP).any():
         raise _invalid("a threshold lies off the features' grid")
     for start, stop in _bounds(trees):
         _check_shape(trees[start:stop], limits.depth)
