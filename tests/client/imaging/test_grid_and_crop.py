@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from fedloupe.study import Radiomics
 from fedloupe_client.imaging import GridCase, crop, to_grid
 from fedloupe_client.imaging.problems import ImageFlat, RegistrationRefused, TumourOutside
 from fedloupe_client.imaging.resampling import common_region, mask_onto, onto
@@ -91,6 +92,15 @@ class TestToGrid:
         grid = to_grid(store, record, study)
         assert grid.spacing_mm == 2.0
         np.testing.assert_allclose(grid.images["t2w"][grid.mask], grid.images["adc"][grid.mask], atol=0.6)
+
+    @pytest.mark.parametrize(("settings", "least"), [({}, 33), ({"rim_mm": 10.0}, 38)])
+    def test_the_part_holds_all_that_the_features_read(self, make_image, make_store, make_study, settings, least):
+        """A box of 16 mm: 25 mm on each side, or with a rim its 10 mm, 20 mm of the widest kernel, and two voxels."""
+        store, record = make_store(make_image(box()), t2w=make_image(ramp(make_image(np.zeros(SHAPE, np.float32)))))
+        study = make_study([T2W], spacing_mm=2.0, bias_correction="none", crop_mm=8)
+        study = study.model_copy(update={"radiomics": Radiomics(source="computed", settings=settings)})
+        shape = to_grid(store, record, study).mask.shape
+        assert all(least <= n <= least + 2 for n in shape)
 
     def test_the_same_case_gives_the_same_bytes(self, make_image, make_store, make_study):
         noise = np.random.default_rng(1).gamma(4, 100, SHAPE).astype(np.float32)

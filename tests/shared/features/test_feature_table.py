@@ -21,6 +21,21 @@ from fedloupe.features import (
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
+class TestMargin:
+    @pytest.mark.parametrize(
+        ("changes", "margin"),
+        [
+            ({}, 20),  # 4 sigmas of 5 mm
+            ({"log_sigmas_mm": (2.0, 10.0)}, 40),
+            ({"rim_mm": 8}, 28),
+            ({"log_sigmas_mm": (), "laws": ("L5E5E5",), "laws_energy_mm": 9}, 9),
+            ({"log_sigmas_mm": ()}, 0),
+        ],
+    )
+    def test_is_what_the_rim_and_the_widest_kernel_read(self, changes, margin):
+        assert FeatureSettings(**changes).margin_mm == margin
+
+
 class TestTable:
     def test_shape_comes_first_then_each_sequence_in_the_order_given(self):
         table = feature_table(FeatureSettings(), ["t2w", "adc"])

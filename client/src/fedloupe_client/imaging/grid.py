@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.features import parse_settings
 from fedloupe.study import Sequence, Study
 from fedloupe_client.imaging.normalising import intensity_scale, without_shading
 from fedloupe_client.imaging.posing import STILL, Pose, grown_onto, posed
@@ -141,7 +142,7 @@ class OpenCase:
             self.reference,
             self.tumour,
             spacing_mm=imaging.spacing_mm,
-            margin_mm=MARGIN_MM + abs(grow_mm),
+            margin_mm=_margin(self.study) + abs(grow_mm),
             cube_mm=imaging.crop_mm,
         )
         region = posed(region, self.tumour, pose)
@@ -160,6 +161,13 @@ class OpenCase:
                     notes[sequence.name] = problem.what
         intensities = {s.name: s.intensity for s in self.study.sequences}
         return GridCase(images, mask, imaging.spacing_mm, intensities, notes)
+
+
+def _margin(study: Study) -> float:
+    """Around the mask, in mm: as far as the study's features read, and two voxels more."""
+    if study.radiomics.source != "computed":
+        return MARGIN_MM
+    return max(MARGIN_MM, parse_settings(study.radiomics.settings).margin_mm + 2 * study.imaging.spacing_mm)
 
 
 def _refused(kind: type[FedLoupeError], what: str, case: str, sequence: Sequence) -> FedLoupeError:

@@ -195,6 +195,12 @@ class FeatureSettings(_Frozen):
         return not self.aggregation.endswith("_3d")
 
     @property
+    def margin_mm(self) -> float:
+        """How far around the tumour an image is read: by the rim, and from there by the widest finite kernel."""
+        kernels = [self.log_truncate * sigma for sigma in self.log_sigmas_mm]
+        return (self.rim_mm or 0.0) + max([*kernels, self.laws_energy_mm if self.laws else 0.0], default=0.0)
+
+    @property
     def rim(self) -> str | None:
         """How names call the rim: `rim_5mm`."""
         return None if self.rim_mm is None else f"rim_{self.rim_mm:g}mm"
