@@ -43,8 +43,8 @@ def simoncelli_maps(
     frequencies are pi k / N, and no period is imposed on the image.
 
     `ibsi`: as IBSI-2's reference maps are made. The image is taken to repeat itself, and the N frequencies of an axis
-    are spread evenly from -pi to pi, both ends included, the one nearest to zero taken for zero: half a step off, so
-    that responses depend on the size of the crop.
+    are spread evenly from -pi to pi, both ends included, the one nearest to zero taken for zero. That stretches them by
+    N / (N - 1), and an even N puts them half a step off, so that responses depend on the size of the crop.
 
     Args:
         image: (z, y, x).
