@@ -5,13 +5,10 @@ harmonisation: {covariates: [age, sex], unseen: estimate}      # in a study's YA
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Collection, Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:
-    from fedloupe.study.protocol import Study
 
 
 class Harmonisation(BaseModel):
@@ -39,28 +36,51 @@ class Harmonisation(BaseModel):
         description="a batch that never trained: its shift from its own unlabelled cases and the frozen prior, or none",
     )
 
-    def misfit(self, study: Study) -> str | None:
-        """Why the section does not fit its study; None where it does."""
-        return next(self._misfits(study), None)
+    def misfit(
+        self,
+        *,
+        source: str,
+        private: bool,
+        federated: bool,
+        columns: Mapping[str, str],
+        endpoint: str,
+        train_sites: Collection[str],
+        leaves_out: bool,
+    ) -> str | None:
+        """Why the section does not fit its study; None where it does.
 
-    def _misfits(self, study: Study) -> Iterator[str]:
-        columns = {variable.name: variable.column for variable in study.clinical}
-        if study.radiomics.source == "none":
-            yield "`harmonisation` needs features: `radiomics.source: computed` or `table`"
-        if study.privacy.mode != "none":
-            yield "`harmonisation` is not fitted under `privacy.mode: dp-sgd`: its sums would bypass the budget"
-        if study.training.preparation != "federated":
-            yield "`harmonisation` needs `training.preparation: federated`"
-        if unknown := [name for name in self.covariates if name not in columns]:
-            yield f"`harmonisation.covariates` names {unknown}, not among `clinical` {list(columns)}"
-        if len(set(self.covariates)) < len(self.covariates):
-            yield "`harmonisation.covariates` names a variable more than once"
-        if study.endpoint.column in (*(columns.get(name) for name in self.covariates), self.batch):
-            yield "`harmonisation` uses the endpoint's column: the features would be told what they shall predict"
+        Args:
+            source: of the study's features.
+            private: the study trains under differential privacy.
+            federated: its preparation is fitted on the training sites.
+            columns: column of each clinical variable.
+            endpoint: column of the outcome.
+            train_sites: names.
+            leaves_out: each training site is left out in turn.
+        """
+        named, unknown = self.covariates, [name for name in self.covariates if name not in columns]
+        used = {columns.get(name) for name in named} | {self.batch}
+        problems = [
+            (source == "none", "`harmonisation` needs features: `radiomics.source: computed` or `table`"),
+            (private, "`harmonisation` is not fitted under `privacy.mode: dp-sgd`: its sums would bypass the budget"),
+            (not federated, "`harmonisation` needs `training.preparation: federated`"),
+            (unknown, f"`harmonisation.covariates` names {unknown}, not among `clinical` {list(columns)}"),
+            (len(set(named)) < len(named), "`harmonisation.covariates` names a variable more than once"),
+            (
+                endpoint in used,
+                "`harmonisation` uses the endpoint's column: the features would be told what they shall predict",
+            ),
+        ]
         if self.reference is not None:
-            if self.reference not in study.train_sites:
-                yield f"`harmonisation.reference` is {self.reference}, not among the training sites"
-            if self.batch is not None:
-                yield "`harmonisation.reference` needs the hospital as batch: remove `batch`"
-            if study.evaluation.leave_one_site_out:
-                yield "`harmonisation.reference` cannot be left out: no `evaluation.leave_one_site_out` with it"
+            problems += [
+                (
+                    self.reference not in train_sites,
+                    f"`harmonisation.reference` is {self.reference}, not among the training sites",
+                ),
+                (self.batch is not None, "`harmonisation.reference` needs the hospital as batch: remove `batch`"),
+                (
+                    leaves_out,
+                    "`harmonisation.reference` cannot be left out: no `evaluation.leave_one_site_out` with it",
+                ),
+            ]
+        return next((words for wrong, words in problems if wrong), None)

@@ -283,7 +283,18 @@ class Study(_Frozen):
 
     @model_validator(mode="after")
     def _harmonises_what_is_there(self) -> Self:
-        if self.harmonisation and (misfit := self.harmonisation.misfit(self)):
+        if self.harmonisation is None:
+            return self
+        misfit = self.harmonisation.misfit(
+            source=self.radiomics.source,
+            private=isinstance(self.privacy, DpSgd),
+            federated=self.training.preparation == "federated",
+            columns={variable.name: variable.column for variable in self.clinical},
+            endpoint=self.endpoint.column,
+            train_sites=self.train_sites,
+            leaves_out=self.evaluation.leave_one_site_out,
+        )
+        if misfit:
             raise ValueError(misfit)
         return self
 
