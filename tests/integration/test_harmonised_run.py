@@ -17,7 +17,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fedloupe.messages import HarmoniseRequest, decode
+from fedloupe import __version__
+from fedloupe.messages import HarmoniseRequest, RedundancyRequest, StabilityRequest, decode
 from fedloupe.models import Preparation, design_matrix, standardise
 from fedloupe.study import Study, load_study, parse_study
 from fedloupe_client.config import load_site
@@ -280,6 +281,18 @@ class TestWithQuality:
         agreed = json.loads((federation.run_dir / "quality.json").read_text())["features"]
         assert [v["name"] for v in agreed if not v["why"]] == lists["harmonised"]
         assert lists["measured"] != lists["harmonised"]
+
+    def test_repeatability_is_judged_on_features_as_measured(self, federate):
+        """Perturbed cases are never harmonised: their version 0 must not be either."""
+        federation = federate({})
+        federation.run()
+        site, measured = federation.sites["alpha"], federation.cohort("alpha")
+        header = {"version": __version__, "fingerprint": federation.study.fingerprint, "run": "run", "site": "alpha"}
+        none = np.zeros(len(measured.names))
+        asked = StabilityRequest(**header, mean=none, scale=none)
+        assert np.array_equal(site._seen(asked, federation.study).features, measured.features)
+        asked = RedundancyRequest(**header, mean=none, scale=none, earlier=np.zeros(0, int), block=np.zeros(1, int))
+        assert not np.array_equal(site._seen(asked, federation.study).features, measured.features)
 
 
 class TestUnseen:

@@ -219,5 +219,5 @@ class TestDescent:
         def lying(step: int, beta: np.ndarray) -> list[NewtonReply]:
             return [NewtonReply(**HEADER, gradient=np.ones(3), hessian=np.eye(3))]
 
-        with pytest.raises(NotConverged, match=f"within {ASKS} steps"):
-            fit_logistic(lying, 3, Penalty(1.0))
+        with pytest.raises(NotConverged, match=rf"within {ASKS} steps \(demo, clinical\)"):
+            fit_logistic(lying, 3, Penalty(1.0), where="demo, clinical")

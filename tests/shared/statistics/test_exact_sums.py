@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pandas
 import pytest
 
 from fedloupe.statistics import Moments, Products, correlation, ring
@@ -127,7 +128,6 @@ class TestProducts:
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_covariance_and_correlation_are_those_of_complete_pairs(self, seed):
-        pandas = pytest.importorskip("pandas")
         rng = np.random.default_rng(seed)
         values = rng.standard_normal((30, 4)) @ rng.standard_normal((4, 4)) + rng.choice([0, 1e3], 4)
         values[rng.random(values.shape) < 0.2] = np.nan

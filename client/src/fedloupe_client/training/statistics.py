@@ -39,6 +39,7 @@ def within_range(features: Floats, names: tuple[str, ...]) -> Floats:
         columns = [name for name, wrong in zip(names, np.atleast_1d(large).tolist(), strict=True) if wrong]
         raise OutOfRange(
             f"{len(columns)} columns hold values of {LARGEST:.0e} or more, e.g. {columns[:3]}",
+            where="the site's features of training patients",
             remedy="find out how they came about, then mend the table or leave the columns out (`exclude`)",
         )
     return known

@@ -65,7 +65,8 @@ def logistic_baseline(
         replies = talk.ask_all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)
         return list(replies.values())
 
-    beta = fit_logistic(ask, width, Penalty(study.evaluation.ridge, study.evaluation.l1_ratio), kept)
+    penalty = Penalty(study.evaluation.ridge, study.evaluation.l1_ratio)
+    beta = fit_logistic(ask, width, penalty, kept, where=f"{talk.run}, {label}")
     write_tensors(journal.folder / f"{label}.safetensors", {"beta": beta})
     return beta
 

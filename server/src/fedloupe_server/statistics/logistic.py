@@ -29,6 +29,7 @@ def fit_logistic(
     width: int,
     penalty: Penalty,
     kept: NDArray[np.int64] | None = None,
+    where: str = "",
 ) -> Vector:
     """The penalised optimum over every site's training patients.
 
@@ -38,6 +39,7 @@ def fit_logistic(
         penalty: on all but the intercept.
         kept: coefficients that take part, the intercept (0) first; the others stay zero, which is the model without
             their columns. None: all.
+        where: run and baseline, for the error.
 
     Returns:
         (1+q); every KKT condition of the summed likelihood holds within 1e-8.
@@ -56,5 +58,6 @@ def fit_logistic(
             return beta
     raise NotConverged(
         f"no optimum within {ASKS} steps",
+        where=where,
         remedy="raise `evaluation.ridge`; if that does not help, run the same version everywhere and start a new run",
     )
