@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from fedloupe.models import (
     Inputs,
     Preparation,
-    RadiomicsTransformer,
+    RadiomicsModel,
     Schema,
     build_model,
     flatten,
@@ -46,7 +46,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def model_for(study: Study, cohort: Cohort, weights: NDArray[Any]) -> RadiomicsTransformer:
+def model_for(study: Study, cohort: Cohort, weights: NDArray[Any]) -> RadiomicsModel:
     """The study's model with these weights, on the site's device."""
     model = build_model(study, Schema.of(study, cohort.groups))
     unflatten(model, weights)
@@ -95,7 +95,7 @@ def train_alone(study: Study, site: str, cohort: Cohort, preparation: Preparatio
 
 
 def _epochs(
-    study: Study, model: RadiomicsTransformer, cohort: Cohort, preparation: Preparation, number: int, proximal: float
+    study: Study, model: RadiomicsModel, cohort: Cohort, preparation: Preparation, number: int, proximal: float
 ) -> float:
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())

@@ -5,6 +5,7 @@ model = build_model(study, schema)            # same study and schema, same init
 vector = flatten(model)                       # (m) float32, what a round carries
 """
 
+from fedloupe.models.base import RadiomicsModel
 from fedloupe.models.build import build_model, start_at_logistic
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.inputs import Inputs, Schema
@@ -34,6 +35,7 @@ __all__ = [
     "Limits",
     "Penalty",
     "Preparation",
+    "RadiomicsModel",
     "RadiomicsTransformer",
     "Schema",
     "Trees",

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedloupe.models.base import RadiomicsModel
 from fedloupe.models.inputs import Schema
 from fedloupe.models.transformer import RadiomicsTransformer
 from fedloupe.study import Study
 
 
-def build_model(study: Study, schema: Schema) -> RadiomicsTransformer:
+def build_model(study: Study, schema: Schema) -> RadiomicsModel:
     """The study's model, initialised from the study's seed; leaves the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(study.seed)
         return RadiomicsTransformer(study.model, schema)
 
 
-def start_at_logistic(model: RadiomicsTransformer, beta: NDArray[Any]) -> RadiomicsTransformer:
+def start_at_logistic(model: RadiomicsModel, beta: NDArray[Any]) -> RadiomicsModel:
     """The model whose logit is that of logistic regression with these coefficients: training adds what is not linear.
 
     Args:
