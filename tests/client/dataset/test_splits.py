@@ -68,6 +68,22 @@ class TestCounts:
             split_cases(make(), "north", *cohort(negatives, positives))
 
 
+class TestFolds:
+    def test_each_patient_tests_in_one_part_and_each_part_has_its_share_of_both_outcomes(self):
+        cases, labels = cohort(33, 12)
+        parts = [split_cases(make(folds=5, fold=k, tune=0.2), "north", cases, labels) for k in range(5)]
+        assert (sum((part == "test").astype(int) for part in parts) == 1).all()
+        for part in parts:
+            found = counts(part, labels)
+            assert found[0]["test"] in (6, 7) and found[1]["test"] in (2, 3)
+            assert found[0]["tune"] == 7 and found[1]["tune"] == 2
+
+    def test_a_part_without_a_patient_of_a_rare_outcome_tests_none_of_it(self):
+        cases, labels = cohort(30, 2)
+        found = counts(split_cases(make(folds=5, fold=4), "north", cases, labels), labels)[1]
+        assert (found["test"], found["tune"], found["train"]) == (0, 1, 1)
+
+
 class TestSeeds:
     def test_the_order_of_cases_does_not_matter(self):
         cases, labels = cohort(40, 25)

@@ -25,7 +25,8 @@ def split_cases(study: Study, site: str, cases: Sequence[str], labels: Sequence[
     """`train`, `tune` or `test` for each case of a training site; `test` for every case of a validate-only site.
 
     Within each label the cases are ordered by SHA-256 of seed, site and case, then cut by the study's fractions. Where
-    an outcome is rare, testing comes first, then training, then tuning: with two events there is none to tune.
+    an outcome is rare, testing comes first, then training, then tuning: with two events there is none to tune. With
+    `folds` the cases are dealt in that order, and those of part `fold` test.
 
     Raises:
         OneClass: a training site with fewer than two patients of an outcome.
@@ -42,8 +43,15 @@ def split_cases(study: Study, site: str, cases: Sequence[str], labels: Sequence[
                 remedy="check the label mapping; with so few events the site can only validate",
             )
         members.sort(key=lambda i: hashlib.sha256(f"{study.seed}|{site}|{cases[i]}".encode()).digest())
-        tests = min(max(1, round(study.split.test * len(members))), len(members) - 1)
-        tunes = min(max(1, round(study.split.tune * len(members))), len(members) - tests - 1)
-        split[members[:tests]] = "test"
-        split[members[tests : tests + tunes]] = "tune"
+        tested = _tested(study, members)
+        rest = [i for i in members if i not in tested]
+        tunes = min(max(1, round(study.split.tune * len(members))), len(rest) - 1)
+        split[tested] = "test"
+        split[rest[: max(tunes, 0)]] = "tune"
     return split
+
+
+def _tested(study: Study, members: list[int]) -> list[int]:
+    if study.split.folds:
+        return members[study.split.fold :: study.split.folds]
+    return members[: min(max(1, round(study.split.test * len(members))), len(members) - 1)]

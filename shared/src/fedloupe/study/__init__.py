@@ -9,6 +9,8 @@ from fedloupe.study.evaluation import Evaluation, TreePlan
 from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
+from fedloupe.study.personalisation import Personalisation
+from fedloupe.study.prediction import Prediction
 from fedloupe.study.protocol import (
     ClinicalVariable,
     DpSgd,
@@ -38,7 +40,9 @@ __all__ = [
     "Imaging",
     "Model",
     "NoPrivacy",
+    "Personalisation",
     "Perturbation",
+    "Prediction",
     "Quality",
     "Quorum",
     "Radiomics",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -21,15 +21,31 @@ from pydantic import (
 from fedloupe.study.endpoint import Endpoint
 from fedloupe.study.evaluation import Evaluation
 from fedloupe.study.harmonisation import Harmonisation
+from fedloupe.study.personalisation import Personalisation
+from fedloupe.study.prediction import Prediction
 from fedloupe.study.quality import Quality
 from fedloupe.study.segmentation import Segmentation
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Role = Literal["train", "validate"]
+SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personalisation")
+"""Those that a study may lack."""
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Grown(_Frozen):
+    """A section whose `later` keys are left out at their defaults: the canonical form that was approved stays."""
+
+    later: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        unused = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return {name: value for name, value in content.items() if name not in unused}
 
 
 class Sequence(_Frozen):
@@ -86,9 +102,16 @@ class Radiomics(_Frozen):
     settings: dict[str, Any] | None = None
 
 
-class Model(_Frozen):
-    """The Transformer's size and regularisation."""
+class Model(_Grown):
+    """Architecture, size and regularisation; every architecture has the linear path beside its deep part."""
 
+    later: ClassVar = ("architecture",)
+
+    architecture: Literal["transformer", "cnn", "gcn"] = Field(
+        default="transformer",
+        description="transformer: attention over tokens; cnn: 3-D convolutions of the crops; gcn: a graph of feature "
+        "groups and places",
+    )
     components: int = Field(default=8, ge=1, le=64, description="principal components a feature group")
     image: bool = Field(default=True, description="image tokens from a convolutional stem")
     width: int = Field(default=32, ge=4, le=512)
@@ -158,15 +181,26 @@ class Quorum(_Frozen):
     timeout_s: float = Field(default=3600, gt=0, description="seconds to wait for a site's answer")
 
 
-class Split(_Frozen):
-    """Patient-level split at each training site, seeded and stratified by label. The rest trains."""
+class Split(_Grown):
+    """Patient-level split at each training site, seeded and stratified by label. The rest trains.
+
+    8:1:1 is `{test: 0.1, tune: 0.1}`. With `folds` the patients are dealt into so many parts, alike in outcome, and
+    part `fold` tests instead of the share `test`.
+    """
+
+    later: ClassVar = ("folds", "fold")
 
     test: float = Field(default=0.25, gt=0, lt=0.9)
     tune: float = Field(default=0.15, gt=0, lt=0.9, description="fixes the threshold; never trains, never tests")
 
+    folds: int | None = Field(default=None, ge=2, le=20)
+    fold: int = Field(default=0, ge=0, le=19, description="which part tests, from 0")
+
     @model_validator(mode="after")
     def _leaves_training(self) -> Self:
-        if self.test + self.tune >= 0.9:
+        if self.fold >= (self.folds or 1):
+            raise ValueError(f"`fold` is {self.fold}, with `folds` {self.folds}")
+        if (1 / self.folds if self.folds else self.test) + self.tune >= 0.9:
             raise ValueError("`test` and `tune` leave less than 10 % of the patients for training")
         return self
 
@@ -197,6 +231,12 @@ class Study(_Frozen):
     )
     quality: Quality | None = Field(
         default=None, description="features that are not repeatable or redundant are dropped"
+    )
+    prediction: Prediction | None = Field(
+        default=None, description="calibrated probabilities for single patients, at every site"
+    )
+    personalisation: Personalisation | None = Field(
+        default=None, description="each training site also gets a model of its own"
     )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
@@ -299,6 +339,17 @@ class Study(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _predicts_openly(self) -> Self:
+        for name in ("prediction", "personalisation"):
+            if getattr(self, name) is None:
+                continue
+            if isinstance(self.privacy, DpSgd):
+                raise ValueError(f"`{name}` is not fitted under `privacy.mode: dp-sgd`: it would bypass the budget")
+            if self.segmentation is not None:
+                raise ValueError(f"`{name}` is not for a study that trains a drawing model")
+        return self
+
+    @model_validator(mode="after")
     def _features_are_judged_openly(self) -> Self:
         federated = self.training.preparation == "federated" and not isinstance(self.privacy, DpSgd)
         if self.quality and (misfit := self.quality.misfit(self.radiomics.source, federated)):
@@ -309,7 +360,7 @@ class Study(_Frozen):
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A study without a section keeps the canonical form, and so the fingerprint, that hospitals approved."""
         content: dict[str, Any] = handler(self)
-        absent = [name for name in ("segmentation", "harmonisation", "quality") if getattr(self, name) is None]
+        absent = [name for name in SECTIONS if getattr(self, name) is None]
         return {name: value for name, value in content.items() if name not in absent}
 
     @property
@@ -329,7 +380,7 @@ class Study(_Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
-        `segmentation`, `harmonisation` and `quality`, and the later keys of `evaluation`."""
+        `SECTIONS`, and the later keys of `evaluation`, `model` and `split`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
