@@ -5,7 +5,7 @@ model = build_model(study, schema)            # same study and schema, same init
 vector = flatten(model)                       # (m) float32, what a round carries
 """
 
-from fedloupe.models.base import RadiomicsModel
+from fedloupe.models.base import RadiomicsModel, range_vector
 from fedloupe.models.build import build_model, start_at_logistic
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.inputs import Inputs, Schema
@@ -57,6 +57,7 @@ __all__ = [
     "logits",
     "no_trees",
     "on_grid",
+    "range_vector",
     "standardise",
     "start_at_logistic",
     "unet",

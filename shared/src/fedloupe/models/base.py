@@ -16,8 +16,16 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from fedloupe.models.inputs import Schema
+from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.study import Model
+
+
+def range_vector(model: RadiomicsModel, inputs: Inputs) -> Tensor:
+    """(B, d) what the training range is judged by: the embedding, the radiomics components, the clinical values."""
+    known = inputs.radiomics * inputs.radiomics_present.unsqueeze(-1)
+    return torch.cat(
+        [model.embed(known, *inputs.tensors[1:]), known.flatten(1), inputs.clinical * inputs.clinical_present], dim=1
+    )
 
 
 class RadiomicsModel(nn.Module):
