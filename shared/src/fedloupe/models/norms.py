@@ -15,7 +15,7 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
 def norm_positions(model: nn.Module) -> NDArray[np.bool_]:
-    """(m) bool in the order of `flatten`: True for the affine parameters of `NORMS` (FedBN, Li 2021, arXiv 2102.07623)."""
+    """(m) bool in the order of `flatten`: True for the affine parameters of `NORMS`; FedBN (Li 2021, 2102.07623)."""
     own = {id(p) for layer in model.modules() if isinstance(layer, NORMS) for p in layer.parameters(recurse=False)}
     parts = [np.full(p.numel(), id(p) in own) for p in model.parameters()]
     return np.concatenate(parts) if parts else np.zeros(0, np.bool_)
