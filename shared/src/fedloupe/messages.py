@@ -243,6 +243,7 @@ class EvaluateRequest(Message):
     split: Literal["tune", "test", "all"] = says(P, "all: validate-only sites, and a site left out of a fold")
     threshold: float | None = says(P, "fixed before; None while it is being fixed", ge=0, le=1)
     shift: Literal["own", "none"] = says(P, "with the site's own shift taken out, or as measured", default="own")
+    personal: bool = says(P, "with this site's own model made from these weights", default=False)
     weights: Tensor = says(M, "flat parameters; of trees, their table of nodes")
 
 

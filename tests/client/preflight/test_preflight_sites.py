@@ -9,6 +9,8 @@ import pytest
 
 from fedloupe_client.ingest.identity.leaks import leaks
 from fedloupe_client.preflight.findings import SEVERITIES
+from fedloupe_client.preflight.page import duration
+from fedloupe_client.preflight.terminal import say_result
 
 # number of the case: code, kind, status
 TROUBLE = {
@@ -40,6 +42,13 @@ class TestAHealthySite:
         assert rehearsal.patients == healthy.seen.result.patients["train"]
         assert 0 < rehearsal.seconds < 60
         assert 50e6 < rehearsal.peak_bytes < 8e9
+
+    def test_says_beside_a_round_what_the_whole_study_will_take(self, healthy, capsys):
+        rehearsal = healthy.seen.result.rehearsal
+        said = f"the whole study about {duration(rehearsal.study_seconds)}"
+        assert said in healthy.page.read_text()
+        say_result(healthy.seen.result, healthy.page)
+        assert said in " ".join(capsys.readouterr().out.split())
 
     def test_finds_the_signal_that_was_put_in_and_says_how_unsure_it_is(self, healthy):
         baseline = healthy.seen.result.baseline

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fedloupe_client.ingest import ingest
 from fedloupe_client.preflight import preflight
 from fedloupe_client.preflight.baseline import FOLDS, Baseline, _folds, local_baseline, own_preparation
 from fedloupe_client.preflight.findings import RehearsalFailed
-from fedloupe_client.preflight.rehearsal import dry_round, rehearse
+from fedloupe_client.preflight.rehearsal import dry_round, rehearse, rounds_of
 from fedloupe_server.statistics.projection import principal_projection
 
 PATIENTS = 60
@@ -90,6 +91,31 @@ class TestTheDryRound:
         assert isinstance(failed, RehearsalFailed)
         assert "have not been ingested" in failed.what
         assert str(tmp_path) not in failed.what
+
+
+class TestTheWholeStudy:
+    TEN: ClassVar = {"rounds": 10, "local_epochs": 2}
+
+    @pytest.mark.parametrize(
+        ("role", "changes", "rounds"),
+        [
+            ("train", {"evaluation": {"local_baseline": False}}, 10),
+            ("train", {}, 10 + 10),  # the site's own model has the federation's budget, in one request
+            ("train", {"evaluation": {"leave_one_site_out": True}}, 10 + 10 + 10),  # of two folds it trains in one
+            ("train", {"personalisation": {"epochs": 5}}, 10 + 10 + 2.5),
+            ("train", {"personalisation": {"method": "local-norm"}}, 10 + 10),
+            ("validate", {}, 1 + 1),  # the federation's model, and that of the one site that trains
+        ],
+    )
+    def test_is_counted_in_rounds(self, role, changes, rounds):
+        assert rounds_of(make_study(role, training=self.TEN, **changes), "alpha") == rounds
+
+    def test_under_differential_privacy_has_no_own_model(self):
+        assert rounds_of(make_study(**PRIVATE), "alpha") == 2
+
+    def test_is_said_beside_the_round(self, home):
+        result = dry_round(home, make_study(training=self.TEN), "alpha")
+        assert result.study_seconds == pytest.approx(20 * result.seconds, abs=0.02)
 
 
 class TestTheBaseline:

@@ -100,6 +100,8 @@ def check_request(
     _check_purpose(request, study)
     _check_preparation(request, study)
     _check_harmonisation(request, study, role, took_part)
+    if isinstance(request, EvaluateRequest) and request.personal:
+        _check_personal(request, study, role)
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -226,6 +228,17 @@ def _check_growing(request: GrowRequest, study: Study, policy: Policy, grown: Se
             where=where,
             remedy="find out why rounds were asked again with other trees",
         )
+
+
+def _check_personal(request: EvaluateRequest, study: Study, role: str) -> None:
+    """A site's own model is made at training sites, of the study's architecture, and judged on the test split alone."""
+    where = f"run {request.run}"
+    if study.personalisation is None or request.architecture != "transformer":
+        raise NotInStudy("a personal model, which the study does not make", where=where, remedy=_ASK)
+    if role != "train":
+        raise RoleRefused("a personal model at a site that only validates", where=where, remedy=_ASK)
+    if request.split != "test":
+        raise SplitRefused(f"a personal model on `{request.split}`", where=where, remedy=_ASK)
 
 
 def _check_split(request: EvaluateRequest | OverlapRequest, study: Study, role: str, took_part: bool) -> None:

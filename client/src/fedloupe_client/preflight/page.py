@@ -92,7 +92,7 @@ def render(seen: Seen, home: Path, study_file: Path, when: datetime) -> str:
         lstrip_blocks=True,
     )
     environment.filters["size"] = _size
-    environment.filters["duration"] = _duration
+    environment.filters["duration"] = duration
     environment.filters["data"] = lambda png: Markup("data:image/png;base64,") + base64.b64encode(png).decode()
     style = environment.loader.get_source(environment, "check.css")[0] if environment.loader else ""
     shown = [_shown(finding, seen, names, home, study_file) for finding in seen.result.findings]
@@ -151,7 +151,8 @@ def _size(count: int | None) -> str:
     return "unknown" if count is None else f"{count / 2**30:.1f} GiB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people say it."""
     if seconds < 1:
         return "under 1 s"
     if seconds < 90:

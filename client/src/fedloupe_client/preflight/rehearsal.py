@@ -48,6 +48,8 @@ class Rehearsal(Frozen):
         work: `train`, `train privately` or `validate`.
         patients: that take part.
         seconds: of one round's work here (a validate-only site: of scoring all its patients).
+        study_seconds: of all the study's work here, about: every round of every fold that this site trains in, its own
+            model (one request, as long as all rounds), its personal model (a validate-only site: of all scorings).
         measured: a whole round was run; else `seconds` is extrapolated.
         peak_bytes: memory of the process, with cohort and model.
         device: where the model ran.
@@ -56,6 +58,7 @@ class Rehearsal(Frozen):
     work: str
     patients: int
     seconds: float
+    study_seconds: float
     measured: bool
     peak_bytes: int
     device: str
@@ -143,10 +146,23 @@ def dry_round(home: Path, study: Study, site: str) -> Rehearsal:
         work=plan.work,
         patients=plan.patients,
         seconds=round(seconds, 3),
+        study_seconds=round(seconds * rounds_of(study, site), 3),
         measured=measured,
         peak_bytes=peak,
         device=str(device()),
     )
+
+
+def rounds_of(study: Study, site: str) -> float:
+    """All the work of a study at this site, in rounds of local training; at a validate-only site in scorings."""
+    private = isinstance(study.privacy, DpSgd)
+    local = study.evaluation.local_baseline and not private
+    if study.role(site) == "validate":
+        return 1 + (len(study.train_sites) if local else 0)
+    folds = len(study.train_sites) - 1 if study.evaluation.leave_one_site_out else 0
+    own = study.personalisation
+    more = own.epochs / study.training.local_epochs if own is not None and own.method == "fine-tune" else 0
+    return study.training.rounds * (1 + folds + local) + more
 
 
 def _plan(study: Study, site: str, cohort: Cohort) -> _Plan:

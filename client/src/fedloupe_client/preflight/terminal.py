@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fedloupe.terminal import console
 from fedloupe_client.preflight.check import Preflight
-from fedloupe_client.preflight.page import verdict
+from fedloupe_client.preflight.page import duration, verdict
 
 
 def say_result(result: Preflight, page: Path) -> None:
@@ -22,7 +22,10 @@ def say_result(result: Preflight, page: Path) -> None:
     splits = ", ".join(f"{n} {name}" for name, n in result.patients.items())
     took = "no dry round: " + result.rehearsal_note
     if result.rehearsal is not None:
-        took = f"{result.rehearsal.seconds:.1f} s and {result.rehearsal.peak_bytes / 2**30:.1f} GiB a round here"
+        done = result.rehearsal
+        each = "scoring" if done.work == "validate" else "round"
+        took = f"{done.seconds:.1f} s and {done.peak_bytes / 2**30:.1f} GiB a {each} here"
+        took += f", the whole study about {duration(done.study_seconds)}"
     facts = {
         "cases": statuses,
         "patients": f"{splits}; {result.events} with the event",

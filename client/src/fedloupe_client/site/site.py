@@ -55,9 +55,10 @@ from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
 from fedloupe_client.site import harmonising
+from fedloupe_client.site.checkpoint import INTERVAL_S
+from fedloupe_client.site.training import Bench
 from fedloupe_client.training import description, drawing, trees
 from fedloupe_client.training.evaluation import evaluate
-from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
 
@@ -88,10 +89,16 @@ class Broken(FedLoupeError):
 
 
 class Site:
-    """A site process's state: its home, its gate, and the cohorts of the studies that it has opened."""
+    """A site process's state: its home, its gate, and the cohorts of the studies that it has opened.
 
-    def __init__(self, home: Path) -> None:
+    Args:
+        home: the site's home folder.
+        checkpoint_s: seconds between two states on disk while it trains; a killed process goes on from the last one.
+    """
+
+    def __init__(self, home: Path, *, checkpoint_s: float = INTERVAL_S) -> None:
         self.home = home
+        self._checkpoint_s = checkpoint_s
         self.name = load_site(home).site
         self.gate = Gate(home, self.name)
         self._cohorts: dict[str, Cohort] = {}
@@ -110,6 +117,8 @@ class Site:
             reply, entry = self._answer(request, study)
             answer = self.gate.release(reply, request)
             self.gate.store_answer(request, answer, entry)
+            if isinstance(request, TrainRequest) or (isinstance(request, EvaluateRequest) and request.personal):
+                self._bench(request.run).clear()
             return answer
         except FedLoupeError as error:
             _log.warning("refused: %s", error)
@@ -173,6 +182,10 @@ class Site:
                 reply = self._grow(header, request, study, cohort)
             case EvaluateRequest():
                 cell = load_policy(self.home).minimum_cell
+                if request.personal:
+                    preparation = self._preparation(request.run)
+                    own = self._bench(request.run).personal(header, request, study, cohort, preparation)
+                    request = request.model_copy(update={"weights": own})
                 reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
             case OverlapRequest():
                 reply = drawing.overlap(study, cohort, request)
@@ -233,20 +246,11 @@ class Site:
         return StabilityReply(**header, patients=patients, count=sums.count, total=sums.total, product=sums.product)
 
     def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
-        patients = len(cohort.rows("train"))
-        if study.segmentation is not None and request.scope == "local":
-            trained = drawing.train_alone(study, self.name, cohort, request.weights)
-        elif study.segmentation is not None:
-            trained = drawing.train_round(study, self.name, cohort, request.weights, number=request.round)
-        elif request.scope == "local":
-            preparation = self._preparation(request.run)
-            trained = train_alone(study, self.name, cohort, preparation, request.weights)
-        else:
-            preparation = self._preparation(request.run)
-            trained = train_round(study, self.name, cohort, preparation, request.weights, number=request.round)
-        return TrainReply(
-            **header, round=request.round, weights=trained.weights, patients=patients, loss=trained.loss, epsilon=None
-        )
+        preparation = None if study.segmentation is not None else self._preparation(request.run)
+        return self._bench(request.run).train(header, request, study, cohort, preparation)
+
+    def _bench(self, run: str) -> Bench:
+        return Bench(self.home / "runs" / run, self._checkpoint_s)
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
         cell = load_policy(self.home).minimum_cell

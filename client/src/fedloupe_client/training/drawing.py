@@ -21,7 +21,8 @@ from fedloupe.models import build_unet, dice, drawing_loss, flatten, unflatten
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.imaging.drawing import largest
-from fedloupe_client.training.local import Trained, device, epochs, seed_for
+from fedloupe_client.training.checkpoint import Checkpoint
+from fedloupe_client.training.local import Trained, device, epochs, first_round, seed_for
 
 BINS = 10
 GAIN, TURN, STRETCH, SHIFT = 0.1, 0.25, 0.15, 0.05
@@ -36,24 +37,34 @@ class NoMasks(FedLoupeError):
     title = "no patient of the split has a mask to compare with"
 
 
-def train_round(study: Study, site: str, cohort: Cohort, weights: NDArray[Any], *, number: int) -> Trained:
+def train_round(
+    study: Study,
+    site: str,
+    cohort: Cohort,
+    weights: NDArray[Any],
+    *,
+    number: int,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
     """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2)."""
     proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
     model = _model(study, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "federated", number))
-        loss = _epochs(study, model, cohort, number, proximal)
+        loss = _epochs(study, model, cohort, number, proximal, checkpoint)
     return Trained(flatten(model), loss)
 
 
-def train_alone(study: Study, site: str, cohort: Cohort, weights: NDArray[Any]) -> Trained:
+def train_alone(
+    study: Study, site: str, cohort: Cohort, weights: NDArray[Any], *, checkpoint: Checkpoint | None = None
+) -> Trained:
     """The site's own model: the same budget and schedule as the federation, its own patients only."""
     model = _model(study, weights)
     loss = math.nan
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "local", 0))
-        for number in range(1, study.training.rounds + 1):
-            loss = _epochs(study, model, cohort, number, 0.0)
+        for number in range(first_round(checkpoint), study.training.rounds + 1):
+            loss = _epochs(study, model, cohort, number, 0.0, checkpoint)
     return Trained(flatten(model), loss)
 
 
@@ -100,7 +111,9 @@ def _model(study: Study, weights: NDArray[Any]) -> nn.Module:
     return model.to(device())
 
 
-def _epochs(study: Study, model: nn.Module, cohort: Cohort, number: int, proximal: float) -> float:
+def _epochs(
+    study: Study, model: nn.Module, cohort: Cohort, number: int, proximal: float, checkpoint: Checkpoint | None
+) -> float:
     rows = cohort.rows("train")
 
     def loss_of(batch: Tensor) -> Tensor:
@@ -108,7 +121,7 @@ def _epochs(study: Study, model: nn.Module, cohort: Cohort, number: int, proxima
         images, masks = augment(_images(cohort, taken), _masks(cohort, taken))
         return drawing_loss(model(images), masks)
 
-    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal)
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint)
 
 
 def augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,8 +28,9 @@ from fedloupe.models import (
     start_at_logistic,
     unflatten,
 )
-from fedloupe.study import Study
+from fedloupe.study import Personalisation, Study
 from fedloupe_client.dataset import Cohort
+from fedloupe_client.training.checkpoint import Checkpoint, Place, capture, restore
 from fedloupe_client.training.statistics import logistic_alone
 
 
@@ -66,18 +67,33 @@ def learning_rate(study: Study, number: int) -> float:
 
 
 def train_round(
-    study: Study, site: str, cohort: Cohort, preparation: Preparation, weights: NDArray[Any], *, number: int
+    study: Study,
+    site: str,
+    cohort: Cohort,
+    preparation: Preparation,
+    weights: NDArray[Any],
+    *,
+    number: int,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2)."""
     proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
     model = model_for(study, cohort, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "federated", number))
-        loss = _epochs(study, model, cohort, preparation, number, proximal)
+        loss = _epochs(study, model, cohort, preparation, number, proximal, checkpoint)
     return Trained(flatten(model), loss)
 
 
-def train_alone(study: Study, site: str, cohort: Cohort, preparation: Preparation, weights: NDArray[Any]) -> Trained:
+def train_alone(
+    study: Study,
+    site: str,
+    cohort: Cohort,
+    preparation: Preparation,
+    weights: NDArray[Any],
+    *,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
     """The site's own model: the same budget and schedule as the federation, its own patients only.
 
     Where the federation starts at its logistic baseline, the site's own model starts at the site's own.
@@ -89,13 +105,51 @@ def train_alone(study: Study, site: str, cohort: Cohort, preparation: Preparatio
     loss = math.nan
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "local", 0))
-        for number in range(1, study.training.rounds + 1):
-            loss = _epochs(study, model, cohort, preparation, number, 0.0)
+        for number in range(first_round(checkpoint), study.training.rounds + 1):
+            loss = _epochs(study, model, cohort, preparation, number, 0.0, checkpoint)
     return Trained(flatten(model), loss)
 
 
+def fine_tune(
+    study: Study,
+    site: str,
+    cohort: Cohort,
+    preparation: Preparation,
+    weights: NDArray[Any],
+    *,
+    checkpoint: Checkpoint | None = None,
+) -> Trained:
+    """The site's personal model: epochs more from the final federated weights, own patients only, a constant rate.
+
+    Args:
+        study: with a section `personalisation`.
+        site, cohort, preparation, weights, checkpoint: as in `train_round`.
+    """
+    rules = study.personalisation or Personalisation()
+    # one round of its own: the schedule's first rate is the full one, and stays for the round
+    plan = {"rounds": 1, "local_epochs": rules.epochs, "learning_rate": rules.learning_rate}
+    once = study.model_copy(update={"training": study.training.model_copy(update=plan)})
+    model = model_for(study, cohort, weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(study, site, "personal", 0))
+        loss = _epochs(once, model, cohort, preparation, 1, 0.0, checkpoint)
+    return Trained(flatten(model), loss)
+
+
+def first_round(checkpoint: Checkpoint | None) -> int:
+    """The round, from 1, in which a training of several rounds begins, or goes on."""
+    state = checkpoint.load() if checkpoint else None
+    return state.place.number if state else 1
+
+
 def _epochs(
-    study: Study, model: RadiomicsModel, cohort: Cohort, preparation: Preparation, number: int, proximal: float
+    study: Study,
+    model: RadiomicsModel,
+    cohort: Cohort,
+    preparation: Preparation,
+    number: int,
+    proximal: float,
+    checkpoint: Checkpoint | None,
 ) -> float:
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())
@@ -104,13 +158,23 @@ def _epochs(
     def loss_of(batch: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(model(*augment(inputs.take(batch)).tensors), labels[batch])
 
-    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal)
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint)
 
 
 def epochs(
-    study: Study, model: nn.Module, patients: int, loss_of: Callable[[Tensor], Tensor], *, number: int, proximal: float
+    study: Study,
+    model: nn.Module,
+    patients: int,
+    loss_of: Callable[[Tensor], Tensor],
+    *,
+    number: int,
+    proximal: float,
+    checkpoint: Checkpoint | None = None,
 ) -> float:
     """One round's local epochs of AdamW over shuffled batches.
+
+    With a checkpoint that holds a state of this round it goes on there, and ends as if it had never stopped: all chance
+    is PyTorch's own generator, whose state is part of it.
 
     Args:
         study: its training section.
@@ -119,6 +183,7 @@ def epochs(
         loss_of: mean loss of a batch, given as positions among them.
         number: of the round, from 1.
         proximal: FedProx's mu, 0 without.
+        checkpoint: where the state is kept between batches; nowhere without one.
 
     Returns:
         The mean loss of the last epoch, without FedProx's term.
@@ -128,10 +193,13 @@ def epochs(
         model.parameters(), lr=learning_rate(study, number), weight_decay=study.training.weight_decay
     )
     model.train()
-    last = math.nan
-    for _ in range(study.training.local_epochs):
-        total = 0.0
-        for batch in torch.randperm(patients).split(study.training.batch_size):
+    begun = checkpoint.load() if checkpoint else None
+    place = restore(begun, model, optimiser) if begun and begun.place.number == number else None
+    last = place.last if place else math.nan
+    for epoch in range(place.epoch if place else 0, study.training.local_epochs):
+        order, done, total = (place.order, place.batches, place.total) if place else (torch.randperm(patients), 0, 0.0)
+        place = None
+        for batches, batch in enumerate(order.split(study.training.batch_size)[done:], start=done + 1):
             loss = loss_of(batch)
             total += float(loss.detach()) * len(batch)
             if proximal:
@@ -141,6 +209,8 @@ def epochs(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            if checkpoint and checkpoint.due():
+                checkpoint.save(capture(model, optimiser, Place(number, epoch, batches, total, last, order)))
         last = total / patients
     return last
 

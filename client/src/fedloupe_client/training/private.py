@@ -2,6 +2,9 @@
 
 Per-patient gradients are Opacus's; patients are drawn by Poisson sampling; noise and sampling come from the operating
 system's entropy. The denominator is the expected batch, so nothing depends on how many were drawn. No loss is returned.
+
+Such a round keeps no checkpoint. Its noise cannot be had again, and a state between two steps would be one more thing
+on disk that no noise of the round's end protects. Killed, it begins anew and is paid again, as the ledger says.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class SummaryRow:
         oracle_auc: the best possible, synthetic studies only; pooled: mean weighted by patients.
         epsilon: spent by the site; None without differential privacy.
         baselines: AUC of each further baseline by label; empty in the pooled row.
+        personal_auc: the site's personal model made from the federated one; None in a study without.
     """
 
     site: str
@@ -41,6 +42,7 @@ class SummaryRow:
     oracle_auc: float | None
     epsilon: float | None
     baselines: dict[str, float] = field(default_factory=dict)
+    personal_auc: float | None = None
 
 
 def summary_table(results: Results) -> list[SummaryRow]:
@@ -119,6 +121,7 @@ def _row(site: SiteResult) -> SummaryRow:
         oracle_auc=federated.reference_auc,
         epsilon=site.epsilon,
         baselines={label: scores.auc for label, scores in site.baselines.items()},
+        personal_auc=site.personal.auc if site.personal else None,
     )
 
 

@@ -35,6 +35,7 @@ def sites(results: Results) -> Table:
         "Masks drawn by a model",
         "Own model",
         "Federated (95 % interval)",
+        "Personal (95 % interval)",
         "Logistic",
         "Best possible",
         "Epsilon",
@@ -49,6 +50,9 @@ def sites(results: Results) -> Table:
             _drawn(s),
             _own(s),
             formats.with_interval(s.federated.auc, s.federated.auc_low, s.federated.auc_high),
+            formats.with_interval(s.personal.auc, s.personal.auc_low, s.personal.auc_high)
+            if s.personal
+            else formats.ABSENT,
             formats.auc(s.logistic.auc if s.logistic else None),
             formats.auc(s.federated.reference_auc),
             formats.epsilon(s.epsilon),

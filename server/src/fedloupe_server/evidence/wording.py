@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from fedloupe_server.evidence import baselines, formats
+from fedloupe_server.evidence import baselines, formats, personal
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.statistics.quality import QualitySummary
@@ -112,7 +112,8 @@ def benefit(results: Results) -> list[str]:
         return [
             "Not shown. The sites' own models were not trained"
             + (" (that would have cost privacy budget)" if is_private(results) else "")
-            + ", so this run cannot say whether the federation beats them."
+            + ", so this run cannot say whether the federation beats them.",
+            *personal.against(results),
         ]
     said = []
     if pairs:
@@ -145,7 +146,7 @@ def benefit(results: Results) -> list[str]:
         )
         if unbeaten := [local_name(o) for o in others if formats.gain(site.federated.auc, o.auc) <= 0]:
             said.append(f"There it did not beat the own model of {formats.listed(unbeaten)}.")
-    return said + baselines.against(results)
+    return said + baselines.against(results) + personal.against(results)
 
 
 def privacy(results: Results) -> list[str]:

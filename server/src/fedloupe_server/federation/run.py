@@ -116,6 +116,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         left_out=left_out,
         quality=QualitySummary.of(fitted.quality) if fitted.quality else None,
         harmonised=_harmonised(study, fitted),
+        personalised=study.personalisation.method if study.personalisation else None,
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
@@ -191,10 +192,13 @@ def _score(
     threshold: float,
     asked: Mapping[str, tuple[Split, Vector]],
     unshifted: Collection[str] = (),
+    *,
+    personal: bool = False,
 ) -> dict[str, Scores]:
     """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
 
-    `unshifted` names the sites whose features are taken as measured in a study that harmonises.
+    `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `personal` each
+    site makes its own model from the weights first.
     """
     requests = {
         site: EvaluateRequest(
@@ -204,6 +208,7 @@ def _score(
             split=split,
             threshold=threshold,
             shift="none" if site in unshifted else "own",
+            personal=personal,
             weights=weights,
         )
         for site, (split, weights) in asked.items()
@@ -246,6 +251,7 @@ def _evaluate(
         ).items():
             elsewhere[site].append(scores)
     beside = _beside(study, talk, study.validate_sites, fitted)
+    personal = _personal(study, talk, fitted, observer)
     observer(Event("evaluation", steps, steps))
     spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
     return tuple(
@@ -267,9 +273,26 @@ def _evaluate(
             local_elsewhere=tuple(elsewhere.get(s.name, ())),
             epsilon=spent.get(s.name),
             beside=beside.get(s.name),
+            personal=personal.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
     )
+
+
+def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observer) -> dict[str, Scores]:
+    """Each training site's own model made from the final weights, on its own test split; none without the section.
+
+    Sites that took part in no round are left out: they have no normalisation of their own.
+    """
+    if study.personalisation is None:
+        return {}
+    took_part = {site for record in fitted.rounds for site in record.participants}
+    sites = [site for site in study.train_sites if site in took_part]
+    observer(Event("personal models", 0, len(sites), ", ".join(sites)))
+    asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
+    scores = _score(talk, "personal", "transformer", fitted.threshold, asked, personal=True)
+    observer(Event("personal models", len(sites), len(sites)))
+    return scores
 
 
 def _beside(study: Study, talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> dict[str, Beside]:

@@ -191,6 +191,9 @@ def result_table(results: Results) -> Table:
             no_wrap=name in ("site", "federated (95 %)"),
             min_width=8 if name == "logistic" else None,
         )
+    personal = any(site.personal for site in results.sites)
+    if personal:
+        table.add_column("personal", justify="right")
     further = sorted({label for site in results.sites for label in site.baselines})
     for name in further:
         table.add_column(name, justify="right")
@@ -206,6 +209,7 @@ def result_table(results: Results) -> Table:
         name = f"{row.site} (ext.)" if row.role == "validate" else row.site
         cells = [name, str(row.n), str(row.events), _number(row.local_auc)]
         cells += [f"{row.auc:.2f} ({row.low:.2f}-{row.high:.2f})", _number(row.logistic_auc)]
+        cells += [_number(row.personal_auc)] if personal else []
         cells += [_number(row.baselines.get(name)) for name in further]
         cells += [_number(row.oracle_auc)] if results.synthetic else []
         cells += [_number(row.epsilon)] if results.privacy != "none" else []
@@ -217,6 +221,7 @@ def result_table(results: Results) -> Table:
             table.add_section()
         cells = [f"without {fold.site}", str(scores.patients), str(scores.positives), "-"]
         cells += [f"{scores.auc:.2f} ({scores.auc_low:.2f}-{scores.auc_high:.2f})", logistic]
+        cells += ["-"] if personal else []
         cells += [_number(fold.baselines[name].auc if name in fold.baselines else None) for name in further]
         table.add_row(*cells)
     return table

@@ -12,6 +12,7 @@ from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.models.logistic import design_matrix, logistic_probability
+from fedloupe.models.norms import norm_positions
 from fedloupe.models.penalised import ASKS, Descent, Penalty
 from fedloupe.models.preparation import Preparation, group_order, standardise
 from fedloupe.models.transformer import RadiomicsTransformer
@@ -60,6 +61,7 @@ __all__ = [
     "logistic_probability",
     "logits",
     "no_trees",
+    "norm_positions",
     "on_grid",
     "range_vector",
     "standardise",

@@ -1,0 +1,136 @@
+"""The site's answers to requests that train: where the state of a long one is kept, and what stays the site's own.
+
+bench = Bench(home / "runs" / run)
+reply = bench.train(header, request, study, cohort, preparation)
+weights = bench.personal(header, request, study, cohort, preparation)      # for an evaluation, never sent
+bench.clear()                                                              # once the answer is stored
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloupe.messages import EvaluateRequest, TrainReply, TrainRequest
+from fedloupe.models import Preparation, Schema, build_model, norm_positions
+from fedloupe.study import Study
+from fedloupe_client.dataset import Cohort
+from fedloupe_client.site.checkpoint import INTERVAL_S, FileCheckpoint, key_of
+from fedloupe_client.site.personal import OwnNorms, read_fine_tuned, write_fine_tuned
+from fedloupe_client.training import drawing
+from fedloupe_client.training.local import Trained, fine_tune, train_alone, train_round
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One run's folder at the site.
+
+    Attributes:
+        folder: `runs/<run>` of the site's home.
+        interval_s: seconds between two states on disk while training.
+    """
+
+    folder: Path
+    interval_s: float = INTERVAL_S
+
+    def train(
+        self,
+        header: dict[str, Any],
+        request: TrainRequest,
+        study: Study,
+        cohort: Cohort,
+        preparation: Preparation | None,
+    ) -> TrainReply:
+        """The answer to a round, or to the request for the site's own model; without differential privacy.
+
+        Args:
+            header: of the answer.
+            request: as admitted.
+            study: as approved.
+            cohort: the site's patients.
+            preparation: of the run; None in a drawing study, which has none.
+
+        Raises:
+            RoundPassed, OwnDamaged, CheckpointUnwritable: see there.
+        """
+        site, number, weights = header["site"], request.round, request.weights
+        local = request.scope == "local"
+        if preparation is None:
+            checkpoint = self._checkpoint(header, request.scope, number, weights)
+            if local:
+                trained = drawing.train_alone(study, site, cohort, weights, checkpoint=checkpoint)
+            else:
+                trained = drawing.train_round(study, site, cohort, weights, number=number, checkpoint=checkpoint)
+        elif local:
+            checkpoint = self._checkpoint(header, request.scope, number, weights, *_arrays(preparation))
+            trained = train_alone(study, site, cohort, preparation, weights, checkpoint=checkpoint)
+        else:
+            trained = self._round(header, request, study, cohort, preparation)
+        return TrainReply(
+            **header,
+            round=number,
+            weights=trained.weights,
+            patients=len(cohort.rows("train")),
+            loss=trained.loss,
+            epsilon=None,
+        )
+
+    def personal(
+        self, header: dict[str, Any], request: EvaluateRequest, study: Study, cohort: Cohort, preparation: Preparation
+    ) -> NDArray[Any]:
+        """(m) the site's own model made from the request's weights: fine-tuned, or with the site's own normalisation.
+
+        Raises:
+            NormsMissing, OwnDamaged, CheckpointUnwritable: see there.
+        """
+        if study.personalisation is not None and study.personalisation.method == "local-norm":
+            return self._norms.personal(request.weights, _positions(study, cohort))
+        start = (request.weights, *_arrays(preparation))
+        key, path = key_of(header, "personal", 0, *start), self.folder / "personal.safetensors"
+        if (kept := read_fine_tuned(path, key)) is not None:
+            return kept
+        checkpoint = self._checkpoint(header, "personal", 0, *start)
+        trained = fine_tune(study, header["site"], cohort, preparation, request.weights, checkpoint=checkpoint)
+        write_fine_tuned(path, key, trained.weights)
+        return trained.weights
+
+    def clear(self) -> None:
+        """Forget where a training stood."""
+        self._training.unlink(missing_ok=True)
+
+    @property
+    def _training(self) -> Path:
+        return self.folder / "training.safetensors"
+
+    @property
+    def _norms(self) -> OwnNorms:
+        return OwnNorms(self.folder / "norms.safetensors")
+
+    def _checkpoint(self, header: dict[str, Any], scope: str, number: int, *start: NDArray[Any]) -> FileCheckpoint:
+        return FileCheckpoint(self._training, key_of(header, scope, number, *start), self.interval_s)
+
+    def _round(
+        self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort, preparation: Preparation
+    ) -> Trained:
+        weights, number, site = request.weights, request.round, header["site"]
+        before = positions = None
+        if study.personalisation is not None and study.personalisation.method == "local-norm":
+            positions = _positions(study, cohort)
+            weights, before = self._norms.overlay(weights, positions, number)
+        checkpoint = self._checkpoint(header, "federated", number, weights, *_arrays(preparation))
+        trained = train_round(study, site, cohort, preparation, weights, number=number, checkpoint=checkpoint)
+        if positions is not None and before is not None:
+            self._norms.keep(number, before, trained.weights[positions])
+        return trained
+
+
+def _arrays(preparation: Preparation) -> tuple[NDArray[Any], ...]:
+    return preparation.mean, preparation.scale, preparation.projection
+
+
+def _positions(study: Study, cohort: Cohort) -> NDArray[np.bool_]:
+    return norm_positions(build_model(study, Schema.of(study, cohort.groups)))
