@@ -39,7 +39,7 @@ CONTENT: dict[str, Any] = {
     "radiomics": {"source": "none"},
     "model": {"width": 4, "depth": 1, "heads": 1, "components": 1},
     "training": {"rounds": 1, "local_epochs": 1, "start": "random"},
-    "split": {"test": 0.3, "tune": 0.3},
+    "split": {"test": 0.25, "tune": 0.15},
     "evaluation": {"logistic_baseline": False, "local_baseline": False, "reference_score": "true_probability"},
 }
 
@@ -175,5 +175,5 @@ class TestRun:
         said = json.loads(done.stdout)
         results = json.loads((tmp_path / "out" / "small" / "results.json").read_text())
         assert results["synthetic"] is True
-        assert "SYNTHETIC" in (tmp_path / "out" / "small" / "report.html").read_text()
+        assert "Synthetic data" in (tmp_path / "out" / "small" / "report.html").read_text()
         assert {row["site"] for row in said["sites"]} >= set(names)
