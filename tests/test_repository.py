@@ -15,7 +15,7 @@ import yaml
 
 from fedloupe.study import load_study
 from fedloupe_client.config import SiteConfig
-from fedloupe_server.simulation.cohort import DEMO_SITES
+from fedloupe_server.simulation.cohort import CT_SITES, DEMO_SITES, oracle_table
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -251,6 +251,23 @@ class TestPages:
         rows = re.findall(r"^\| (\w+) \| (train|validate)[a-z ]* \| (\d+) \|", page, re.MULTILINE)
         assert rows == [(site.name, site.role, str(site.patients)) for site in DEMO_SITES]
 
+    def test_the_table_of_hospitals_with_ct_is_that_of_the_generator(self):
+        page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| (\w+) \| (\d+) \| (yes|no) \| (train|validate)s[a-z ]* \|$", page, re.MULTILINE)
+        assert rows == [(s.name, str(s.patients), "yes" if s.has_ct else "no", s.role) for s in CT_SITES]
+
+    def test_what_polarity_and_calcification_are_worth_is_what_the_oracle_says(self):
+        page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
+        rows = re.findall(r"^\| (\d+) % \| (0\.\d+) \| (0\.\d+) \| (0\.\d+) \|$", page, re.MULTILINE)
+        plain, useful = (
+            {(r.prevalence, r.known): f"{r.auc:.3f}" for r in oracle_table(calcification=c)} for c in (None, -0.9)
+        )
+        shares, best = {"25": 0.25, "40": 0.40, "55": 0.55}, "everything"
+        assert rows == [
+            *((s, plain[p, best], plain[p, "all but polarity"], plain[p, "clinical only"]) for s, p in shares.items()),
+            *((s, useful[p, best], useful[p, "all but calcification"], plain[p, best]) for s, p in shares.items()),
+        ]
+
     @pytest.mark.parametrize(
         "page",
         [
@@ -272,6 +289,9 @@ class TestConfigurations:
         "name",
         [
             "demo.yaml",
+            "demo-large.yaml",
+            "modality-useful-ct.yaml",
+            "modality-useless-ct.yaml",
             "study-example.yaml",
             "sarcoma-mri.yaml",
             "glioma-radiomics.yaml",

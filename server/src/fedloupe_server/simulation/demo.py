@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from fedloupe_client.dataset import Cohort, derive, load_cohort
 from fedloupe_client.ingest import ingest
 from fedloupe_client.training.statistics import describe, sketch
 from fedloupe_server.simulation.cohort import CohortSpec, SiteSpec
-from fedloupe_server.simulation.cohort.files import site_configuration
+from fedloupe_server.simulation.generating import synthetic_source
 from fedloupe_server.simulation.preparing import generate_site
 from fedloupe_server.simulation.sites import make_home
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
@@ -57,7 +56,7 @@ def demo_homes(study: Study, cohort: Path, spec: CohortSpec, homes: Path) -> dic
     policy = {"minimum_cohort": 3, "minimum_cell": 1} if tiny else {}
     made = {}
     for site in spec.sites:
-        source = _source(cohort, site)
+        source = synthetic_source(cohort, site, study)
         made[site.name] = make_home(homes / site.name, study, site.name, source, policy)
     return made
 
@@ -77,18 +76,12 @@ def public_preparation(study: Study, folder: Path) -> Preparation:
     }
     lab = parse_study(content)
     generate_site(folder / "cohort", spec, "phantom", lambda *_: None)
-    home = make_home(folder / "home", lab, "phantom", _source(folder / "cohort", spec.sites[0]), {})
+    home = make_home(folder / "home", lab, "phantom", synthetic_source(folder / "cohort", spec.sites[0], lab), {})
     ingest(load_site(home), lab, home)
     derive(home, lab)
     cohort = load_cohort(home, lab, "phantom")
     cohort = replace(cohort, split=np.full(len(cohort.cases), "train"))
     return _fit(cohort, study)
-
-
-def _source(cohort: Path, site: SiteSpec) -> dict[str, Any]:
-    source: dict[str, Any] = dict(site_configuration(site)["source"])
-    source["root"] = str((cohort / site.name / str(source["root"])).resolve())
-    return source
 
 
 def _fit(cohort: Cohort, study: Study) -> Preparation:

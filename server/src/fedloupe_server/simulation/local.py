@@ -75,10 +75,11 @@ def draw_here(
     *,
     tell: Tell,
     observer: Observer = silent,
+    cohort: tuple[Path, CohortSpec] | None = None,
     workers: int | None = None,
 ) -> Drawn:
     """Prepare and run a drawing study; arguments as in `run_here`."""
-    with _sites(study, homes, run_dir, tell, None, workers) as exchange:
+    with _sites(study, homes, run_dir, tell, cohort, workers) as exchange:
         card = draw_study(study, exchange, run_dir, observer=observer)
     return Drawn(card, run_dir / FOLDER)
 

@@ -17,7 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 
 from fedloupe.drawing import DrawingCard
-from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
 from fedloupe.terminal import console
 from fedloupe_server.evidence.loading import load_results
@@ -30,16 +29,9 @@ from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study, public_preparation
 from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
 from fedloupe_server.simulation.preparing import prepare_sites
-from fedloupe_server.simulation.sites import make_homes
+from fedloupe_server.simulation.sites import sites_of
 
 DEPLOYED_TIMEOUT_S = 3600.0
-
-
-class NoData(FedLoupeError):
-    """The folder of the sites' data was not given or is not there."""
-
-    code = "FL-711"
-    title = "the folder of the sites' data is not known"
 
 
 class Screen:
@@ -134,22 +126,10 @@ def demo_run(
 def run_files(
     study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
 ) -> Outcome | Drawn:
-    """Run a study whose sites' data lie on this machine.
-
-    Raises:
-        NoData: no folder was given, or it does not exist.
-    """
-    if data is None or not data.is_dir():
-        raise NoData(
-            "no folder was given" if data is None else "there is no such folder",
-            where=str(data or sites_file),
-            remedy="give --data FOLDER or set FEDLOUPE_DATA; the sites file names sources below it",
-        )
-    if fresh and folder.exists():
-        shutil.rmtree(folder)
-    homes = make_homes(study, sites_file, data, folder / "sites")
+    """Run a study whose sites' data lie on this machine, or are generated there; raises as `sites_of` does."""
+    homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
     run = run_here if study.segmentation is None else draw_here
-    return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe)
+    return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe, cohort=cohort)
 
 
 def drawing_table(card: DrawingCard) -> Table:

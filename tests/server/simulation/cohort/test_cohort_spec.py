@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedloupe_server.simulation.cohort import DEMO_SITES, CohortSpec, CohortSpecInvalid, UnknownCohortSite
+from fedloupe_server.simulation.cohort import CT_SITES, DEMO_SITES, CohortSpec, CohortSpecInvalid, UnknownCohortSite
 
 
 class TestTheDemo:
@@ -28,6 +28,16 @@ class TestTheDemo:
         hillcrest = CohortSpec().site("hillcrest")
         assert hillcrest.sequences == ("t2w", "adc", "dce_pre", "dce_peak")
         assert CohortSpec().site("riverside").sequences[-1] == "ct"
+
+
+class TestHospitalsWithCt:
+    def test_most_have_one_and_of_either_role_one_has_none(self):
+        with_ct = {role: {s.has_ct for s in CT_SITES if s.role == role} for role in ("train", "validate")}
+        assert with_ct == {"train": {True, False}, "validate": {True, False}}
+        assert 2 * sum(s.has_ct for s in CT_SITES) > len(CT_SITES)
+
+    def test_each_is_large_enough_for_the_policy_of_a_hospital(self):
+        assert min(s.patients for s in CT_SITES) >= 40
 
 
 class TestScaling:
@@ -63,6 +73,11 @@ class TestRefusals:
     def test_sites_whose_case_ids_would_look_alike_are_refused(self):
         with pytest.raises(CohortSpecInvalid, match="first three letters"):
             CohortSpec(sites=(DEMO_SITES[0], replace(DEMO_SITES[1], name="norwich")))
+
+    @pytest.mark.parametrize("weight", [-3.5, 4.0, float("nan")])
+    def test_a_weight_that_would_drown_the_others_is_refused(self, weight):
+        with pytest.raises(CohortSpecInvalid, match="calcification"):
+            CohortSpec(calcification=weight)
 
     def test_a_cohort_without_sites_is_refused(self):
         with pytest.raises(CohortSpecInvalid, match="no site"):

@@ -1,10 +1,11 @@
-"""The synthetic cohort of the demo: six invented hospitals, and a response whose true probability is known.
+"""Synthetic cohorts: the demo's six invented hospitals and others, and a response whose true probability is known.
 
 generate_cohort(Path("out/cohort"), CohortSpec(seed=1).scaled(0.25))
 """
 
 from fedloupe_server.simulation.cohort.files import write_patient, write_site_tables
-from fedloupe_server.simulation.cohort.generate import generate_cohort
+from fedloupe_server.simulation.cohort.generate import claim, generate_cohort
+from fedloupe_server.simulation.cohort.hospitals import CT_SITES, HOSPITALS
 from fedloupe_server.simulation.cohort.latents import Patient, draw_patient
 from fedloupe_server.simulation.cohort.oracle import OracleRow, oracle_table
 from fedloupe_server.simulation.cohort.scanner import CaseImages, Image, simulate_case
@@ -19,7 +20,9 @@ from fedloupe_server.simulation.cohort.spec import (
 )
 
 __all__ = [
+    "CT_SITES",
     "DEMO_SITES",
+    "HOSPITALS",
     "CaseImages",
     "CohortFolderTaken",
     "CohortSpec",
@@ -30,6 +33,7 @@ __all__ = [
     "Patient",
     "SiteSpec",
     "UnknownCohortSite",
+    "claim",
     "draw_patient",
     "generate_cohort",
     "oracle_table",

@@ -21,7 +21,7 @@ import yaml
 
 from fedloupe_server.simulation.cohort.dicom import PATTERNS, CaseNames, write_series
 from fedloupe_server.simulation.cohort.dicom_roi import write_rtstruct, write_segmentation
-from fedloupe_server.simulation.cohort.latents import LATENTS, Patient, draw_patient
+from fedloupe_server.simulation.cohort.latents import Patient, draw_patient
 from fedloupe_server.simulation.cohort.nifti import write_nifti
 from fedloupe_server.simulation.cohort.scanner import CaseImages, simulate_case
 from fedloupe_server.simulation.cohort.spec import FIRST_SEQUENCE, CohortSpec, SiteSpec
@@ -29,7 +29,6 @@ from fedloupe_server.simulation.cohort.spec import FIRST_SEQUENCE, CohortSpec, S
 CLINICAL_COLUMNS = (
     "case", "response", "age", "sex", "ct_stage", "cea", "emvi", "synthetic", "true_probability"
 )  # fmt: skip
-TRUTH_COLUMNS = ("site", "case", *LATENTS, "probability", "response", "synthetic")
 
 
 def write_patient(root: Path, spec: CohortSpec, site: SiteSpec, index: int) -> Patient:
@@ -77,18 +76,20 @@ def write_site_tables(root: Path, spec: CohortSpec, site: SiteSpec) -> list[Pati
 
 def write_truth(root: Path, patients: list[Patient]) -> None:
     """Write `root/truth.csv`: latents and true probability of every patient, beside the sites and not in them."""
+    names = tuple(patients[0].latents)
+    columns = ("site", "case", *names, "probability", "response", "synthetic")
     rows = [
         (
             p.site,
             p.case,
-            *(f"{p.latents[name]:.6f}" for name in LATENTS),
+            *(f"{p.latents[name]:.6f}" for name in names),
             f"{p.probability:.6f}",
             p.response,
             "yes",
         )
         for p in patients
     ]
-    (root / "truth.csv").write_text(_table(TRUTH_COLUMNS, rows), encoding="utf-8")
+    (root / "truth.csv").write_text(_table(columns, rows), encoding="utf-8")
 
 
 def site_configuration(site: SiteSpec) -> dict[str, Any]:

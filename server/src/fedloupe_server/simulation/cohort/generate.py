@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def generate_cohort(
     chosen = spec.sites if site is None else (spec.site(site),)
     report = progress or (lambda *_: None)
     try:
-        if _claim(root, spec):
+        if claim(root, spec):
             for one in chosen:
                 report(one.name, one.patients, one.patients)
             return
@@ -76,8 +75,12 @@ def generate_cohort(
         ) from error
 
 
-def _claim(root: Path, spec: CohortSpec) -> bool:
-    """Mark the folder as this cohort's; True where it is already complete."""
+def claim(root: Path, spec: CohortSpec) -> bool:
+    """Mark the folder as this cohort's, by a README.txt that says so; True where it is already complete.
+
+    Raises:
+        CohortFolderTaken: `root` holds other files, or another cohort.
+    """
     mark = root / "README.txt"
     state = root / "cohort.json"
     remedy = "choose another folder, or remove this one if nobody needs it"
@@ -97,7 +100,7 @@ def _write_manifest(root: Path, spec: CohortSpec, patients: list[Patient]) -> No
     content = {
         "synthetic": True,
         "digest": spec.digest,
-        "spec": asdict(spec),
+        "spec": spec.content,
         "responders": {s.name: sum(p.responds for p in patients if p.site == s.name) for s in spec.sites},
     }
     partial = root / "cohort.json.partial"

@@ -1,4 +1,4 @@
-"""What truly drives response in the synthetic cohort: nine standardised values and a known logistic.
+"""What truly drives response in a synthetic cohort: nine standardised values, a tenth in some, and a known logistic.
 
 patient = draw_patient(spec, spec.site("north"), 41)
 patient.probability          # the oracle's
@@ -21,6 +21,8 @@ Floats = NDArray[np.floating[Any]]
 IMAGE_LATENTS = ("texture", "shape", "washout", "habitat", "polarity")
 CLINICAL_LATENTS = ("ct_stage", "cea", "emvi", "age")
 LATENTS = (*IMAGE_LATENTS, *CLINICAL_LATENTS)
+CALCIFICATION = "calcification"
+"""In cohorts with `CohortSpec.calcification` only; CT alone shows it."""
 
 # Weights of the standardised latents in the score. With STEEPNESS they give an oracle AUC of 0.93 to 0.94 over
 # prevalences of 0.55 to 0.25, 0.69 from the clinical values alone, and 0.03 to 0.05 less without any one image latent
@@ -54,7 +56,8 @@ class Patient:
         site: name of the hospital.
         case: local id.
         index: number within the site, from 0.
-        latents: by name, standardised; `polarity` is +1 (sub-region anterior) or -1 (posterior).
+        latents: by name, standardised; `polarity` is +1 (sub-region anterior) or -1 (posterior); `calcification` only
+            where the cohort has it.
         probability: true probability of response, in (0, 1).
         response: text in the clinical table; complete and near-complete are the event.
         age: years.
@@ -103,6 +106,12 @@ def score(latents: Floats) -> Floats:
     return total
 
 
+def calcification_score(latent: Floats, weight: float) -> Floats:
+    """What calcification adds to the log-odds, (n) from its standardised latent (n)."""
+    added: Floats = STEEPNESS * weight * latent
+    return added
+
+
 def logistic(log_odds: Floats) -> Floats:
     """1 / (1 + exp(-x))."""
     result: Floats = 1.0 / (1.0 + np.exp(-log_odds))
@@ -110,9 +119,17 @@ def logistic(log_odds: Floats) -> Floats:
 
 
 @lru_cache(maxsize=64)
-def intercept(seed: int, prevalence: float) -> float:
-    """The intercept at which a large population of this seed has the prevalence; found by bisection."""
+def intercept(seed: int, prevalence: float, calcification: float = 0.0) -> float:
+    """The intercept at which a large population of this seed has the prevalence; found by bisection.
+
+    Args:
+        seed: of the cohort.
+        prevalence: expected share with the event.
+        calcification: weight of calcification in the score.
+    """
     scores = score(draw_latents(np.random.default_rng(entropy(seed, "population")), POPULATION))
+    unseen = np.random.default_rng(entropy(seed, "population", CALCIFICATION)).standard_normal(POPULATION)
+    scores += calcification_score(unseen, calcification)
     low, high = -30.0, 30.0
     for _ in range(60):
         middle = (low + high) / 2
@@ -127,9 +144,16 @@ def draw_patient(spec: CohortSpec, site: SiteSpec, index: int) -> Patient:
     """Patient `index` of a site: a pure function of the seed, the site and the index."""
     rng = np.random.default_rng(entropy(spec.seed, site.name, index, "latents"))
     row = draw_latents(rng, 1)
-    probability = float(logistic(score(row) + intercept(spec.seed, site.prevalence))[0])
+    log_odds = score(row)
+    own = {}
+    if spec.calcification is not None:
+        # a stream of its own: the other draws are those of the cohort without it
+        drawn = np.random.default_rng(entropy(spec.seed, site.name, index, CALCIFICATION)).standard_normal(1)
+        log_odds += calcification_score(drawn, spec.calcification)
+        own = {CALCIFICATION: float(drawn[0])}
+    probability = float(logistic(log_odds + intercept(spec.seed, site.prevalence, spec.calcification or 0.0))[0])
     outcome, degree, sex, blank_emvi, blank_cea = rng.random(5)
-    latents = {name: float(row[0, i]) for i, name in enumerate(LATENTS)}
+    latents = {name: float(row[0, i]) for i, name in enumerate(LATENTS)} | own
     texts = ("near-complete", "complete") if outcome < probability else ("none", "partial")
     return Patient(
         site=site.name,

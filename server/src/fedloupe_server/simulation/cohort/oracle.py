@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from fedloupe_server.simulation.cohort.latents import (
+    CALCIFICATION,
     CLINICAL_LATENTS,
     IMAGE_LATENTS,
     LATENTS,
@@ -18,6 +19,7 @@ from fedloupe_server.simulation.cohort.latents import (
     STEEPNESS,
     TEXTURE_BY_WASHOUT,
     Floats,
+    calcification_score,
     draw_latents,
     intercept,
     logistic,
@@ -35,28 +37,42 @@ class OracleRow:
     auc: float
 
 
-def oracle_table(seed: int = 1, prevalences: tuple[float, ...] = (0.25, 0.40, 0.55)) -> list[OracleRow]:
+def oracle_table(
+    seed: int = 1, prevalences: tuple[float, ...] = (0.25, 0.40, 0.55), calcification: float | None = None
+) -> list[OracleRow]:
     """AUC on 20,000 sampled patients: everything known, each image latent unknown in turn, the clinical values only.
 
     An unknown latent is set to its mean, 0, and takes its interaction along; latents are independent, so this is close
     to the best score without it.
+
+    Args:
+        seed: of the cohort.
+        prevalences: expected shares with the event.
+        calcification: its weight where the cohort has it, which adds the row without it.
     """
     rng = np.random.default_rng(entropy(seed, "oracle"))
     latents = draw_latents(rng, POPULATION)
     chance = rng.random(POPULATION)
-    variants = {"everything": score(latents)}
+    weight = calcification or 0.0
+    shown = calcification_score(
+        np.random.default_rng(entropy(seed, "oracle", CALCIFICATION)).standard_normal(POPULATION), weight
+    )
+    everything = score(latents) + shown
+    variants: dict[str, Floats] = {"everything": everything}
     for name in IMAGE_LATENTS:
-        variants[f"all but {name}"] = score(_without(latents, (name,)))
-    linear = (
-        score(latents)
+        variants[f"all but {name}"] = score(_without(latents, (name,))) + shown
+    if calcification is not None:
+        variants[f"all but {CALCIFICATION}"] = score(latents)
+    linear: Floats = (
+        everything
         - STEEPNESS * TEXTURE_BY_WASHOUT * latents[:, LATENTS.index("texture")] * latents[:, LATENTS.index("washout")]
     )
     variants["all but the interaction"] = linear
     variants["clinical only"] = score(_without(latents, IMAGE_LATENTS))
-    variants["images only"] = score(_without(latents, CLINICAL_LATENTS))
+    variants["images only"] = score(_without(latents, CLINICAL_LATENTS)) + shown
     rows = []
     for prevalence in prevalences:
-        event = chance < logistic(score(latents) + intercept(seed, prevalence))
+        event = chance < logistic(everything + intercept(seed, prevalence, weight))
         rows += [OracleRow(prevalence, known, auc(event, values)) for known, values in variants.items()]
     return rows
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform, binary_fill_holes, gaussian_filter
 
+from fedloupe_server.simulation.cohort.calcification import calcify
 from fedloupe_server.simulation.cohort.latents import Patient, draw_patient
 from fedloupe_server.simulation.cohort.phantom import SHAPE, SPACING, Mask, Phantom, Volume, build_phantom
 from fedloupe_server.simulation.cohort.spec import FIRST_SEQUENCE, CohortSpec, Grid, SiteSpec, entropy
@@ -48,6 +49,9 @@ def simulate_case(spec: CohortSpec, site: SiteSpec, index: int) -> CaseImages:
     body = np.random.default_rng(entropy(spec.seed, site.name, index, "anatomy"))
     machine = np.random.default_rng(entropy(spec.seed, site.name, index, "scanner"))
     phantom = build_phantom(patient.latents, body, late_shift=site.late_shift)
+    if site.has_ct:
+        clumps = np.random.default_rng(entropy(spec.seed, site.name, index, "clumps"))
+        phantom = calcify(phantom, patient.latents, clumps)
     return CaseImages(patient, *acquire(phantom, site, machine))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from fedloupe.errors import FedLoupeError
 
@@ -19,6 +19,7 @@ Grid = tuple[float, float]
 MRI_SEQUENCES = ("t2w", "adc", "dce_pre", "dce_peak", "dce_late")
 FIRST_SEQUENCE = "t2w"
 SMALLEST_SITE = 8
+HEAVIEST = 3.0  # weight of calcification; the others weigh 0.25 to 0.75
 
 
 class UnknownCohortSite(FedLoupeError):
@@ -133,12 +134,19 @@ DEMO_SITES = (
 class CohortSpec:
     """A seed and the sites; the same spec gives the same bytes.
 
+    Attributes:
+        seed: of everything that is drawn.
+        sites: the hospitals.
+        calcification: weight of an image latent that CT alone shows, in the score; 0: CT shows it, and it has no
+            bearing on response; None: no tumour is calcified.
+
     Raises:
         CohortSpecInvalid: no site, a name twice, a size or prevalence out of range, or the first sequence missing.
     """
 
     seed: int = 1
     sites: tuple[SiteSpec, ...] = DEMO_SITES
+    calcification: float | None = None
 
     def __post_init__(self) -> None:
         prefixes = [site.name[:3] for site in self.sites]
@@ -151,6 +159,8 @@ class CohortSpec:
             for s in self.sites
             if s.missing not in (None, *MRI_SEQUENCES[1:])
         ]
+        if self.calcification is not None and not abs(self.calcification) <= HEAVIEST:
+            problems.append(f"`calcification` is not within -{HEAVIEST:g} and {HEAVIEST:g}")
         if self.seed < 0:
             problems.append("`seed` is negative")
         if problems:
@@ -182,7 +192,13 @@ class CohortSpec:
     @property
     def digest(self) -> str:
         """SHA-256 of every number of the cohort, in hex."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Every number of the cohort; without `calcification` where there is none, so older digests stay."""
+        numbers = asdict(self)
+        return numbers if self.calcification is not None else {k: v for k, v in numbers.items() if k != "calcification"}
 
 
 def entropy(*parts: str | int) -> int:
