@@ -16,10 +16,13 @@ import numpy as np
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     BucketsRequest,
+    CalibrateRequest,
+    ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
+    EmbedRequest,
     EvaluateRequest,
     GrowReply,
     GrowRequest,
@@ -34,6 +37,7 @@ from fedloupe.messages import (
     PriorRequest,
     RedundancyReply,
     RedundancyRequest,
+    ReleaseRequest,
     Reply,
     Request,
     ResidualsRequest,
@@ -54,8 +58,8 @@ from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.site import harmonising
-from fedloupe_client.training import description, drawing, trees
+from fedloupe_client.site import harmonising, releasing
+from fedloupe_client.training import description, drawing, predicting, trees
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.local import train_alone, train_round
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -105,7 +109,8 @@ class Site:
         try:
             request, study = self.gate.admit(blob)
             self._check_same_data(request.run, study)
-            if (stored := self.gate.stored_answer(request)) is not None:
+            kept = isinstance(request, ReleaseRequest)  # a model that was lost or replaced is written again
+            if not kept and (stored := self.gate.stored_answer(request)) is not None:
                 return stored
             reply, entry = self._answer(request, study)
             answer = self.gate.release(reply, request)
@@ -174,6 +179,11 @@ class Site:
             case EvaluateRequest():
                 cell = load_policy(self.home).minimum_cell
                 reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
+            case CalibrateRequest() | EmbedRequest() | ConformRequest():
+                reply = predicting.answer(header, request, study, cohort, self._preparation(request.run))
+            case ReleaseRequest():
+                preparation, shifts = self._preparation(request.run), self._harmonised_path(request.run)
+                reply = releasing.answer(header, request, study, cohort, preparation, self.home, shifts)
             case OverlapRequest():
                 reply = drawing.overlap(study, cohort, request)
             case _:

@@ -24,7 +24,16 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study
-from fedloupe_server.evidence.results import Beside, HarmonisedBy, LeftOut, Pooled, Results, Scores, SiteResult
+from fedloupe_server.evidence.results import (
+    Beside,
+    HarmonisedBy,
+    LeftOut,
+    Pooled,
+    Predicted,
+    Results,
+    Scores,
+    SiteResult,
+)
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.events import Event, Observer, silent
@@ -32,6 +41,7 @@ from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
+from fedloupe_server.federation.predicting import FittedPrediction, release
 from fedloupe_server.statistics.quality import QualitySummary
 
 Vector = NDArray[np.floating[Any]]
@@ -75,6 +85,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
             "weights": fitted.rounds[-1].weights,
             **({"quality": fitted.quality.digest} if fitted.quality else {}),
             **({"harmonisation": harmoniser_digest(fitted.harmonised.harmoniser)} if fitted.harmonised else {}),
+            **({"prediction": fitted.prediction.digest} if fitted.prediction else {}),
         }
     )
     if validate:
@@ -84,6 +95,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
+    if fitted.prediction:
+        release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
         _leave_one_out(study, exchange, name, features, columns, journal, observer)
         if study.evaluation.leave_one_site_out
@@ -116,6 +129,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         left_out=left_out,
         quality=QualitySummary.of(fitted.quality) if fitted.quality else None,
         harmonised=_harmonised(study, fitted),
+        predicted=_predicted(study, fitted),
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
@@ -141,6 +155,23 @@ def _harmonised(study: Study, fitted: Fitted) -> HarmonisedBy | None:
         **rules.model_dump(include=set(HarmonisedBy.model_fields)),
         batches={site: reply.batches for site, reply in installed.replies.items()},
         small_batches={site: reply.small for site, reply in installed.replies.items() if reply.small},
+    )
+
+
+def _predicted(study: Study, fitted: Fitted) -> Predicted | None:
+    rules, found = study.prediction, fitted.prediction
+    if rules is None or found is None:
+        return None
+    return Predicted(
+        **rules.model_dump(),
+        line=(float(found.line[0]), float(found.line[1])),
+        admitted=found.admitted,
+        limit=found.limit,
+        sites=found.sites,
+        tuned=found.tuned,
+        trained=found.trained,
+        raw_threshold=fitted.raw_threshold,
+        digest=found.digest,
     )
 
 
@@ -191,11 +222,17 @@ def _score(
     threshold: float,
     asked: Mapping[str, tuple[Split, Vector]],
     unshifted: Collection[str] = (),
+    prediction: FittedPrediction | None = None,
 ) -> dict[str, Scores]:
     """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
 
-    `unshifted` names the sites whose features are taken as measured in a study that harmonises.
+    `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `prediction`
+    the probabilities are calibrated and their sets judged.
     """
+    calibrated: dict[str, Any] = {}
+    if prediction:
+        calibrated = {name: getattr(prediction, name) for name in ("admitted", "limit", "centre", "precision")}
+        calibrated["line"] = (float(prediction.line[0]), float(prediction.line[1]))
     requests = {
         site: EvaluateRequest(
             **talk.header(site),
@@ -205,6 +242,7 @@ def _score(
             threshold=threshold,
             shift="none" if site in unshifted else "own",
             weights=weights,
+            **calibrated,
         )
         for site, (split, weights) in asked.items()
     }
@@ -223,14 +261,23 @@ def _evaluate(
     """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    everywhere = dict.fromkeys(splits, fitted.weights)
     unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
-    def score(step: int, label: str, architecture: Architecture, weights: Mapping[str, Vector]) -> dict[str, Scores]:
+    def score(
+        step: int,
+        label: str,
+        architecture: Architecture,
+        weights: Mapping[str, Vector],
+        prediction: FittedPrediction | None = None,
+    ) -> dict[str, Scores]:
         observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
         asked = {site: (splits[site], w) for site, w in weights.items()}
-        return _score(talk, label, architecture, fitted.threshold, asked, unshifted) if asked else {}
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return _score(talk, label, architecture, threshold, asked, unshifted, prediction) if asked else {}
 
-    federated = score(0, "federated", "transformer", dict.fromkeys(splits, fitted.weights))
+    federated = score(0, "federated", "transformer", everywhere, fitted.prediction)
+    raw = score(0, "federated-raw", "transformer", everywhere) if fitted.prediction else {}
     beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
     logistic = score(1, "logistic", "logistic", beta)
     further = {
@@ -267,6 +314,7 @@ def _evaluate(
             local_elsewhere=tuple(elsewhere.get(s.name, ())),
             epsilon=spent.get(s.name),
             beside=beside.get(s.name),
+            uncalibrated=raw.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
     )
@@ -279,11 +327,14 @@ def _beside(study: Study, talk: Conversation, sites: tuple[str, ...], fitted: Fi
     rule: Literal["estimate", "none"] = "none" if study.harmonisation.unseen == "estimate" else "estimate"
     unshifted = sites if rule == "none" else ()
 
-    def score(label: str, architecture: Architecture, weights: Vector) -> dict[str, Scores]:
+    def score(
+        label: str, architecture: Architecture, weights: Vector, prediction: FittedPrediction | None = None
+    ) -> dict[str, Scores]:
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("all", weights))
-        return _score(talk, f"{label}-{rule}", architecture, fitted.threshold, asked, unshifted)
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return _score(talk, f"{label}-{rule}", architecture, threshold, asked, unshifted, prediction)
 
-    federated = score("federated", "transformer", fitted.weights)
+    federated = score("federated", "transformer", fitted.weights, fitted.prediction)
     wanted = fitted.beta is not None and study.evaluation.logistic_baseline
     logistic = score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else {}
     return {site: Beside(rule=rule, federated=federated[site], logistic=logistic.get(site)) for site in sites}
@@ -311,21 +362,24 @@ def _leave_one_out(
             label: str,
             architecture: Architecture,
             weights: Vector,
+            prediction: FittedPrediction | None = None,
             talk: Conversation = talk,
             site: str = site,
-            threshold: float = fitted.threshold,
+            fitted: Fitted = fitted,
             unshifted: tuple[str, ...] = unshifted,
         ) -> Scores:
-            return _score(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted)[site]
+            threshold = fitted.threshold if prediction else fitted.raw_threshold
+            return _score(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted, prediction)[site]
 
         wanted = study.evaluation.logistic_baseline and fitted.beta is not None
         folds.append(
             LeftOut(
                 site=site,
-                federated=score("federated", "transformer", fitted.weights),
+                federated=score("federated", "transformer", fitted.weights, fitted.prediction),
                 logistic=score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else None,
                 baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
                 beside=_beside(study, talk, (site,), fitted).get(site),
+                uncalibrated=score("federated-raw", "transformer", fitted.weights) if fitted.prediction else None,
             )
         )
     return tuple(folds)
