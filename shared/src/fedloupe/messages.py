@@ -7,7 +7,7 @@ On the wire a message is one safetensors file: arrays as tensors, everything els
 No pickle, no code, no field that is not declared here or in a room's `records`.
 """
 
-# ruff: noqa: PLC0414 - names of `record` and `statistics.records` are this module's as well
+# ruff: noqa: PLC0414 - names of `record`, `scoring` and `statistics.records` are this module's as well
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.record import A, C, M, P, Tensor, says
 from fedloupe.record import Disclosure as Disclosure
 from fedloupe.record import Message as Message
+from fedloupe.scoring import Architecture as Architecture
+from fedloupe.scoring import CalibrateReply as CalibrateReply
+from fedloupe.scoring import CalibrateRequest as CalibrateRequest
+from fedloupe.scoring import ConformReply as ConformReply
+from fedloupe.scoring import ConformRequest as ConformRequest
+from fedloupe.scoring import EmbedReply as EmbedReply
+from fedloupe.scoring import EmbedRequest as EmbedRequest
+from fedloupe.scoring import EvaluateReply as EvaluateReply
+from fedloupe.scoring import EvaluateRequest as EvaluateRequest
+from fedloupe.scoring import ReleaseReply as ReleaseReply
+from fedloupe.scoring import ReleaseRequest as ReleaseRequest
 from fedloupe.statistics.records import BucketsReply as BucketsReply
 from fedloupe.statistics.records import BucketsRequest as BucketsRequest
 from fedloupe.statistics.records import CovarianceReply as CovarianceReply
@@ -47,9 +58,6 @@ class MessageRefused(FedLoupeError):
 
     code = "FL-601"
     title = "not a valid FedLoupe message"
-
-
-Architecture = Literal["transformer", "logistic", "trees"]
 
 
 class HelloRequest(Message):
@@ -233,51 +241,6 @@ class GrowReply(Message):
     patients: int = says(C, "training patients: the tree's weight", ge=1)
 
 
-class EvaluateRequest(Message):
-    """Score a split with these weights and send statistics of the scores."""
-
-    tensors: ClassVar[tuple[str, ...]] = ("weights",)
-    kind: Literal["evaluate"] = "evaluate"
-    label: str = says(P, "which model: federated, local-<site>, or a baseline", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
-    architecture: Architecture = says(P, "how to read the weights")
-    split: Literal["tune", "test", "all"] = says(P, "all: validate-only sites, and a site left out of a fold")
-    threshold: float | None = says(P, "fixed before; None while it is being fixed", ge=0, le=1)
-    shift: Literal["own", "none"] = says(P, "with the site's own shift taken out, or as measured", default="own")
-    personal: bool = says(P, "with this site's own model made from these weights", default=False)
-    weights: Tensor = says(M, "flat parameters; of trees, their table of nodes")
-
-
-class EvaluateReply(Message):
-    """Discrimination and calibration on one split of one site."""
-
-    tensors: ClassVar[tuple[str, ...]] = ("positives_by_score", "negatives_by_score")
-    kind: Literal["evaluate-reply"] = "evaluate-reply"
-    label: str = says(P, "as asked")
-    split: str = says(P, "as asked")
-    patients: int = says(C, "patients scored", ge=1)
-    positives: int = says(C, "of them with the event", ge=0)
-    auc: float = says(A, "area under the ROC curve", ge=0, le=1)
-    auc_se: float = says(A, "DeLong standard error", ge=0)
-    auc_low: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
-    auc_high: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
-    brier: float = says(A, "mean squared error of the probability", ge=0, le=1)
-    accuracy: float | None = says(A, "at the threshold", ge=0, le=1)
-    sensitivity: float | None = says(A, "at the threshold", ge=0, le=1)
-    specificity: float | None = says(A, "at the threshold", ge=0, le=1)
-    calibration: tuple[tuple[float, float, int], ...] = says(
-        A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
-    )
-    logit_positives: float = says(A, "mean log-odds of the score, patients with the event")
-    logit_negatives: float = says(A, "mean log-odds of the score, patients without the event")
-    reference_auc: float | None = says(
-        A, "AUC of the generator's true probability on the same patients; synthetic only"
-    )
-    positives_by_score: Tensor = says(
-        A, "(20) float64: patients with the event by score bin; small bins merged, spread evenly"
-    )
-    negatives_by_score: Tensor = says(A, "(20) float64: patients without the event by score bin; likewise")
-
-
 class OverlapRequest(Message):
     """Draw the tumours of a split with these weights and compare them with the site's own masks."""
 
@@ -326,7 +289,11 @@ Request = (
     | NewtonRequest
     | TrainRequest
     | GrowRequest
+    | CalibrateRequest
+    | EmbedRequest
+    | ConformRequest
     | EvaluateRequest
+    | ReleaseRequest
     | OverlapRequest
 )
 Reply = (
@@ -346,7 +313,11 @@ Reply = (
     | NewtonReply
     | TrainReply
     | GrowReply
+    | CalibrateReply
+    | EmbedReply
+    | ConformReply
     | EvaluateReply
+    | ReleaseReply
     | OverlapReply
     | Failure
 )

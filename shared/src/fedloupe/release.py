@@ -70,15 +70,11 @@ class Release:
 
     def allowed(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
         """(n, 2) whether the prediction set holds no event, and event (split conformal, Papadopoulos 2002)."""
-        event = np.asarray(probabilities, dtype=np.float64)
-        return np.stack([event <= self.admitted, 1 - event <= self.admitted], axis=1)
+        return allowed(probabilities, self.admitted)
 
     def distance(self, vectors: NDArray[Any]) -> Floats:
         """(n) Mahalanobis distance of (n, d) vectors from the training patients, a dimension: sqrt(d2 / d)."""
-        apart = np.asarray(vectors, dtype=np.float64) - self.centre
-        squares = np.einsum("ni,ij,nj->n", apart, self.precision, apart)
-        found: Floats = np.sqrt(np.maximum(squares, 0.0) / max(1, self.centre.size))
-        return found
+        return distance(vectors, self.centre, self.precision)
 
     def to_bytes(self) -> bytes:
         """As a safetensors file."""
@@ -103,3 +99,17 @@ class Release:
                 where=str(path),
                 remedy="let the coordinator start the run again: it goes on, and sends the model again",
             ) from None
+
+
+def allowed(probabilities: NDArray[Any], admitted: float) -> NDArray[np.bool_]:
+    """(n, 2) whether each patient's set holds no event, and event; see `Release.allowed`."""
+    event = np.asarray(probabilities, dtype=np.float64)
+    return np.stack([event <= admitted, 1 - event <= admitted], axis=1)
+
+
+def distance(vectors: NDArray[Any], centre: Floats, precision: Floats) -> Floats:
+    """(n) distance of (n, d) vectors from the training patients; see `Release.distance`."""
+    apart = np.asarray(vectors, dtype=np.float64) - centre
+    squares = np.einsum("ni,ij,nj->n", apart, precision, apart)
+    found: Floats = np.sqrt(np.maximum(squares, 0.0) / max(1, centre.size))
+    return found

@@ -68,6 +68,8 @@ class TestARequestOfEachKind:
             ({}, "alpha", USUAL),
             ({}, "coast", ("hello", "prepare", "evaluate")),
             ({"evaluation": {"logistic_baseline": False}}, "alpha", tuple(k for k in USUAL if k != "newton")),
+            ({"prediction": {}}, "alpha", (*USUAL[:-1], "calibrate", "embed", "conform", "evaluate", "release")),
+            ({"prediction": {}}, "coast", ("hello", "prepare", "evaluate", "release")),
             (PRIVATE, "alpha", ("hello", "prepare", "train", "evaluate")),
             (DRAWING, "alpha", ("hello", "train", "overlap")),
             (DRAWING, "coast", ("hello", "overlap")),

@@ -29,8 +29,17 @@ FIELDS: dict[str, dict[str, Any]] = {
     "train-reply": {"round": 7, "patients": 20, "loss": 0.625, "epsilon": None},
     "grow": {"round": 3},
     "grow-reply": {"round": 3, "patients": 20},
+    "calibrate": {"step": 3, "targets": (0.1, 0.9)},
+    "calibrate-reply": {"patients": 12, "positives": 5},
+    "embed": {"size": 5},
+    "embed-reply": {"patients": 30},
+    "conform": {"line": (0.1, 0.8)},
+    "conform-reply": {"patients": 12, "positives": 5},
+    "release": {"threshold": 0.4, "admitted": 0.7, "limit": 1.5, "patients": 90},
+    "release-reply": {"release": "ab" * 32},
     "evaluate": {
         "label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None, "shift": "none",
+        "line": (0.1, 0.8), "admitted": 0.7, "limit": 1.5,
     },
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
@@ -49,6 +58,7 @@ SHAPES = {
     "hessian": (3, 3),
     "product": (3, 2),
     "pairs": (3, 2),
+    "precision": (5, 5),
 }
 TYPES = {
     "probe": "f4", "projection": "f4", "weights": "f4", "positives_by_score": "i8", "negatives_by_score": "i8",
@@ -96,7 +106,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 37
+        assert len(set(KINDS.values())) == len(KINDS) == 45
 
 
 class TestDisclosure:

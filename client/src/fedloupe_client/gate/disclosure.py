@@ -7,20 +7,21 @@ print(table())                                      # every field that can leave
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fedloupe.messages import (
     KINDS,
     BucketsReply,
+    CalibrateReply,
+    ConformReply,
     CovarianceReply,
     CrossProductsReply,
     DescribeReply,
+    EmbedReply,
     EvaluateReply,
     GrowReply,
     HelloReply,
@@ -42,14 +43,15 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.models import Limits, TreesInvalid, check_trees
+from fedloupe.scoring import room
 from fedloupe.statistics import shapes
 from fedloupe.study import DpSgd, Study
-from fedloupe_client.gate import describing
+from fedloupe_client.gate import describing, predicting
+from fedloupe_client.gate.cells import check_cells, coarsen, merge_groups
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
 
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
-Group = tuple[float, float, int]
 _Record = TypeVar("_Record", bound=BaseModel)
 Described = SummaryReply | BucketsReply | CovarianceReply
 Sums = DescribeReply | CrossProductsReply | ResidualsReply
@@ -74,7 +76,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         case HelloReply():
             if bad := [key for key in reply.excluded if not re.fullmatch(r"FL-\d{3}", key)]:
                 raise ReplyRefused(f"{len(bad)} keys of `excluded` are no error codes", remedy=_REMEDY)
-            _check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
+            check_cells(reply.train + reply.tune + reply.test, reply.positives, policy.minimum_cell, "the cohort")
             return reply
         case (
             DescribeReply()
@@ -96,6 +98,10 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
             return _protect_scores(reply, policy.minimum_cell)
+        case CalibrateReply() | EmbedReply() | ConformReply():
+            if isinstance(reply, EmbedReply):
+                check_cohort(reply.patients, policy)
+            return predicting.protect(reply, policy.minimum_cell)
         case OverlapReply():
             return _protect_overlap(reply, policy.minimum_cell)
         case _:
@@ -201,10 +207,10 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
             return {"gradient": (size,), "hessian": (size, size)}
         case TrainReply(), TrainRequest():
             return {"weights": np.shape(request.weights)}
-        case ((EvaluateReply() | OverlapReply()), _):
-            return dict.fromkeys(reply.tensors, (20 if isinstance(reply, EvaluateReply) else 10,))
+        case OverlapReply(), _:
+            return dict.fromkeys(reply.tensors, (10,))
         case _:
-            return {}
+            return room(reply, request)
 
 
 def _protect_weights(reply: TrainReply, study: Study) -> TrainReply:
@@ -233,7 +239,7 @@ def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Repl
     if isinstance(reply, SummaryReply | BucketsReply | CovarianceReply):
         if isinstance(reply, SummaryReply):
             check_cohort(reply.patients, policy)
-            _check_cells(reply.patients, reply.events, policy.minimum_cell, "the training patients")
+            check_cells(reply.patients, reply.events, policy.minimum_cell, "the training patients")
         return describing.protect(reply, policy)
     count = np.asarray(reply.count)
     rules = study.harmonisation
@@ -266,7 +272,7 @@ def _protect_pairs(reply: RedundancyReply, policy: Policy) -> RedundancyReply:
 
 
 def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
-    _check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
+    check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
     positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), cell)
     calibration = merge_groups(reply.calibration, cell)
     return _changed(reply, positives_by_score=positives, negatives_by_score=negatives, calibration=calibration)
@@ -284,68 +290,3 @@ def _protect_overlap(reply: OverlapReply, cell: int) -> OverlapReply:
         raise ReplyRefused("`by_dice` does not count the patients", remedy=_REMEDY)
     merged, _ = coarsen(counts, np.zeros_like(counts), cell)
     return _changed(reply, by_dice=merged)
-
-
-def _check_cells(patients: int, positives: int, cell: int, what: str) -> None:
-    for group, size in (("with", positives), ("without", patients - positives)):
-        if size < cell:
-            raise CellTooSmall(
-                f"{size} patients {group} the event in {what}, the policy asks {cell}",
-                remedy="bring more cases, or let the security officer lower `minimum_cell` in policy.yaml",
-            )
-
-
-def coarsen(
-    positives: NDArray[Any], negatives: NDArray[Any], cell: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two score histograms in bins so wide that no cell is small.
-
-    Neighbouring bins are merged, alike in both, until each merged bin holds of each outcome nobody or at least `cell`
-    patients; its count is then spread evenly over the bins that it replaces. Totals stay as they are.
-
-    Args:
-        positives: (bins) whole numbers, >= 0.
-        negatives: (bins) likewise.
-        cell: smallest count that may be shown.
-    """
-
-    def small(start: int, stop: int) -> bool:
-        return any(0 < int(counts[start:stop].sum()) < cell for counts in (positives, negatives))
-
-    edges = [0]
-    for stop in range(1, len(positives) + 1):
-        if not small(edges[-1], stop):
-            edges.append(stop)
-    if edges[-1] < len(positives):
-        edges.append(len(positives))
-    while len(edges) > 2 and small(edges[-2], edges[-1]):
-        del edges[-2]
-    sizes = np.diff(edges)
-    wide = [np.repeat(np.add.reduceat(counts, edges[:-1]) / sizes, sizes) for counts in (positives, negatives)]
-    return wide[0], wide[1]
-
-
-def merge_groups(groups: Sequence[Group], cell: int) -> tuple[Group, ...]:
-    """Risk groups of at least `cell` patients: a smaller one joins its successor, the last its predecessor.
-
-    Args:
-        groups: mean predicted, observed rate, patients; in the order of risk.
-        cell: smallest group that may be shown.
-    """
-    merged: list[Group] = []
-    for group in groups:
-        if merged and merged[-1][2] < cell:
-            merged[-1] = _join(merged[-1], group)
-        else:
-            merged.append(group)
-    if len(merged) > 1 and merged[-1][2] < cell:
-        last = merged.pop()
-        merged[-1] = _join(merged[-1], last)
-    return tuple(group for group in merged if group[2] >= cell)
-
-
-def _join(a: Group, b: Group) -> Group:
-    size = a[2] + b[2]
-    if size == 0:
-        return a
-    return ((a[0] * a[2] + b[0] * b[2]) / size, (a[1] * a[2] + b[1] * b[2]) / size, size)

@@ -32,7 +32,11 @@ RequestKind = Literal[
     "newton",
     "train",
     "grow",
+    "calibrate",
+    "embed",
+    "conform",
     "evaluate",
+    "release",
     "overlap",
 ]
 # `true` must not pass for the number 1, which would be the loosest limit of all.

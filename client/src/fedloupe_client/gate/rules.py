@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+import numpy as np
+
 import fedloupe
 from fedloupe.messages import (
     BucketsRequest,
+    CalibrateRequest,
+    ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
     DescribeRequest,
+    EmbedRequest,
     EvaluateRequest,
     GrowRequest,
     HarmoniseRequest,
@@ -22,6 +27,7 @@ from fedloupe.messages import (
     PrepareRequest,
     PriorRequest,
     RedundancyRequest,
+    ReleaseRequest,
     Request,
     ResidualsRequest,
     SketchRequest,
@@ -46,6 +52,7 @@ from fedloupe_client.gate.policy import Policy
 DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
 COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
 JUDGING = (StabilityRequest, RedundancyRequest)
+PREDICTING = (CalibrateRequest, EmbedRequest, ConformRequest)
 CONTRIBUTING = (
     *DESCRIBING,
     DescribeRequest,
@@ -55,6 +62,7 @@ CONTRIBUTING = (
     NewtonRequest,
     TrainRequest,
     GrowRequest,
+    *PREDICTING,
 )
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
@@ -102,6 +110,7 @@ def check_request(
     _check_harmonisation(request, study, role, took_part)
     if isinstance(request, EvaluateRequest) and request.personal:
         _check_personal(request, study, role)
+    _check_prediction(request, study)
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -192,6 +201,18 @@ def _check_harmonisation(request: Request, study: Study, role: str, took_part: b
             raise RoleRefused(f"`{request.kind}` as unseen, at a site that was fitted", where=where, remedy=_ASK)
         if role == "train" and not study.evaluation.leave_one_site_out:
             raise NotInStudy(f"`{request.kind}` as unseen, and the study leaves no site out", where=where, remedy=_ASK)
+
+
+def _check_prediction(request: Request, study: Study) -> None:
+    """Line, sets and range only where the study predicts, never under DP; the model of a fold is kept nowhere."""
+    where = f"run {request.run}"
+    asks = isinstance(request, (*PREDICTING, ReleaseRequest)) or (
+        isinstance(request, EvaluateRequest) and (request.line is not None or np.size(request.centre) > 0)
+    )
+    if asks and (study.prediction is None or isinstance(study.privacy, DpSgd)):
+        raise NotInStudy(f"`{request.kind}` for predictions, which the study has not", where=where, remedy=_ASK)
+    if isinstance(request, ReleaseRequest) and "/" in request.run:
+        raise NotInStudy("a fold's model is released to nobody", where=where, remedy=_ASK)
 
 
 def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:

@@ -19,9 +19,12 @@ import yaml
 import fedloupe
 from fedloupe.messages import (
     BucketsRequest,
+    CalibrateRequest,
+    ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
     DescribeRequest,
+    EmbedRequest,
     EvaluateRequest,
     GrowRequest,
     HarmoniseRequest,
@@ -31,6 +34,7 @@ from fedloupe.messages import (
     PrepareRequest,
     PriorRequest,
     RedundancyRequest,
+    ReleaseRequest,
     Request,
     ResidualsRequest,
     SketchRequest,
@@ -156,6 +160,9 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (NewtonRequest, {"step": 0, "beta": none}),
         (TrainRequest, {"round": 1, "scope": "federated", "weights": none}),
         (GrowRequest, {"round": 1, "trees": none}),
+        (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": none, "weights": none}),
+        (EmbedRequest, {"size": 1, "weights": none}),
+        (ConformRequest, {"line": (0.0, 1.0), **dict.fromkeys(ConformRequest.tensors, none)}),
         (
             EvaluateRequest,
             {
@@ -164,6 +171,13 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
                 "split": split,
                 "threshold": None,
                 "weights": none,
+            },
+        ),
+        (
+            ReleaseRequest,
+            {
+                **{"threshold": 0.5, "admitted": 0.5, "limit": 1.0, "patients": 1},
+                **dict.fromkeys(ReleaseRequest.tensors, none),
             },
         ),
         (OverlapRequest, {"label": "federated", "split": split, "weights": none}),

@@ -16,10 +16,14 @@ import numpy as np
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     BucketsRequest,
+    CalibrateRequest,
+    ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
+    EmbedRequest,
+    EvaluateReply,
     EvaluateRequest,
     GrowReply,
     GrowRequest,
@@ -34,6 +38,7 @@ from fedloupe.messages import (
     PriorRequest,
     RedundancyReply,
     RedundancyRequest,
+    ReleaseRequest,
     Reply,
     Request,
     ResidualsRequest,
@@ -54,10 +59,10 @@ from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.site import harmonising
+from fedloupe_client.site import harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
 from fedloupe_client.site.training import Bench
-from fedloupe_client.training import description, drawing, trees
+from fedloupe_client.training import description, drawing, predicting, trees
 from fedloupe_client.training.evaluation import evaluate
 from fedloupe_client.training.private import planned_spend, train_round_privately
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
@@ -112,7 +117,8 @@ class Site:
         try:
             request, study = self.gate.admit(blob)
             self._check_same_data(request.run, study)
-            if (stored := self.gate.stored_answer(request)) is not None:
+            kept = isinstance(request, ReleaseRequest)  # a model that was lost or replaced is written again
+            if not kept and (stored := self.gate.stored_answer(request)) is not None:
                 return stored
             reply, entry = self._answer(request, study)
             answer = self.gate.release(reply, request)
@@ -181,12 +187,12 @@ class Site:
             case GrowRequest():
                 reply = self._grow(header, request, study, cohort)
             case EvaluateRequest():
-                cell = load_policy(self.home).minimum_cell
-                if request.personal:
-                    preparation = self._preparation(request.run)
-                    own = self._bench(request.run).personal(header, request, study, cohort, preparation)
-                    request = request.model_copy(update={"weights": own})
-                reply = evaluate(study, cohort, self._preparation(request.run), request, cell)
+                reply = self._evaluate(header, request, study, cohort)
+            case CalibrateRequest() | EmbedRequest() | ConformRequest():
+                reply = predicting.answer(header, request, study, cohort, self._preparation(request.run))
+            case ReleaseRequest():
+                preparation, shifts = self._preparation(request.run), self._harmonised_path(request.run)
+                reply = releasing.answer(header, request, study, cohort, preparation, self.home, shifts)
             case OverlapRequest():
                 reply = drawing.overlap(study, cohort, request)
             case _:
@@ -251,6 +257,15 @@ class Site:
 
     def _bench(self, run: str) -> Bench:
         return Bench(self.home / "runs" / run, self._checkpoint_s)
+
+    def _evaluate(
+        self, header: dict[str, Any], request: EvaluateRequest, study: Study, cohort: Cohort
+    ) -> EvaluateReply:
+        preparation = self._preparation(request.run)
+        if request.personal:
+            own = self._bench(request.run).personal(header, request, study, cohort, preparation)
+            request = request.model_copy(update={"weights": own})
+        return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
         cell = load_policy(self.home).minimum_cell

@@ -5,16 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from fedloupe.messages import EvaluateReply, EvaluateRequest
-from fedloupe.metrics import brier, calibration_groups, delong, mean_logits, score_histogram, threshold_metrics
+from fedloupe.metrics import (
+    brier,
+    calibration_groups,
+    calibration_in_the_large,
+    calibration_slope,
+    delong,
+    expected_calibration_error,
+    mean_logits,
+    score_histogram,
+    threshold_metrics,
+)
+from fedloupe.metrics.conformal import share_se
 from fedloupe.models import Preparation, logistic_probability
+from fedloupe.release import allowed, distance
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
-from fedloupe_client.training.local import device, model_for
+from fedloupe_client.training.predicting import check_range, model_logits, vectors
 from fedloupe_client.training.trees import tree_probabilities
+
+EXTREME = 1e-12
+"""How near to 0 and 1 a probability may come before its log-odds are taken."""
 
 
 def probabilities(
@@ -31,13 +46,7 @@ def probabilities(
     inputs = cohort.inputs(preparation, rows)
     if architecture == "logistic":
         return logistic_probability(inputs, weights)
-    model = model_for(study, cohort, weights)
-    model.eval()
-    with torch.no_grad():
-        logits = torch.cat(
-            [model(*inputs.take(part).to(device()).tensors) for part in torch.arange(len(rows)).split(256)]
-        )
-    return np.asarray(torch.sigmoid(logits.double()).cpu().numpy(), dtype=np.float64)
+    return np.asarray(expit(model_logits(study, cohort, preparation, weights, rows)), dtype=np.float64)
 
 
 def evaluate(
@@ -47,6 +56,7 @@ def evaluate(
 
     Raises:
         OneClass: the split holds one outcome only.
+        RangeMisfit: see there.
     """
     rows = cohort.rows(request.split)
     labels = cohort.labels[rows]
@@ -56,7 +66,7 @@ def evaluate(
             where=request.site,
             remedy="check the label mapping",
         )
-    scores = probabilities(study, cohort, preparation, request.architecture, request.weights, rows)
+    scores, more = _scores(study, cohort, preparation, request, rows)
     area = delong(labels, scores)
     positives, negatives = score_histogram(labels, scores)
     odds = mean_logits(labels, scores)
@@ -85,4 +95,37 @@ def evaluate(
         reference_auc=reference,
         positives_by_score=positives,
         negatives_by_score=negatives,
+        **more,
     )
+
+
+def _scores(
+    study: Study, cohort: Cohort, preparation: Preparation, request: EvaluateRequest, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], dict[str, Any]]:
+    """(n) probabilities, and in a study with `prediction` what else is said of them."""
+    if request.line is None:
+        scores = probabilities(study, cohort, preparation, request.architecture, request.weights, rows)
+        odds = logit(np.clip(scores, EXTREME, 1 - EXTREME))
+    else:
+        odds = request.line[0] + request.line[1] * model_logits(study, cohort, preparation, request.weights, rows)
+        scores = np.asarray(expit(odds), dtype=np.float64)
+    if study.prediction is None or request.split == "tune":
+        return scores, {}
+    labels = cohort.labels[rows]
+    slope, large = calibration_slope(labels, odds), calibration_in_the_large(labels, odds)
+    found: dict[str, Any] = {"in_the_large": large.value, "in_the_large_se": large.se}
+    found |= {"slope": slope.value, "slope_se": slope.se} if slope else {}
+    found["ece"] = expected_calibration_error(labels, scores)
+    if request.admitted is None or request.limit is None:
+        return scores, found
+    sets = allowed(scores, request.admitted)
+    places = vectors(study, cohort, preparation, request.weights, rows)
+    check_range(places.shape[1], np.size(request.centre))
+    far = distance(places, request.centre, request.precision)
+    covered = float(sets[np.arange(len(rows)), labels].mean())
+    found |= {"covered": covered, "covered_se": share_se(covered, len(rows))}
+    return scores, {
+        **found,
+        "single": float((sets.sum(axis=1) == 1).mean()),
+        "beyond": float((far > request.limit).mean()),
+    }

@@ -13,7 +13,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
-from fedloupe_server.evidence import baselines, formats, intervals, journey, panels, scanners, tables, wording
+from fedloupe_server.evidence import (
+    baselines,
+    formats,
+    intervals,
+    journey,
+    panels,
+    predicting,
+    scanners,
+    tables,
+    wording,
+)
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
 
@@ -100,6 +110,7 @@ def render(results: Results, figures: dict[str, Figure]) -> str:
         words=wording,
         tables=tables,
         baselines=baselines,
+        predicting=predicting,
         scanners=scanners,
         tiles=tiles(results),
         # Both are made here and in the package, with every name escaped, and so may enter the page as they are.

@@ -38,6 +38,15 @@ class Scores(_Frozen):
     reference_auc: float | None
     positives_by_score: tuple[float, ...]
     negatives_by_score: tuple[float, ...]
+    slope: float | None = None
+    slope_se: float | None = None
+    in_the_large: float | None = None
+    in_the_large_se: float | None = None
+    ece: float | None = None
+    covered: float | None = None
+    covered_se: float | None = None
+    single: float | None = None
+    beyond: float | None = None
 
     @classmethod
     def of(cls, reply: EvaluateReply) -> Scores:
@@ -70,6 +79,22 @@ class HarmonisedBy(_Frozen):
     small_batches: dict[str, int]  # of them below the study's minimum, shifted only
 
 
+class Predicted(_Frozen):
+    """What single predictions rest on; fitted on the training sites and frozen with the model."""
+
+    calibration: Literal["platt", "temperature"]
+    line: tuple[float, float]  # intercept and slope of the calibrated log-odds on the model's
+    coverage: float  # that sets are to reach
+    admitted: float
+    beyond: float  # share of tuning patients outside the training range
+    limit: float
+    sites: tuple[str, ...]  # that had enough tuning patients
+    tuned: int  # tuning patients of these
+    trained: int  # training patients of all training sites
+    raw_threshold: float  # on the model's probability: at it, models without calibration are judged
+    digest: str  # SHA-256
+
+
 class SiteResult(_Frozen):
     """One hospital. `federated` is on its test split, or on all its patients where it only validates."""
 
@@ -91,6 +116,7 @@ class SiteResult(_Frozen):
     epsilon: float | None
     beside: Beside | None = None  # validate-only sites of a study that harmonises
     personal: Scores | None = Field(default=None, exclude_if=_absent)  # training sites of a study that personalises
+    uncalibrated: Scores | None = None  # federated model as it comes, in a study with `prediction`
 
 
 class RoundRecord(_Frozen):
@@ -126,6 +152,7 @@ class LeftOut(_Frozen):
     logistic: Scores | None
     baselines: dict[str, Scores] = {}
     beside: Beside | None = None
+    uncalibrated: Scores | None = None
 
 
 class Results(_Frozen):
@@ -156,3 +183,4 @@ class Results(_Frozen):
     quality: QualitySummary | None = None  # a study with `quality`: which features entered the model
     harmonised: HarmonisedBy | None = None
     personalised: Literal["fine-tune", "local-norm"] | None = Field(default=None, exclude_if=_absent)
+    predicted: Predicted | None = None

@@ -175,6 +175,8 @@ def provenance(results: Results) -> Table:
     ]
     if results.harmonised:
         rows.append(("Harmonisation", results.harmonised.harmoniser))
+    if results.predicted:
+        rows.append(("Calibration, sets and range", results.predicted.digest))
     if results.rounds:
         rows.append(("Weights after the last round", results.rounds[-1].weights))
     rows += [(f"Data of {s.site} (keyed digest)", s.data_digest) for s in results.sites]

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from fedloupe import __version__
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, Message, MessageRefused, Request, decode, encode
+from fedloupe.scoring import room
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.exchange import Exchange
@@ -116,6 +119,36 @@ class Conversation:
             )
         return replies
 
+    def ask_willing(
+        self, sites: tuple[str, ...], make: Callable[[dict[str, Any]], Request], expected: type[R], what: str
+    ) -> dict[str, R]:
+        """Ask each of these sites about its tuning patients; one with too few may refuse, none may be silent.
+
+        Args:
+            sites: whom.
+            make: the request from its header.
+            expected: kind of the answer.
+            what: the tuning patients are for, for the error.
+
+        Raises:
+            SiteRefused: a site was silent, or all refused.
+        """
+        replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
+        if silent := [site for site in sites if self.refusals.get(site) == "no answer"]:
+            raise SiteRefused(
+                f"no answer about {what} from {', '.join(silent)}",
+                where=self.run,
+                remedy="start the run again when these sites are ready: it continues",
+            )
+        if not replies:
+            refusals = "; ".join(f"{site}: {self.refusals[site]}" for site in sites)
+            raise SiteRefused(
+                f"no site has enough tuning patients for {what}: {refusals}",
+                where=self.run,
+                remedy="raise `split.tune`",
+            )
+        return replies
+
     def require_quorum(self, answered: Mapping[str, object], sites: tuple[str, ...]) -> None:
         """Check the study's quorum among the sites asked.
 
@@ -161,4 +194,5 @@ def _fits(request: Message, reply: Message) -> bool:
         for asked, answer in (("weights", "weights"), ("probe", "sketch"), ("beta", "gradient"))
         if asked in request.tensors and answer in reply.tensors
     )
-    return repeated and shaped
+    roomy = all(np.shape(getattr(reply, name)) == shape for name, shape in room(reply, request).items())
+    return repeated and shaped and roomy

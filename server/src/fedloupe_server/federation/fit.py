@@ -1,4 +1,4 @@
-"""Everything that is fitted on training sites: scaling, projection, baselines, rounds, threshold.
+"""Everything that is fitted on training sites: scaling, projection, baselines, rounds, threshold, calibration.
 
 `fit` is called once for the study and once for each fold of leave-one-site-out, always with all fitting redone.
 """
@@ -33,10 +33,11 @@ from fedloupe.statistics.combat import Harmoniser
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
-from fedloupe_server.federation.conversation import Conversation, SiteRefused
+from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.harmonising import fit_harmoniser, install_harmoniser
 from fedloupe_server.federation.journal import Journal, write_atomic
+from fedloupe_server.federation.predicting import FittedPrediction, fit_prediction
 from fedloupe_server.federation.quality import agree_quality, read_quality
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
@@ -68,25 +69,34 @@ class Installed:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What is frozen before a validate-only site is opened."""
+    """What is frozen before a validate-only site is opened.
+
+    `threshold` is on the federated model's probability, calibrated where the study predicts; `raw_threshold` on the
+    probability of any model as it comes.
+    """
 
     preparation: Preparation
     weights: NDArray[np.float32]
     beta: NDArray[np.float64] | None
     threshold: float
+    raw_threshold: float
     threshold_sites: tuple[str, ...]
     rounds: tuple[RoundRecord, ...]
     harmonised: Installed | None = None
     quality: AgreedQuality | None = None
     further: tuple[Baseline, ...] = ()
+    prediction: FittedPrediction | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 over weights, baselines, preparation, threshold, and harmonisation where there is one."""
+        """SHA-256 over weights, baselines, preparation, threshold, and where there are such, harmonisation and what
+        predictions rest on."""
         beta = np.zeros(0) if self.beta is None else self.beta
         prep, shared = self.preparation, self.harmonised.harmoniser.arrays if self.harmonised else {}
         frozen = (self.weights, beta, prep.mean, prep.scale, prep.projection, np.array([self.threshold]))
-        return digest(*frozen, *(baseline.weights for baseline in self.further), *shared.values())
+        predicts = self.prediction.arrays if self.prediction else {}
+        further = (baseline.weights for baseline in self.further)
+        return digest(*frozen, *further, *shared.values(), *predicts.values())
 
 
 def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -147,7 +157,11 @@ def fit(
     beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
-    threshold, threshold_sites = _threshold(talk, sites, weights, journal)
+    raw, threshold_sites = _threshold(talk, sites, weights, journal)
+    prediction = None
+    if study.prediction is not None:
+        size = study.model.width + width - 1
+        prediction = fit_prediction(study.prediction, talk, sites, weights, size, journal)
     quality = read_quality(journal) if study.quality else None
     inputs = len(columns) + len(study.clinical)
     further = further_baselines(study, talk, sites, width, inputs, journal, observer, stage)
@@ -155,12 +169,14 @@ def fit(
         preparation=preparation,
         weights=weights,
         beta=beta,
-        threshold=threshold,
+        threshold=prediction.threshold(raw) if prediction else raw,
+        raw_threshold=raw,
         threshold_sites=threshold_sites,
         rounds=rounds,
         harmonised=harmonised,
         quality=quality,
         further=further,
+        prediction=prediction,
     )
 
 
@@ -317,20 +333,7 @@ def _threshold(
             **header, label="federated", architecture="transformer", split="tune", threshold=None, weights=weights
         )
 
-    replies = talk.ask({site: ask(talk.header(site)) for site in sites}, EvaluateReply)
-    if silent := [site for site in sites if talk.refusals.get(site) == "no answer"]:
-        raise SiteRefused(
-            f"no answer about the threshold from {', '.join(silent)}",
-            where=talk.run,
-            remedy="start the run again when these sites are ready: it continues",
-        )
-    if not replies:
-        refusals = "; ".join(f"{site}: {talk.refusals[site]}" for site in sites)
-        raise SiteRefused(
-            f"no site has enough tuning patients for a threshold: {refusals}",
-            where=talk.run,
-            remedy="raise `split.tune`",
-        )
+    replies = talk.ask_willing(sites, ask, EvaluateReply, "a threshold")
     threshold = youden_threshold(
         [(r.logit_positives, r.positives) for r in replies.values()],
         [(r.logit_negatives, r.patients - r.positives) for r in replies.values()],

@@ -7,6 +7,7 @@ run/
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
   logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
   trees/0001.safetensors      boosted trees up to that round, and who took part
+  prediction.safetensors      a study with `prediction`: calibration line, sets and training range
   local/<site>.safetensors    each site's own model
   frozen.json                 digest of everything fixed before validate-only sites are opened
   folds/<site>/...            the same for a left-out site

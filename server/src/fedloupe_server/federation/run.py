@@ -24,7 +24,16 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study
-from fedloupe_server.evidence.results import Beside, HarmonisedBy, LeftOut, Pooled, Results, Scores, SiteResult
+from fedloupe_server.evidence.results import (
+    Beside,
+    HarmonisedBy,
+    LeftOut,
+    Pooled,
+    Predicted,
+    Results,
+    Scores,
+    SiteResult,
+)
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.events import Event, Observer, silent
@@ -32,6 +41,7 @@ from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
+from fedloupe_server.federation.predicting import FittedPrediction, release
 from fedloupe_server.statistics.quality import QualitySummary
 
 Vector = NDArray[np.floating[Any]]
@@ -75,6 +85,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
             "weights": fitted.rounds[-1].weights,
             **({"quality": fitted.quality.digest} if fitted.quality else {}),
             **({"harmonisation": harmoniser_digest(fitted.harmonised.harmoniser)} if fitted.harmonised else {}),
+            **({"prediction": fitted.prediction.digest} if fitted.prediction else {}),
         }
     )
     if validate:
@@ -84,6 +95,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = _evaluate(study, talk, hellos, fitted, locals_, observer)
+    if fitted.prediction:
+        release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
         _leave_one_out(study, exchange, name, features, columns, journal, observer)
         if study.evaluation.leave_one_site_out
@@ -117,6 +130,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         quality=QualitySummary.of(fitted.quality) if fitted.quality else None,
         harmonised=_harmonised(study, fitted),
         personalised=study.personalisation.method if study.personalisation else None,
+        predicted=_predicted(study, fitted),
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
@@ -142,6 +156,23 @@ def _harmonised(study: Study, fitted: Fitted) -> HarmonisedBy | None:
         **rules.model_dump(include=set(HarmonisedBy.model_fields)),
         batches={site: reply.batches for site, reply in installed.replies.items()},
         small_batches={site: reply.small for site, reply in installed.replies.items() if reply.small},
+    )
+
+
+def _predicted(study: Study, fitted: Fitted) -> Predicted | None:
+    rules, found = study.prediction, fitted.prediction
+    if rules is None or found is None:
+        return None
+    return Predicted(
+        **rules.model_dump(),
+        line=(float(found.line[0]), float(found.line[1])),
+        admitted=found.admitted,
+        limit=found.limit,
+        sites=found.sites,
+        tuned=found.tuned,
+        trained=found.trained,
+        raw_threshold=fitted.raw_threshold,
+        digest=found.digest,
     )
 
 
@@ -192,14 +223,20 @@ def _score(
     threshold: float,
     asked: Mapping[str, tuple[Split, Vector]],
     unshifted: Collection[str] = (),
+    prediction: FittedPrediction | None = None,
     *,
     personal: bool = False,
 ) -> dict[str, Scores]:
     """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
 
-    `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `personal` each
-    site makes its own model from the weights first.
+    `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `prediction`
+    the probabilities are calibrated and their sets judged. With `personal` each site makes its own model from the
+    weights first.
     """
+    calibrated: dict[str, Any] = {}
+    if prediction:
+        calibrated = {name: getattr(prediction, name) for name in ("admitted", "limit", "centre", "precision")}
+        calibrated["line"] = (float(prediction.line[0]), float(prediction.line[1]))
     requests = {
         site: EvaluateRequest(
             **talk.header(site),
@@ -210,6 +247,7 @@ def _score(
             shift="none" if site in unshifted else "own",
             personal=personal,
             weights=weights,
+            **calibrated,
         )
         for site, (split, weights) in asked.items()
     }
@@ -228,14 +266,23 @@ def _evaluate(
     """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    everywhere = dict.fromkeys(splits, fitted.weights)
     unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
-    def score(step: int, label: str, architecture: Architecture, weights: Mapping[str, Vector]) -> dict[str, Scores]:
+    def score(
+        step: int,
+        label: str,
+        architecture: Architecture,
+        weights: Mapping[str, Vector],
+        prediction: FittedPrediction | None = None,
+    ) -> dict[str, Scores]:
         observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
         asked = {site: (splits[site], w) for site, w in weights.items()}
-        return _score(talk, label, architecture, fitted.threshold, asked, unshifted) if asked else {}
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return _score(talk, label, architecture, threshold, asked, unshifted, prediction) if asked else {}
 
-    federated = score(0, "federated", "transformer", dict.fromkeys(splits, fitted.weights))
+    federated = score(0, "federated", "transformer", everywhere, fitted.prediction)
+    raw = score(0, "federated-raw", "transformer", everywhere) if fitted.prediction else {}
     beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
     logistic = score(1, "logistic", "logistic", beta)
     further = {
@@ -274,6 +321,7 @@ def _evaluate(
             epsilon=spent.get(s.name),
             beside=beside.get(s.name),
             personal=personal.get(s.name),
+            uncalibrated=raw.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
     )
@@ -290,7 +338,7 @@ def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observ
     sites = [site for site in study.train_sites if site in took_part]
     observer(Event("personal models", 0, len(sites), ", ".join(sites)))
     asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
-    scores = _score(talk, "personal", "transformer", fitted.threshold, asked, personal=True)
+    scores = _score(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True)
     observer(Event("personal models", len(sites), len(sites)))
     return scores
 
@@ -302,11 +350,14 @@ def _beside(study: Study, talk: Conversation, sites: tuple[str, ...], fitted: Fi
     rule: Literal["estimate", "none"] = "none" if study.harmonisation.unseen == "estimate" else "estimate"
     unshifted = sites if rule == "none" else ()
 
-    def score(label: str, architecture: Architecture, weights: Vector) -> dict[str, Scores]:
+    def score(
+        label: str, architecture: Architecture, weights: Vector, prediction: FittedPrediction | None = None
+    ) -> dict[str, Scores]:
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("all", weights))
-        return _score(talk, f"{label}-{rule}", architecture, fitted.threshold, asked, unshifted)
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return _score(talk, f"{label}-{rule}", architecture, threshold, asked, unshifted, prediction)
 
-    federated = score("federated", "transformer", fitted.weights)
+    federated = score("federated", "transformer", fitted.weights, fitted.prediction)
     wanted = fitted.beta is not None and study.evaluation.logistic_baseline
     logistic = score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else {}
     return {site: Beside(rule=rule, federated=federated[site], logistic=logistic.get(site)) for site in sites}
@@ -334,21 +385,24 @@ def _leave_one_out(
             label: str,
             architecture: Architecture,
             weights: Vector,
+            prediction: FittedPrediction | None = None,
             talk: Conversation = talk,
             site: str = site,
-            threshold: float = fitted.threshold,
+            fitted: Fitted = fitted,
             unshifted: tuple[str, ...] = unshifted,
         ) -> Scores:
-            return _score(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted)[site]
+            threshold = fitted.threshold if prediction else fitted.raw_threshold
+            return _score(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted, prediction)[site]
 
         wanted = study.evaluation.logistic_baseline and fitted.beta is not None
         folds.append(
             LeftOut(
                 site=site,
-                federated=score("federated", "transformer", fitted.weights),
+                federated=score("federated", "transformer", fitted.weights, fitted.prediction),
                 logistic=score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else None,
                 baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
                 beside=_beside(study, talk, (site,), fitted).get(site),
+                uncalibrated=score("federated-raw", "transformer", fitted.weights) if fitted.prediction else None,
             )
         )
     return tuple(folds)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import NewtonReply
+from fedloupe.messages import CalibrateReply, NewtonReply
 from fedloupe.models import ASKS, Descent, Penalty
 
 Vector = NDArray[np.float64]
@@ -25,7 +25,7 @@ class NotConverged(FedLoupeError):
 
 
 def fit_logistic(
-    ask: Callable[[int, Vector], Sequence[NewtonReply]],
+    ask: Callable[[int, Vector], Sequence[NewtonReply | CalibrateReply]],
     width: int,
     penalty: Penalty,
     kept: NDArray[np.int64] | None = None,

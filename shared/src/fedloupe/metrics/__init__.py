@@ -5,7 +5,14 @@ pooled = pool_auc([(a.auc, a.se, n) for a, n in sites])       # at the coordinat
 """
 
 from fedloupe.metrics.agreement import Form, Intraclass, RepeatSums, intraclass, mean_correlation, repeat_sums
-from fedloupe.metrics.calibration import brier, calibration_groups
+from fedloupe.metrics.calibration import (
+    Estimate,
+    brier,
+    calibration_groups,
+    calibration_in_the_large,
+    calibration_slope,
+    expected_calibration_error,
+)
 from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, TooFewPatients
 from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
 from fedloupe.metrics.operating import (
@@ -19,6 +26,7 @@ from fedloupe.metrics.pooling import PooledAuc, pool_auc
 
 __all__ = [
     "Auc",
+    "Estimate",
     "Form",
     "Intraclass",
     "NothingToPool",
@@ -31,7 +39,10 @@ __all__ = [
     "TooFewPatients",
     "brier",
     "calibration_groups",
+    "calibration_in_the_large",
+    "calibration_slope",
     "delong",
+    "expected_calibration_error",
     "hanley_mcneil_se",
     "intraclass",
     "mean_correlation",

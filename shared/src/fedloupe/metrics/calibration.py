@@ -1,16 +1,30 @@
-"""Do predicted probabilities mean what they say? Brier score and risk groups.
+"""Do predicted probabilities mean what they say? Brier score, risk groups, slope and intercept.
 
 calibration_groups(labels, scores, groups=5, minimum=5)   # ((mean predicted, observed rate, patients), ...)
+calibration_slope(labels, logits)                         # Estimate(value, se); 1 is right, below 1 too extreme
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
-from fedloupe.metrics.checks import checked
+from fedloupe.metrics.checks import checked, two_classes
+
+NEWTON_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A maximum-likelihood estimate and its standard error from the observed information."""
+
+    value: float
+    se: float
 
 
 def brier(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -58,3 +72,104 @@ def calibration_groups(
         (float(value[start:stop].mean()), float(truth[start:stop].mean()), stop - start)
         for start, stop in pairwise(cuts)
     )
+
+
+def calibration_slope(labels: ArrayLike, logits: ArrayLike) -> Estimate | None:
+    """Slope b of logit(p) = a + b x, fitted to these patients (Cox, Biometrika 1958;45:562).
+
+    1: log-odds spread as they should; below 1: predictions too extreme; at or below 0: they do not rank.
+
+    Args:
+        labels: (n) 0 or 1, both present.
+        logits: (n) log-odds that the model gives.
+
+    Returns:
+        None where no finite slope is the most likely: one outcome's log-odds lie all above, or at, the other's
+        (Albert & Anderson, Biometrika 1984;71:1).
+
+    Raises:
+        ScoresInvalid, OneClassOnly: see `fedloupe.metrics.checks`.
+    """
+    truth, odds = _checked_logits(labels, logits)
+    with_event, without = odds[truth], odds[~truth]
+    if with_event.min() >= without.max() or without.min() >= with_event.max():
+        return None
+    unit = float(odds.std())
+    design = np.column_stack([np.ones_like(odds), (odds - odds.mean()) / unit])
+    beta, covariance = _most_likely(design, truth, np.zeros_like(odds))
+    return Estimate(float(beta[1]) / unit, sqrt(float(covariance[1, 1])) / unit)
+
+
+def calibration_in_the_large(labels: ArrayLike, logits: ArrayLike) -> Estimate:
+    """Intercept a of logit(p) = a + x, slope fixed at 1: above 0 the model predicts too few events (Cox 1958).
+
+    Args:
+        labels: (n) 0 or 1, both present.
+        logits: (n) log-odds that the model gives.
+
+    Raises:
+        ScoresInvalid, OneClassOnly: see `fedloupe.metrics.checks`.
+    """
+    truth, odds = _checked_logits(labels, logits)
+    beta, covariance = _most_likely(np.ones((odds.size, 1)), truth, odds)
+    return Estimate(float(beta[0]), sqrt(float(covariance[0, 0])))
+
+
+def expected_calibration_error(labels: ArrayLike, scores: ArrayLike, groups: int = 10, least: int = 10) -> float:
+    """Mean distance of predicted and observed over groups of equal size, weighted by patients (Naeini, AAAI 2015).
+
+    With few patients it is above 0 by chance even where every probability is true.
+
+    Args:
+        labels: (n) 0 or 1.
+        scores: (n) predicted probability in [0, 1].
+        groups: at most; equal scores stay together.
+        least: patients that a group has at least; fewer patients than that are one group.
+
+    Returns:
+        In [0, 1].
+
+    Raises:
+        ScoresInvalid: see `fedloupe.metrics.checks.checked`.
+    """
+    truth, value = checked(labels, scores)
+    many = max(1, min(groups, truth.size // least))
+    parts = calibration_groups(truth, value, groups=many, minimum=min(least, truth.size))
+    return sum(size * abs(predicted - observed) for predicted, observed, size in parts) / truth.size
+
+
+def _checked_logits(labels: ArrayLike, logits: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    odds = np.asarray(logits, dtype=np.float64)
+    truth, _ = checked(labels, expit(odds))
+    two_classes(truth)
+    return truth, odds
+
+
+def _most_likely(
+    design: NDArray[np.float64], truth: NDArray[np.bool_], offset: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coefficients and their covariance, by Newton's method.
+
+    Where its step would lower the likelihood, the step of the curvature's upper bound X'X/4 is taken, which never does
+    (Boehning & Lindsay, Ann Inst Stat Math 1988;40:641).
+    """
+
+    def likelihood(beta: NDArray[np.float64]) -> float:
+        odds = design @ beta + offset
+        return float((truth * odds - np.logaddexp(0, odds)).sum())
+
+    def slopes(beta: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        odds = design @ beta + offset
+        risk = expit(odds)
+        return design.T @ (truth - risk), (design * (risk * expit(-odds))[:, None]).T @ design
+
+    beta: NDArray[np.float64] = np.zeros(design.shape[1])
+    for _ in range(NEWTON_STEPS):
+        gradient, information = slopes(beta)
+        if np.abs(gradient).max() <= 1e-10 * truth.size:
+            break
+        step = np.linalg.lstsq(information, gradient, rcond=None)[0]
+        if not likelihood(beta + step) >= likelihood(beta):
+            step = np.linalg.solve(design.T @ design / 4, gradient)
+        beta = beta + step
+    return beta, np.asarray(np.linalg.inv(slopes(beta)[1]), dtype=np.float64)

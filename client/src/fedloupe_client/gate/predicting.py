@@ -1,0 +1,54 @@
+"""What leaves of the tuning and training patients on which a study with `prediction` fits its line, sets and range."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from fedloupe.messages import CalibrateReply, ConformReply, EmbedReply
+from fedloupe_client.gate.cells import check_cells, coarsen
+from fedloupe_client.gate.errors import ReplyRefused
+
+_Record = TypeVar("_Record", CalibrateReply, EmbedReply, ConformReply)
+
+
+def protect(reply: CalibrateReply | EmbedReply | ConformReply, cell: int) -> CalibrateReply | EmbedReply | ConformReply:
+    """The answer as it may leave.
+
+    A number that is not zero in fewer than `cell` patients, such as a clinical value of one of them, counts as zero in
+    all. Small bins are merged from the largest value down: the upper quantiles are what is read from them.
+
+    Raises:
+        CellTooSmall: fewer than `cell` tuning patients with or without the event.
+        ReplyRefused: bins that do not count the patients.
+    """
+    match reply:
+        case CalibrateReply():
+            check_cells(reply.patients, reply.positives, cell, "split `tune`")
+            return reply
+        case EmbedReply():
+            count = np.asarray(reply.count)
+            keep = count >= cell
+            total, product = np.where(keep, reply.total, 0.0), np.where(np.outer(keep, keep), reply.product, 0.0)
+            return _changed(reply, count=np.where(keep, count, 0), total=total, product=product)
+        case ConformReply():
+            check_cells(reply.patients, reply.positives, cell, "split `tune`")
+            merged = {name: _merged(reply, name, cell) for name in reply.tensors}
+            return _changed(reply, **merged)
+
+
+def _merged(reply: ConformReply, name: str, cell: int) -> object:
+    counts = np.asarray(getattr(reply, name))
+    if (counts < 0).any() or (counts != np.rint(counts)).any() or counts.sum() != reply.patients:
+        raise ReplyRefused(
+            f"`{name}` does not count the patients",
+            remedy="this is a fault of the site's software: report it; nothing left",
+        )
+    merged, _ = coarsen(counts[::-1], np.zeros_like(counts), cell)
+    return merged[::-1]
+
+
+def _changed(record: _Record, **values: object) -> _Record:
+    fields = {name: getattr(record, name) for name in type(record).model_fields}
+    return type(record).model_validate({**fields, **values})

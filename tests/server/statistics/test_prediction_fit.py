@@ -1,0 +1,108 @@
+"""The calibration line from sums, and the training range where numbers do not vary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import brentq, minimize
+from scipy.special import expit
+from sklearn.covariance import oas
+
+from fedloupe.messages import CalibrateReply, EmbedReply
+from fedloupe.study import Prediction
+from fedloupe_client.training.predicting import line_terms
+from fedloupe_server.federation.predicting import FLATTEST, fit_line
+from fedloupe_server.statistics.prediction import shrunk, training_range
+
+HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
+TARGETS = (0.05, 0.96)
+
+
+def sites(slope: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels and log-odds of tuning patients at three sites."""
+    rng = np.random.default_rng(8)
+    found = []
+    for size in (12, 30, 21):
+        odds = rng.normal(0.5, 1.5, size)
+        found.append(((rng.random(size) < expit(slope * odds - 0.4)).astype(np.int64), odds))
+    return found
+
+
+def fitted(patients: list[tuple[np.ndarray, np.ndarray]], calibration: str) -> np.ndarray:
+    def terms(step: int, line: np.ndarray) -> list[CalibrateReply]:
+        replies = []
+        for labels, odds in patients:
+            gradient, hessian = line_terms(labels, odds, line, TARGETS)
+            counts = {"patients": len(labels), "positives": int(labels.sum())}
+            replies.append(CalibrateReply(**HEADER, **counts, gradient=gradient, hessian=hessian))
+        return replies
+
+    return fit_line(terms, Prediction(calibration=calibration))
+
+
+def whole(patients: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    labels, odds = (np.concatenate(parts) for parts in zip(*patients, strict=True))
+    return np.where(labels == 1, TARGETS[1], TARGETS[0]), odds
+
+
+class TestLine:
+    def test_it_is_the_pooled_optimum(self):
+        patients = sites(0.7)
+        target, odds = whole(patients)
+
+        def loss(line: np.ndarray) -> float:
+            return float((np.logaddexp(0, line[0] + line[1] * odds) - target * (line[0] + line[1] * odds)).sum())
+
+        best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}).x
+        np.testing.assert_allclose(fitted(patients, "platt"), best, atol=1e-6)
+
+    def test_a_temperature_moves_no_intercept(self):
+        patients = sites(0.7)
+        target, odds = whole(patients)
+        slope = brentq(lambda b: float((odds * (target - expit(b * odds))).sum()), -10, 10, xtol=1e-12)
+        np.testing.assert_allclose(fitted(patients, "temperature"), [0, slope], atol=1e-8)
+
+    def test_outcomes_that_the_scores_part_give_a_finite_line(self):
+        odds = np.array([-2.0, -1, 1, 2])
+        line = fitted([(np.array([0, 0, 1, 1]), odds)], "platt")
+        assert np.isfinite(line).all() and 1 < line[1] < 10
+
+    def test_a_model_that_ranks_backwards_is_held_flat_at_the_event_rate(self):
+        patients = sites(-0.7)
+        target, odds = whole(patients)
+        line = fitted(patients, "platt")
+        assert line[1] == FLATTEST
+        assert expit(line[0] + FLATTEST * odds).mean() == pytest.approx(target.mean(), abs=1e-9)
+        np.testing.assert_array_equal(fitted(patients, "temperature"), [0, FLATTEST])
+
+
+def embedded(places: np.ndarray) -> EmbedReply:
+    sums = {"count": (places != 0).sum(axis=0), "total": places.sum(axis=0), "product": places.T @ places}
+    return EmbedReply(**HEADER, patients=len(places), **sums)
+
+
+class TestRange:
+    @pytest.mark.parametrize("patients", [6, 40, 400])
+    def test_shrinkage_is_scikit_learns(self, patients):
+        rng = np.random.default_rng(patients)
+        places = rng.standard_normal((patients, 10)) @ rng.standard_normal((10, 10))
+        places -= places.mean(axis=0)
+        np.testing.assert_allclose(shrunk(places.T @ places / patients, patients), oas(places)[0], rtol=1e-10)
+
+    def test_it_is_blind_to_how_patients_are_spread_over_sites(self):
+        places = np.random.default_rng(1).normal(5, 2, (60, 4))
+        one, two = training_range([embedded(places)]), training_range([embedded(places[:13]), embedded(places[13:])])
+        for together, apart in zip(one, two, strict=True):
+            np.testing.assert_allclose(apart, together, rtol=1e-9)
+
+    def test_a_number_that_never_varies_has_no_part(self):
+        places = np.random.default_rng(2).normal(0, 1, (50, 3))
+        wide = np.column_stack([places, np.full(50, 7.3), np.zeros(50)])
+        centre, precision = training_range([embedded(wide)])
+        assert not precision[3:].any() and not precision[:, 3:].any()
+        np.testing.assert_allclose(precision[:3, :3], training_range([embedded(places)])[1], rtol=1e-9)
+        assert centre[3] == pytest.approx(7.3)
+
+    def test_with_fewer_patients_than_numbers_it_is_still_positive(self):
+        _, precision = training_range([embedded(np.random.default_rng(3).normal(0, 1, (8, 30)))])
+        assert np.linalg.eigvalsh(precision).min() > 0
