@@ -296,6 +296,7 @@ class TestConfigurations:
             "sarcoma-mri.yaml",
             "glioma-radiomics.yaml",
             "glioma-baselines.yaml",
+            "heart.yaml",
             "segmentation.yaml",
         ],
     )

@@ -55,6 +55,25 @@ class Dates(_Frozen):
     outcome: str | None = Field(default=None, description="day on which the outcome was judged")
 
 
+class Layout(_Frozen):
+    """How a table is written that has no header line, no case ids, or a sign for unknown values."""
+
+    names: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="columns of a table without a header line, from left to right; empty: it has one"
+    )
+    missing: tuple[str, ...] = Field(default=(), description="cells that mean unknown, as the empty one does")
+    number: str | None = Field(
+        default=None, description="column to add to a table without ids: `row-1`, `row-2`, ... from the top"
+    )
+
+    @model_validator(mode="after")
+    def _each_column_once(self) -> Self:
+        named = [*self.names, *([self.number] if self.number else [])]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"`layout` names {twice} more than once")
+        return self
+
+
 class Clinical(_Frozen):
     """The clinical table: one row a case, or one row an examination where `exams` says which counts."""
 
@@ -67,6 +86,7 @@ class Clinical(_Frozen):
     encoding: Encoding | None = Field(
         default=None, description="of the clinical table; None: UTF-8, UTF-16 or told apart"
     )
+    layout: Layout = Layout()
     exams: Exams | None = Field(default=None, description="None: several rows of one patient are an error")
     dates: Dates = Dates()
     date_format: DateFormat = "YYYY-MM-DD"
@@ -122,7 +142,10 @@ class NiftiSource(_Frozen):
 
 
 class TableSource(_Frozen):
-    """A table of radiomic features that the site already has; labels and clinical values are in the clinical table."""
+    """A table of features that the site already has; labels and clinical values are in the clinical table.
+
+    Where both are one file, `clinical.encoding` and `clinical.layout` count for the features too.
+    """
 
     format: Literal["table"]
     root: Path

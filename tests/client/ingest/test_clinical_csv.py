@@ -14,6 +14,7 @@ from fedloupe_client.ingest.problems import (
     DecimalsMixed,
     FileUnreadable,
     FormulaCell,
+    LabelMissing,
     ScaleNotAccepted,
     TableEmpty,
 )
@@ -99,6 +100,53 @@ class TestForms:
         assert {row.local for row in read(text.encode("gb18030"), encoding="gb18030").rows} == {"b", "病人一"}
         with pytest.raises(FileUnreadable, match="utf-8"):
             read("case,trg,age,ct\nMüller,good,61,T2\n".encode("cp1252"), encoding="utf-8")
+
+
+class TestLayouts:
+    """Tables without a header line, without ids, and with signs for what is unknown."""
+
+    NAMES = ("age", "ct", "trg")
+    BARE = "61.5,T2,good\n?,T3,poor\n\n55,-9,poor\n"
+
+    def layout(self, **changes):
+        return {"names": list(self.NAMES), "missing": ["?", "-9"], "number": "row", **changes}
+
+    def test_rows_are_named_and_numbered_from_the_top_and_signs_are_unknown_values(self, read):
+        table = read(self.BARE, case="row", layout=self.layout())
+        assert facts(table) == [
+            ("row-1", 1, {"age": 61.5, "stage": -1.0}),
+            ("row-2", 0, {"age": None, "stage": 0.0}),
+            ("row-3", 0, {"age": 55.0, "stage": None}),
+        ]
+
+    def test_a_sign_counts_as_a_whole_cell_only(self, read):
+        content = "case,trg,age,ct\n-99,good,-9,T2\nb?,poor,5,?\n"
+        rows = read(content, layout={"missing": ["?", "-9"]}).rows
+        assert [(row.local, row.clinical["age"], row.clinical["stage"]) for row in rows] == [
+            ("-99", None, -1.0),
+            ("b?", 5.0, None),
+        ]
+
+    def test_an_unknown_outcome_is_missing_and_not_an_unknown_label(self, read):
+        row = read("case,trg,age,ct\na,?,61,T2\nb,poor,5,T3\n", role="validate", layout={"missing": ["?"]}).rows[0]
+        assert row.problem.code == LabelMissing.code
+
+    def test_rows_are_numbered_in_the_file_and_not_among_those_that_are_kept(self, read):
+        table = read(self.BARE, case="row", layout=self.layout(), where={"trg": "poor"}, role="validate")
+        assert [row.local for row in table.rows] == ["row-2", "row-3"]
+
+    @pytest.mark.parametrize("names", [["age", "ct"], ["age", "ct", "trg", "site"]])
+    def test_a_row_with_more_or_fewer_cells_than_names_is_refused(self, read, names):
+        with pytest.raises(FileUnreadable, match=f"has 3 cells, `layout.names` has {len(names)}"):
+            read(self.BARE, case="row", layout=self.layout(names=names))
+
+    def test_a_number_never_replaces_a_column_of_the_table(self, read):
+        with pytest.raises(FileUnreadable, match="`case`"):
+            read(PLAIN, layout={"number": "case"})
+
+    def test_a_name_that_stands_twice_is_refused(self, read):
+        with pytest.raises(ValueError, match="more than once"):
+            read(self.BARE, case="row", layout=self.layout(number="age"))
 
 
 class TestRefusals:

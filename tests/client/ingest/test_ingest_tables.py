@@ -62,6 +62,28 @@ class TestFeatures:
         source = config.source.model_copy(update={"exclude": ("scanner",)})
         assert ingest(config.model_copy(update={"source": source}), study, home).statuses["ready"] == 3
 
+    def test_features_in_the_clinical_table_are_read_in_its_layout(self, tmp_path, study, home, by_local):
+        root = tmp_path / "h"
+        root.mkdir()
+        (root / "all.csv").write_text("1,2,good\n?,4,poor\n5,6,poor\n")
+        layout = {"names": ["f", "g", "trg"], "missing": ["?"], "number": "row"}
+        clinical = {"file": "all.csv", "case": "row", "layout": layout}
+        source = {"format": "table", "root": str(root), "clinical": clinical, "features": "all.csv"}
+        config = SiteConfig.model_validate({"site": "north", "source": source})
+        records = by_local(ingest(config, study, home))
+        assert {local: record.code for local, record in records.items()} == {
+            "row-1": None, "row-2": "FL-251", "row-3": None,
+        }  # fmt: skip
+        table = load_store(home).features()
+        np.testing.assert_array_equal(table.loc[[records["row-1"].case, records["row-3"].case]], [[1, 2], [5, 6]])
+        assert list(table.columns) == ["f", "g"]
+
+    def test_a_feature_table_of_its_own_does_not_take_the_clinical_layout(self, tmp_path, study, home, by_local):
+        clinical = {"file": "clinical.csv", "layout": {"missing": ["-9"]}}
+        config = hospital(tmp_path / "h", "case,f\na,-9\nb,1\nc,2\n", clinical=clinical)
+        records = by_local(ingest(config, study, home))
+        assert load_store(home).features().loc[records["a"].case, "f"] == -9
+
     def test_a_feature_table_without_the_case_column(self, tmp_path, study, home):
         with pytest.raises(ColumnMissing, match="case"):
             ingest(hospital(tmp_path / "h", "id,f\na,1\n"), study, home)

@@ -132,7 +132,7 @@ def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: 
     wanted = source.clinical
     path = source.root / wanted.file
     _check_scale(wanted, study)
-    sheet = read_sheet(path, wanted.encoding)
+    sheet = read_sheet(path, wanted.encoding, wanted.layout)
     ids = [name for name in (wanted.case, wanted.patient) if name]
     dates = [name for name in (wanted.dates.imaging, wanted.dates.treatment, wanted.dates.outcome) if name]
     dates += [wanted.exams.date] if wanted.exams else []

@@ -17,11 +17,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedloupe_client.config import Encoding
+from fedloupe_client.config import Encoding, Layout
 from fedloupe_client.ingest.files import telling_apart
 from fedloupe_client.ingest.problems import DecimalsMixed, FileUnreadable
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAXIMUM_BYTES = 1 << 30
 MAXIMUM_COLUMNS = 100_000
 _EXPORT = "export it again as CSV (UTF-8), with a header line"
+_PLAIN = Layout()
 _SEPARATORS = (",", ";", "\t")
 _BLANK = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\ufeff"
 _MAGIC = {b"PK\x03\x04": "a spreadsheet or archive", b"\xd0\xcf\x11\xe0": "a spreadsheet", b"%PDF": "a PDF"}
@@ -60,17 +61,20 @@ def is_formula(cell: str) -> bool:
     return cell.startswith("=") or cell.upper() in SPREADSHEET_ERRORS
 
 
-def read_sheet(path: Path, encoding: Encoding | None = None) -> Sheet:
+def read_sheet(path: Path, encoding: Encoding | None = None, layout: Layout = _PLAIN) -> Sheet:
     """Read a table, plain or .gz.
 
     Args:
         path: the file.
         encoding: as the site declares it; None: a byte order mark, else UTF-8, else Windows-1252 where nothing speaks
             against it.
+        layout: names of the columns where there is no header line, signs of unknown values (read as empty cells), and
+            a column of row numbers to add.
 
     Raises:
         FileMissing, PermissionRefused: the file.
-        FileUnreadable: not a table, empty, damaged, rows of unequal length, an unclear separator.
+        FileUnreadable: not a table, empty, damaged, rows of unequal length, an unclear separator, or a column that
+            already has the name of the row numbers.
     """
     with telling_apart(path):
         if path.stat().st_size > MAXIMUM_BYTES:
@@ -85,7 +89,7 @@ def read_sheet(path: Path, encoding: Encoding | None = None) -> Sheet:
         raise _too_long(path)
     text, notes = _decode(path, blob, encoding)
     separator, lines = _split(path, text)
-    return _sheet(path, separator, lines, notes)
+    return _laid_out(_sheet(path, separator, lines, notes, layout.names), layout)
 
 
 def _too_long(path: Path) -> FileUnreadable:
@@ -167,10 +171,12 @@ def _rows(path: Path, text: str, separator: str) -> list[tuple[int, list[str]]]:
     return rows
 
 
-def _sheet(path: Path, separator: str, rows: list[tuple[int, list[str]]], notes: list[str]) -> Sheet:
+def _sheet(
+    path: Path, separator: str, rows: list[tuple[int, list[str]]], notes: list[str], names: tuple[str, ...]
+) -> Sheet:
     if not rows:
         raise _refused(path, "the table is empty", _EXPORT)
-    header = rows[0][1]
+    header, below = (list(names), rows) if names else (rows[0][1], rows[1:])
     while header and not header[-1]:
         header = header[:-1]
     width = len(header)
@@ -179,11 +185,11 @@ def _sheet(path: Path, separator: str, rows: list[tuple[int, list[str]]], notes:
             path, f"{len(twice)} column names stand twice in the header", "keep one of each", f": {twice[:30]}"
         )
     cells = []
-    for number, line in rows[1:]:
+    for number, line in below:
         if len(line) < width or any(line[width:]):
             raise _refused(
                 path,
-                f"row {number} has {len(line)} cells, the header has {width}",
+                f"row {number} has {len(line)} cells, {'`layout.names`' if names else 'the header'} has {width}",
                 "quote cells that hold the separator; give every column a name",
             )
         cells.append(line[:width])
@@ -194,6 +200,18 @@ def _sheet(path: Path, separator: str, rows: list[tuple[int, list[str]]], notes:
         frame = frame.loc[:, [bool(name) for name in header]]
         notes = [*notes, f"{unnamed} columns without a name were left out"]
     return Sheet(path, frame, separator, tuple(notes))
+
+
+def _laid_out(sheet: Sheet, layout: Layout) -> Sheet:
+    cells = sheet.cells
+    if layout.missing:
+        cells = cells.mask(cells.isin(layout.missing), "")
+    if layout.number is not None:
+        if layout.number in cells.columns:
+            raise _refused(sheet.path, f"the table has a column `{layout.number}`", "give `layout.number` another name")
+        # a bare number would be found in every file when the store is searched for ids
+        cells = cells.assign(**{layout.number: [f"row-{row}" for row in range(1, len(cells) + 1)]})
+    return replace(sheet, cells=cells)
 
 
 def decimal_points(sheet: Sheet, columns: Iterable[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:

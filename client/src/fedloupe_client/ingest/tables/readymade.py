@@ -64,8 +64,8 @@ def read_features(source: TableSource, study: Study) -> FeatureTable:
         FeatureNotNumeric: a column that holds text throughout; it would be an identifier or a label.
     """
     path = source.root / source.features
-    sheet = read_sheet(path)
     wanted = source.clinical
+    sheet = read_sheet(path, wanted.encoding, wanted.layout) if source.features == wanted.file else read_sheet(path)
     case = wanted.case
     need(sheet.cells, [case], path)
     taken = {case, wanted.patient, study.endpoint.column, study.evaluation.reference_score}
