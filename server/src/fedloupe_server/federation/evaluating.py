@@ -1,0 +1,170 @@
+"""Scores of everything that was fitted, at every site where it belongs: a few exchanges, each with all sites at once.
+
+sites = evaluate_sites(study, talk, hellos, fitted, locals_, observer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedloupe.messages import Architecture, EvaluateReply, EvaluateRequest, HelloReply
+from fedloupe.study import Study
+from fedloupe_server.evidence.results import Beside, Scores, SiteResult
+from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.fit import Fitted
+from fedloupe_server.federation.predicting import FittedPrediction
+
+Vector = NDArray[np.floating[Any]]
+Split = Literal["test", "all"]
+
+
+def score_sites(
+    talk: Conversation,
+    label: str,
+    architecture: Architecture,
+    threshold: float,
+    asked: Mapping[str, tuple[Split, Vector]],
+    unshifted: Collection[str] = (),
+    prediction: FittedPrediction | None = None,
+    *,
+    personal: bool = False,
+) -> dict[str, Scores]:
+    """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
+
+    `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `prediction`
+    the probabilities are calibrated and their sets judged. With `personal` each site makes its own model from the
+    weights first.
+    """
+    calibrated: dict[str, Any] = {}
+    if prediction:
+        calibrated = {name: getattr(prediction, name) for name in ("admitted", "limit", "centre", "precision")}
+        calibrated["line"] = (float(prediction.line[0]), float(prediction.line[1]))
+    requests = {
+        site: EvaluateRequest(
+            **talk.header(site),
+            label=label.format(site=site),
+            architecture=architecture,
+            split=split,
+            threshold=threshold,
+            shift="none" if site in unshifted else "own",
+            personal=personal,
+            weights=weights,
+            **calibrated,
+        )
+        for site, (split, weights) in asked.items()
+    }
+    replies = talk.ask_all(tuple(requests), lambda header: requests[header["site"]], EvaluateReply)
+    return {site: Scores.of(reply) for site, reply in replies.items()}
+
+
+def evaluate_sites(
+    study: Study,
+    talk: Conversation,
+    hellos: Mapping[str, HelloReply],
+    fitted: Fitted,
+    locals_: Mapping[str, Vector],
+    observer: Observer,
+) -> tuple[SiteResult, ...]:
+    """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
+    splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
+    steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    everywhere = dict.fromkeys(splits, fitted.weights)
+    unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
+
+    def score(
+        step: int,
+        label: str,
+        architecture: Architecture,
+        weights: Mapping[str, Vector],
+        prediction: FittedPrediction | None = None,
+    ) -> dict[str, Scores]:
+        observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
+        asked = {site: (splits[site], w) for site, w in weights.items()}
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return score_sites(talk, label, architecture, threshold, asked, unshifted, prediction) if asked else {}
+
+    federated = score(0, "federated", "transformer", everywhere, fitted.prediction)
+    raw = score(0, "federated-raw", "transformer", everywhere) if fitted.prediction else {}
+    beta = {} if fitted.beta is None or not study.evaluation.logistic_baseline else dict.fromkeys(splits, fitted.beta)
+    logistic = score(1, "logistic", "logistic", beta)
+    further = {
+        b.label: score(step, b.label, b.architecture, dict.fromkeys(splits, b.weights))
+        for step, b in enumerate(fitted.further, start=2)
+    }
+    first = 2 + len(further)
+    own = score(first - 1, "local-{site}", "transformer", locals_)
+    elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
+    for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
+        for site, scores in score(
+            step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
+        ).items():
+            elsewhere[site].append(scores)
+    beside = score_beside(study, talk, study.validate_sites, fitted)
+    personal = _personal(study, talk, fitted, observer)
+    observer(Event("evaluation", steps, steps))
+    spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
+    return tuple(
+        SiteResult(
+            site=s.name,
+            role=s.role,
+            train=hellos[s.name].train,
+            tune=hellos[s.name].tune,
+            test=hellos[s.name].test,
+            positives=hellos[s.name].positives,
+            excluded=hellos[s.name].excluded,
+            drawn=hellos[s.name].drawn,
+            drawn_by=hellos[s.name].drawn_by,
+            data_digest=hellos[s.name].data_digest,
+            federated=federated[s.name],
+            logistic=logistic.get(s.name),
+            baselines={label: scores[s.name] for label, scores in further.items()},
+            local=own.get(s.name),
+            local_elsewhere=tuple(elsewhere.get(s.name, ())),
+            epsilon=spent.get(s.name),
+            beside=beside.get(s.name),
+            personal=personal.get(s.name),
+            uncalibrated=raw.get(s.name),
+        )
+        for s in sorted(study.sites, key=lambda s: s.role)
+    )
+
+
+def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observer) -> dict[str, Scores]:
+    """Each training site's own model made from the final weights, on its own test split; none without the section.
+
+    Sites that took part in no round are left out: they have no normalisation of their own.
+    """
+    if study.personalisation is None:
+        return {}
+    took_part = {site for record in fitted.rounds for site in record.participants}
+    sites = [site for site in study.train_sites if site in took_part]
+    observer(Event("personal models", 0, len(sites), ", ".join(sites)))
+    asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
+    scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True)
+    observer(Event("personal models", len(sites), len(sites)))
+    return scores
+
+
+def score_beside(study: Study, talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> dict[str, Beside]:
+    """The models at sites that took no part, under the other rule for their shifts; none without harmonisation."""
+    if study.harmonisation is None or not sites:
+        return {}
+    rule: Literal["estimate", "none"] = "none" if study.harmonisation.unseen == "estimate" else "estimate"
+    unshifted = sites if rule == "none" else ()
+
+    def score(
+        label: str, architecture: Architecture, weights: Vector, prediction: FittedPrediction | None = None
+    ) -> dict[str, Scores]:
+        asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("all", weights))
+        threshold = fitted.threshold if prediction else fitted.raw_threshold
+        return score_sites(talk, f"{label}-{rule}", architecture, threshold, asked, unshifted, prediction)
+
+    federated = score("federated", "transformer", fitted.weights, fitted.prediction)
+    wanted = fitted.beta is not None and study.evaluation.logistic_baseline
+    logistic = score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else {}
+    return {site: Beside(rule=rule, federated=federated[site], logistic=logistic.get(site)) for site in sites}
