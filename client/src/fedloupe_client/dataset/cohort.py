@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from fedloupe.errors import FedLoupeError
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs, sees, sees_group
 from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
@@ -99,7 +99,7 @@ class Cohort:
 
 
 def load_cohort(home: Path, study: Study, site: str) -> Cohort:
-    """Stack the ready cases of a derived study.
+    """Stack the ready cases of a derived study: of each what the study's model sees (`model.inputs`), nothing else.
 
     Raises:
         OneClass: see `split_cases`.
@@ -136,9 +136,9 @@ def cohort_digest(home: Path, cohort: Cohort) -> str:
 
 
 def _clinical(study: Study, records: tuple[CaseRecord, ...]) -> NDArray[np.float64]:
-    values = np.full((len(records), len(study.clinical)), np.nan)
+    values = np.full((len(records), len(clinical_inputs(study))), np.nan)
     for row, record in enumerate(records):
-        for column, variable in enumerate(study.clinical):
+        for column, variable in enumerate(clinical_inputs(study)):
             value = record.clinical.get(variable.name)
             if value is not None:
                 values[row, column] = (value - variable.centre) / variable.scale
@@ -164,6 +164,8 @@ def _features(
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
     if study.radiomics.source == "none":
         return (), (), np.zeros((len(cases), 0))
+    if study.radiomics.source == "table" and not sees(study, "radiomics-table"):
+        return (), (), np.zeros((len(cases), 0))
     if study.radiomics.source == "table":
         table = load_store(home).features()
         names = tuple(sorted(str(c) for c in table.columns))
@@ -175,7 +177,8 @@ def _features(
     store = load_store(home)
     rows = [load_file(derived_path(folder, store, case))["features"] for case in cases]
     values = np.stack(rows) if rows else np.zeros((0, len(layout.names)))
-    return layout.names, layout.groups, values
+    seen = np.flatnonzero([sees_group(study, group) for group in layout.groups])
+    return tuple(layout.names[i] for i in seen), tuple(layout.groups[i] for i in seen), values[:, seen]
 
 
 def _images(
@@ -192,7 +195,7 @@ def _images(
     loaded = [load_file(derived_path(folder, store, case)) for case in cases]
     images = np.stack([item["images"] for item in loaded]).astype(np.float32)
     present = np.stack([item["present"] for item in loaded]).astype(np.float32)
-    mr, ct = modality == "MR", modality == "CT"
+    mr, ct = (modality == "MR") & sees(study, "image-mr"), (modality == "CT") & sees(study, "image-ct")
     return images[:, mr], present[:, mr], images[:, ct], present[:, ct]
 
 
