@@ -101,6 +101,14 @@ class TestTheSamePatients:
         assert twice.se == pytest.approx(once.se)
         assert (twice.low, twice.high) == pytest.approx((once.low, once.high))
 
+    def test_several_models_of_one_fit_are_averaged_and_their_spread_is_not_that_of_fits(self) -> None:
+        labels, scores = fits(15, 6)
+        found = repeated_auc([Repeated(labels, scores.reshape(2, 3, -1))])
+        aucs = np.array([kernel(labels, row).mean() for row in scores]).reshape(2, 3).mean(axis=1)
+        within = in_pairs(np.mean([kernel(labels, row) for row in scores], axis=0))
+        assert (found.auc, found.fits) == (pytest.approx(aucs.mean()), 2)
+        assert found.se == pytest.approx(sqrt(within + aucs.var(ddof=1) / 2), abs=1e-12)
+
 
 class TestDifferentPatients:
     def test_fits_on_disjoint_halves_are_as_good_as_the_independent_samples_they_are(self) -> None:
@@ -157,7 +165,9 @@ class TestCoverage:
 class TestRefused:
     def test_shapes_that_do_not_fit(self) -> None:
         labels, scores = fits(12, 2)
-        for bad in (scores[0], scores[:, 1:], scores[:0]):
+        gap = scores.copy()
+        gap[1, 3] = np.nan  # of one of two models of the same fit
+        for bad in (scores[0], scores[:, 1:], scores[:0], gap[None]):
             with pytest.raises(ScoresInvalid):
                 Repeated(labels, bad)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from safetensors.numpy import load_file
 from fedloupe.errors import FedLoupeError
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
-from fedloupe.study import Study, clinical_inputs, sees, sees_group
+from fedloupe.study import InputKind, Study, sees, sees_group
 from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
+
+IMAGES: tuple[InputKind, InputKind] = ("image-mr", "image-ct")
 
 
 class BatchUnknown(FedLoupeError):
@@ -112,10 +114,10 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     names, columns, features = _features(home, study, cases)
     mr, mr_present, ct, ct_present = _images(home, study, cases)
     reference = np.array([r.reference for r in records], dtype=np.float64) if study.evaluation.reference_score else None
-    return Cohort(
+    whole = Cohort(
         cases=cases,
         labels=labels,
-        split=split_cases(study, site, cases, [int(v) for v in labels]),
+        split=np.full(len(cases), ""),
         names=names,
         columns=columns,
         features=features,
@@ -128,6 +130,36 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
         masks=_masks(home, study, cases),
         batches=_batches(study, records),
     )
+    return seen_by(study, site, whole)
+
+
+def seen_by(study: Study, site: str, whole: Cohort) -> Cohort:
+    """The patients as this study splits them, with what its model sees of what is there, and nothing else.
+
+    Args:
+        study: one that differs from the one that `whole` was loaded for in its seed, `split`, roles of sites and
+            `model.inputs` at most.
+        site: whose patients they are.
+        whole: with every input that the study has.
+
+    Raises:
+        OneClass: see `split_cases`.
+    """
+    columns = np.flatnonzero([sees_group(study, group) for group in whole.columns])
+    clinical = slice(None) if sees(study, "clinical") else slice(0)
+    mr, ct = (slice(None) if sees(study, kind) else slice(0) for kind in IMAGES)
+    return replace(
+        whole,
+        split=split_cases(study, site, whole.cases, [int(v) for v in whole.labels]),
+        names=tuple(whole.names[i] for i in columns),
+        columns=tuple(whole.columns[i] for i in columns),
+        features=whole.features if len(columns) == len(whole.columns) else whole.features[:, columns],
+        clinical=whole.clinical[:, clinical],
+        mr=whole.mr[:, mr],
+        mr_present=whole.mr_present[:, mr],
+        ct=whole.ct[:, ct],
+        ct_present=whole.ct_present[:, ct],
+    )
 
 
 def cohort_digest(home: Path, cohort: Cohort) -> str:
@@ -136,9 +168,9 @@ def cohort_digest(home: Path, cohort: Cohort) -> str:
 
 
 def _clinical(study: Study, records: tuple[CaseRecord, ...]) -> NDArray[np.float64]:
-    values = np.full((len(records), len(clinical_inputs(study))), np.nan)
+    values = np.full((len(records), len(study.clinical)), np.nan)
     for row, record in enumerate(records):
-        for column, variable in enumerate(clinical_inputs(study)):
+        for column, variable in enumerate(study.clinical):
             value = record.clinical.get(variable.name)
             if value is not None:
                 values[row, column] = (value - variable.centre) / variable.scale
@@ -164,8 +196,6 @@ def _features(
 ) -> tuple[tuple[str, ...], tuple[str, ...], NDArray[np.float64]]:
     if study.radiomics.source == "none":
         return (), (), np.zeros((len(cases), 0))
-    if study.radiomics.source == "table" and not sees(study, "radiomics-table"):
-        return (), (), np.zeros((len(cases), 0))
     if study.radiomics.source == "table":
         table = load_store(home).features()
         names = tuple(sorted(str(c) for c in table.columns))
@@ -177,17 +207,15 @@ def _features(
     store = load_store(home)
     rows = [load_file(derived_path(folder, store, case))["features"] for case in cases]
     values = np.stack(rows) if rows else np.zeros((0, len(layout.names)))
-    seen = np.flatnonzero([sees_group(study, group) for group in layout.groups])
-    return tuple(layout.names[i] for i in seen), tuple(layout.groups[i] for i in seen), values[:, seen]
+    return layout.names, layout.groups, values
 
 
 def _images(
     home: Path, study: Study, cases: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    schema = Schema.of(study, ())
-    edge = schema.crop
+    edge = Schema.of(study, ()).crop
     modality = np.array([s.modality for s in study.sequences])
-    if not (schema.mr or schema.ct) or not cases:
+    if not (study.model.image and study.sequences) or not cases:
         empty, none = np.zeros((len(cases), 0, edge, edge, edge), np.float32), np.zeros((len(cases), 0), np.float32)
         return empty, none, empty, none
     folder = home / "derived" / derivation(study)
@@ -195,7 +223,7 @@ def _images(
     loaded = [load_file(derived_path(folder, store, case)) for case in cases]
     images = np.stack([item["images"] for item in loaded]).astype(np.float32)
     present = np.stack([item["present"] for item in loaded]).astype(np.float32)
-    mr, ct = (modality == "MR") & sees(study, "image-mr"), (modality == "CT") & sees(study, "image-ct")
+    mr, ct = modality == "MR", modality == "CT"
     return images[:, mr], present[:, mr], images[:, ct], present[:, ct]
 
 

@@ -63,7 +63,8 @@ class Repeated:
 
     Args:
         labels: (n) 0 or 1; 1 is the event.
-        scores: (S, n) probabilities, NaN where the fit did not score the patient.
+        scores: (S, n) probabilities, NaN where the fit did not score the patient; or (S, K, n), where a fit is K models
+            (the folds of a cross-validation, the sites' own) and its AUC is their mean.
 
     Attributes:
         aucs: (S) AUC of each fit.
@@ -75,16 +76,21 @@ class Repeated:
 
     def __init__(self, labels: ArrayLike, scores: ArrayLike) -> None:
         truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-        if values.ndim != 2 or truth.shape != values.shape[1:] or not len(values):
+        if values.ndim == 2:
+            values = values[:, None]
+        if values.ndim != 3 or truth.shape != values.shape[2:] or not values[..., 0].size:
             raise ScoresInvalid(
                 f"labels of shape {truth.shape} and scores of shape {values.shape}",
                 remedy="give one row of scores a fit, one column a patient",
             )
-        self.labels, self.scored = truth, ~np.isnan(values)
-        fits = [_fit(truth, row, scored) for row, scored in zip(values, self.scored, strict=True)]
-        self.aucs = np.array([fit.auc for fit in fits])
-        self._fits = fits
+        if (np.isnan(values) != np.isnan(values[:, :1])).any():
+            raise ScoresInvalid("models of one fit scored different patients", remedy="join the folds of a fit first")
+        self.labels, self.scored = truth, ~np.isnan(values[:, 0])
         self._event = truth.astype(bool)
+        self._fits = [
+            [_fit(truth, row, scored) for row in models] for models, scored in zip(values, self.scored, strict=True)
+        ]
+        self.aucs = np.array([np.mean([fit.auc for fit in fits]) for fits in self._fits])
 
     @property
     def patients(self) -> int:
@@ -94,7 +100,7 @@ class Repeated:
     @property
     def centre(self) -> float:
         """Mean of the fits' AUCs, those of exactly 0 and 1 moved inwards as `delong` does for its interval."""
-        return float(np.mean([fit.centre for fit in self._fits]))
+        return float(np.mean([fit.centre for fits in self._fits for fit in fits]))
 
     @property
     def fewest(self) -> int:
@@ -104,7 +110,7 @@ class Repeated:
 
     def parts(self) -> Floats:
         """(n) what each patient adds to the mean's deviation from its expectation; 0 for one that no fit scored."""
-        parts: Floats = np.mean([fit.parts for fit in self._fits], axis=0)
+        parts: Floats = np.mean([fit.parts for fits in self._fits for fit in fits], axis=0)
         return parts
 
     def variance(self) -> float:
@@ -113,7 +119,7 @@ class Repeated:
         positives, negatives = int((everyone & self._event).sum()), int((everyone & ~self._event).sum())
         if self.fewest == 1:
             return 0.25
-        if all(fit.constant for fit in self._fits):
+        if all(fit.constant for fits in self._fits for fit in fits):
             return (positives + negatives + 1) / (12 * positives * negatives)
         return self.variance_of(self.parts())
 
