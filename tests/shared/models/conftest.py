@@ -15,7 +15,13 @@ GROUPS = ("shape", "t2w", "adc")
 
 
 @pytest.fixture
-def make_study() -> Callable[..., Study]:
+def architecture() -> str:
+    """Of `make_study`'s studies; a file or a test for every architecture puts its parameters here."""
+    return "transformer"
+
+
+@pytest.fixture
+def make_study(architecture) -> Callable[..., Study]:
     def make(**changes: Any) -> Study:
         content: dict[str, Any] = {
             "study": "model-test",
@@ -33,7 +39,9 @@ def make_study() -> Callable[..., Study]:
             "radiomics": {"settings": {"version": 1}},
             "model": {"components": 3, "width": 16, "depth": 1, "heads": 2},
         }
-        return Study.model_validate({**content, **changes})
+        content |= changes
+        content["model"] = {"architecture": architecture, **content["model"]}
+        return Study.model_validate(content)
 
     return make
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from fedloupe.models import Inputs, Schema, build_model, design_matrix, logistic_probability, start_at_logistic
+from fedloupe.study import Model
+
+every_architecture = pytest.mark.parametrize("architecture", get_args(Model.model_fields["architecture"].annotation))
 
 
 class TestSchema:
@@ -32,6 +37,7 @@ class TestLogistic:
         expected = 1 / (1 + np.exp(-(0.5 - 1 + 0.5 + 0.6)))
         assert logistic_probability(inputs, beta) == pytest.approx([expected], abs=1e-12)
 
+    @every_architecture
     def test_a_model_that_starts_at_it_gives_its_probabilities(self, study, schema, make_inputs, missing):
         model = start_at_logistic(build_model(study, schema), np.zeros(12)).eval()
         beta = np.random.default_rng(0).standard_normal(12)
@@ -42,6 +48,7 @@ class TestLogistic:
                 found = torch.sigmoid(model(*inputs.tensors).double()).numpy()
             np.testing.assert_allclose(found, logistic_probability(inputs, beta), atol=1e-6)
 
+    @every_architecture
     def test_the_deep_path_can_still_be_learned_from_there(self, study, schema, make_inputs):
         model = start_at_logistic(build_model(study, schema), np.ones(12)).train()
         model(*make_inputs(schema).tensors).sum().backward()

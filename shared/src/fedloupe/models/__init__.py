@@ -7,7 +7,9 @@ vector = flatten(model)                       # (m) float32, what a round carrie
 
 from fedloupe.models.base import RadiomicsModel, range_vector
 from fedloupe.models.build import build_model, start_at_logistic
+from fedloupe.models.cnn import RadiomicsCnn
 from fedloupe.models.flat import digest, flatten, unflatten
+from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.models.logistic import design_matrix, logistic_probability
 from fedloupe.models.penalised import ASKS, Descent, Penalty
@@ -35,6 +37,8 @@ __all__ = [
     "Limits",
     "Penalty",
     "Preparation",
+    "RadiomicsCnn",
+    "RadiomicsGcn",
     "RadiomicsModel",
     "RadiomicsTransformer",
     "Schema",

@@ -9,16 +9,24 @@ import torch
 from numpy.typing import NDArray
 
 from fedloupe.models.base import RadiomicsModel
+from fedloupe.models.cnn import RadiomicsCnn
+from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Schema
 from fedloupe.models.transformer import RadiomicsTransformer
 from fedloupe.study import Study
 
 
 def build_model(study: Study, schema: Schema) -> RadiomicsModel:
-    """The study's model, initialised from the study's seed; leaves the global random state as it was."""
+    """The model of the study's architecture, initialised from its seed; leaves the global random state as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(study.seed)
-        return RadiomicsTransformer(study.model, schema)
+        match study.model.architecture:
+            case "transformer":
+                return RadiomicsTransformer(study.model, schema)
+            case "cnn":
+                return RadiomicsCnn(study.model, schema)
+            case "gcn":
+                return RadiomicsGcn(study.model, schema, {s.name: s.modality for s in study.sequences})
 
 
 def start_at_logistic(model: RadiomicsModel, beta: NDArray[Any]) -> RadiomicsModel:

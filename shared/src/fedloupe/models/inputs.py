@@ -70,7 +70,7 @@ class Inputs:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The eight tensors in the order of `RadiomicsTransformer.forward`."""
+        """The eight tensors in the order of `RadiomicsModel.forward`."""
         return tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:

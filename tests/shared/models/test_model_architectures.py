@@ -1,8 +1,9 @@
-"""The Transformer: one start everywhere, every parameter in every batch, no patient seen by another."""
+"""Every architecture: one start everywhere, every parameter in every batch, no patient seen by another."""
 
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,10 +11,27 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fedloupe.models import Inputs, Schema, build_model, digest, flatten, unflatten
+from fedloupe.models import (
+    Inputs,
+    RadiomicsCnn,
+    RadiomicsGcn,
+    RadiomicsTransformer,
+    Schema,
+    build_model,
+    digest,
+    flatten,
+    unflatten,
+)
 from fedloupe.models.flat import WrongSize
+from fedloupe.study import Model
 
 ALL = ("radiomics", "clinical", "mr", "ct")
+CLASSES = {"transformer": RadiomicsTransformer, "cnn": RadiomicsCnn, "gcn": RadiomicsGcn}
+
+
+@pytest.fixture(params=get_args(Model.model_fields["architecture"].annotation))
+def architecture(request) -> str:
+    return request.param
 
 
 @pytest.fixture
@@ -27,6 +45,11 @@ def trained(study, schema):
 
 
 class TestStart:
+    def test_it_is_the_architecture_that_the_study_names(self, study, schema, architecture, make_inputs):
+        model = build_model(study, schema)
+        assert type(model) is CLASSES[architecture]
+        assert model.embed(*make_inputs(schema).tensors).shape == (5, study.model.width)
+
     def test_the_same_study_gives_the_same_parameters(self, study, schema):
         assert np.array_equal(flatten(build_model(study, schema)), flatten(build_model(study, schema)))
 
@@ -94,16 +117,27 @@ class TestEveryBatch:
             assert parameter.grad is not None, name
             assert torch.isfinite(parameter.grad).all(), name
 
+    def test_no_parameter_is_idle(self, trained, schema, make_inputs, missing):
+        """With patients of whom all is there and others of whom nothing is."""
+        whole = make_inputs(schema)
+        nothing = missing(whole, *ALL)
+        both = Inputs(*(torch.cat(pair) for pair in zip(whole.tensors, nothing.tensors, strict=True)))
+        (trained(*both.tensors) * torch.linspace(1, 2, 10)).sum().backward()
+        for name, parameter in trained.named_parameters():
+            assert parameter.grad.abs().max() > 0, name
+
     @pytest.mark.parametrize(
         ("sequences", "clinical", "groups", "changes"),
         [
             ([], [], ("table",), {"radiomics": {"source": "table"}}),
             ([], [{"name": "age", "column": "age"}], ("table",), {"radiomics": {"source": "table"}}),
             ([{"name": "t2w"}], [], (), {"radiomics": {"source": "none"}}),
+            ([{"name": "t2w"}], [{"name": "age", "column": "age"}], (), {"radiomics": {"source": "none"}}),
+            ([{"name": "t2w"}], [], ("shape", "t2w"), {"model": {"image": False, "components": 3}}),
         ],
-        ids=["table only", "table and clinical", "image only"],
+        ids=["table only", "table and clinical", "image only", "image and clinical", "features of images only"],
     )
-    def test_a_study_with_fewer_kinds_of_tokens_trains_too(
+    def test_a_study_with_fewer_kinds_of_inputs_trains_too(
         self, make_study, make_inputs, sequences, clinical, groups, changes
     ):
         study = make_study(sequences=sequences, clinical=clinical, **changes)
