@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.models import Schema, build_model
+from fedloupe.models import Schema
 from fedloupe.study import DpSgd, InputKind, Model, Study, StudyInvalid, input_kinds, parse_study
 from fedloupe_server.comparing.record import Design
 
@@ -146,19 +146,14 @@ def groups_of(study: Study, plan: Plan) -> dict[str, dict[str, Any]]:
             remedy=f"choose from {', '.join(ARCHITECTURES)}",
         )
     ordered = sorted(dict.fromkeys(asked), key=lambda name: name != REFERENCE)
-    found: dict[str, dict[str, Any]] = {}
-    for name in ordered:
-        try:
-            one = _changed(study, {"model": {"architecture": name}})
-            build_model(one, Schema.of(one, _groups(one)))
-        except FedLoupeError as error:
-            if plan.architectures:
-                raise PlanInvalid(
-                    f"the study cannot form a {name}: {error.what}", where="--architectures", remedy=error.remedy
-                ) from None
-            continue
-        found[name] = {"architecture": name}
-    return found
+    images = Schema.of(study, ())
+    if "cnn" in ordered and not (images.mr or images.ct):  # without crops nothing in it would be convolved
+        if plan.architectures:
+            raise PlanInvalid(
+                "the study has no images for a cnn", where="--architectures", remedy="leave cnn out, or add `sequences`"
+            )
+        ordered.remove("cnn")
+    return {name: {"architecture": name} for name in ordered}
 
 
 def variants(study: Study, plan: Plan) -> tuple[Variant, ...]:
@@ -231,13 +226,6 @@ def _input_groups(study: Study) -> dict[str, dict[str, Any]]:
             f"the study has one kind of input only, {list(whole)}", where="--modalities", remedy="compare architectures"
         )
     return found
-
-
-def _groups(study: Study) -> tuple[str, ...]:
-    """Feature groups of the schema, near enough to see whether a model can be built."""
-    if study.radiomics.source == "none":
-        return ()
-    return ("table",) if study.radiomics.source == "table" else tuple(s.name for s in study.sequences)
 
 
 def _changed(study: Study, changes: dict[str, Any]) -> Study:
