@@ -4,6 +4,7 @@ fedloupe demo                       the whole thing on a generated, synthetic co
 fedloupe study check FILE           is this study valid?
 fedloupe study fingerprint FILE     what hospitals approve
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
+fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
 fedloupe report RUN                 write the report of a finished run again
 """
 
@@ -103,6 +104,48 @@ def run(
         sites_file = sites or file.with_suffix(".sites.yaml")
         outcome = run_files(study, sites_file, data, out or Path("runs") / study.study, fresh=fresh, screen=screen)
     _show(outcome, as_json)
+
+
+@app.command("compare")
+def compare(
+    file: StudyFile,
+    data: Annotated[
+        Path | None,
+        typer.Option(envvar="FEDLOUPE_DATA", help="folder below which the sites' data lie", show_default=False),
+    ] = None,
+    sites: Annotated[
+        Path | None, typer.Option(help="where each site's data are; STUDY.sites.yaml if not given")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder; runs/STUDY-compared if not given")] = None,
+    seeds: Annotated[str, typer.Option(help="seeds as 1,2,3, or how many, counted from the study's own")] = "3",
+    architectures: Annotated[str, typer.Option(help="transformer,cnn,gcn; those the study can form if not given")] = "",
+    design: Annotated[
+        str | None, typer.Option(help="split, kfold or leave-one-site-out; the first with validate-only sites")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="of kfold", min=2, max=20)] = 5,
+    modalities: Annotated[bool, typer.Option("--modalities", help="compare sets of inputs instead")] = False,
+    jobs: Annotated[int | None, typer.Option(help="processes; one a core if not given", min=1)] = None,
+    fresh: Fresh = False,
+    as_json: Json = False,
+) -> None:
+    """Which architecture, and was federation worth it? Over several seeds, on one machine, with paired intervals."""
+    from fedloupe_server.comparing import comparison_tables
+    from fedloupe_server.simulation.showing import Screen, compare_files
+    from fedloupe_server.simulation.variants import plan_of
+
+    with speaking(as_json), Screen(quiet=as_json) as screen:
+        study = load_study(file)
+        plan = plan_of(
+            study, seeds=seeds, architectures=architectures, design=design, folds=folds, modalities=modalities
+        )
+        sites_file, folder = sites or file.with_suffix(".sites.yaml"), out or Path("runs") / f"{study.study}-compared"
+        compared = compare_files(study, sites_file, data, folder, plan, jobs=jobs, fresh=fresh, screen=screen)
+    if as_json:
+        say_json(compared.comparison.model_dump(mode="json"))
+        return
+    for table in comparison_tables(compared.comparison, compared.costs):
+        console.print(table)
+    console.print(f"page    {folder / 'comparison.md'}", highlight=False, soft_wrap=True)
 
 
 @app.command("report")

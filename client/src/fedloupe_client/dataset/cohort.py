@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,13 @@ from safetensors.numpy import load_file
 from fedloupe.errors import FedLoupeError
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
-from fedloupe.study import Study
+from fedloupe.study import InputKind, Study, sees, sees_group
 from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
+
+IMAGES: tuple[InputKind, InputKind] = ("image-mr", "image-ct")
 
 
 class BatchUnknown(FedLoupeError):
@@ -99,7 +101,7 @@ class Cohort:
 
 
 def load_cohort(home: Path, study: Study, site: str) -> Cohort:
-    """Stack the ready cases of a derived study.
+    """Stack the ready cases of a derived study: of each what the study's model sees (`model.inputs`), nothing else.
 
     Raises:
         OneClass: see `split_cases`.
@@ -112,10 +114,10 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     names, columns, features = _features(home, study, cases)
     mr, mr_present, ct, ct_present = _images(home, study, cases)
     reference = np.array([r.reference for r in records], dtype=np.float64) if study.evaluation.reference_score else None
-    return Cohort(
+    whole = Cohort(
         cases=cases,
         labels=labels,
-        split=split_cases(study, site, cases, [int(v) for v in labels]),
+        split=np.full(len(cases), ""),
         names=names,
         columns=columns,
         features=features,
@@ -127,6 +129,36 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
         reference=reference,
         masks=_masks(home, study, cases),
         batches=_batches(study, records),
+    )
+    return seen_by(study, site, whole)
+
+
+def seen_by(study: Study, site: str, whole: Cohort) -> Cohort:
+    """The patients as this study splits them, with what its model sees of what is there, and nothing else.
+
+    Args:
+        study: one that differs from the one that `whole` was loaded for in its seed, `split`, roles of sites and
+            `model.inputs` at most.
+        site: whose patients they are.
+        whole: with every input that the study has.
+
+    Raises:
+        OneClass: see `split_cases`.
+    """
+    columns = np.flatnonzero([sees_group(study, group) for group in whole.columns])
+    clinical = slice(None) if sees(study, "clinical") else slice(0)
+    mr, ct = (slice(None) if sees(study, kind) else slice(0) for kind in IMAGES)
+    return replace(
+        whole,
+        split=split_cases(study, site, whole.cases, [int(v) for v in whole.labels]),
+        names=tuple(whole.names[i] for i in columns),
+        columns=tuple(whole.columns[i] for i in columns),
+        features=whole.features if len(columns) == len(whole.columns) else whole.features[:, columns],
+        clinical=whole.clinical[:, clinical],
+        mr=whole.mr[:, mr],
+        mr_present=whole.mr_present[:, mr],
+        ct=whole.ct[:, ct],
+        ct_present=whole.ct_present[:, ct],
     )
 
 
@@ -181,10 +213,9 @@ def _features(
 def _images(
     home: Path, study: Study, cases: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    schema = Schema.of(study, ())
-    edge = schema.crop
+    edge = Schema.of(study, ()).crop
     modality = np.array([s.modality for s in study.sequences])
-    if not (schema.mr or schema.ct) or not cases:
+    if not (study.model.image and study.sequences) or not cases:
         empty, none = np.zeros((len(cases), 0, edge, edge, edge), np.float32), np.zeros((len(cases), 0), np.float32)
         return empty, none, empty, none
     folder = home / "derived" / derivation(study)

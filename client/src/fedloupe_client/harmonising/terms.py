@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.statistics.combat import CrossProducts, Residuals, to_scores
-from fedloupe.study import Harmonisation, Study
+from fedloupe.study import Harmonisation, Study, clinical_inputs
 from fedloupe_client.dataset import Cohort
 
 Floats = NDArray[np.float64]
@@ -30,7 +30,7 @@ def section(study: Study) -> Harmonisation:
 def covariates(study: Study, cohort: Cohort) -> Floats:
     """(n, q) the study's covariates, centred and scaled as the model sees them; an unknown value stands at its centre,
     0."""
-    names = [variable.name for variable in study.clinical]
+    names = [variable.name for variable in clinical_inputs(study)]
     places = [names.index(name) for name in section(study).covariates]
     return np.nan_to_num(cohort.clinical[:, places])
 

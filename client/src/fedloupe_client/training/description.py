@@ -18,7 +18,7 @@ from fedloupe.messages import (
 )
 from fedloupe.statistics import Moments, Products
 from fedloupe.statistics.sketch import bucket_counts
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.training.statistics import within_range
 
@@ -40,9 +40,9 @@ def columns(study: Study, cohort: Cohort) -> NDArray[np.float64]:
         OutOfRange: see there.
     """
     rows = cohort.rows("train")
-    scale = np.array([variable.scale for variable in study.clinical])
-    centre = np.array([variable.centre for variable in study.clinical])
-    names = (*cohort.names, *(variable.name for variable in study.clinical))
+    scale = np.array([variable.scale for variable in clinical_inputs(study)])
+    centre = np.array([variable.centre for variable in clinical_inputs(study)])
+    names = (*cohort.names, *(variable.name for variable in clinical_inputs(study)))
     return within_range(np.hstack([cohort.features[rows], cohort.clinical[rows] * scale + centre]), names)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fedloupe.messages import Architecture, NewtonReply, NewtonRequest
 from fedloupe.models import Penalty
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Observer
 from fedloupe_server.federation.growing import grow_trees
@@ -88,7 +88,7 @@ def further_baselines(
     """
     found = []
     if study.evaluation.clinical_baseline:
-        clinical = np.array([0, *range(width - len(study.clinical), width)])
+        clinical = np.array([0, *range(width - len(clinical_inputs(study)), width)])
         beta = logistic_baseline(study, talk, sites, width, journal, clinical, "clinical")
         found.append(Baseline("clinical", "logistic", beta))
     if study.evaluation.trees:

@@ -20,7 +20,7 @@ from fedloupe.messages import (
 from fedloupe.models import group_order
 from fedloupe.statistics import Products
 from fedloupe.statistics.sketch import ACCURACY, CENTRE
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.federation.conversation import Conversation, WrongAnswer
 from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.statistics.description import describe, pooled, table
@@ -45,7 +45,7 @@ def describe_sites(
     path = journal.folder / "statistics.json"
     if path.exists():
         return
-    names = (*features, *(variable.name for variable in study.clinical))
+    names = (*features, *(variable.name for variable in clinical_inputs(study)))
     summaries = list(talk.ask_all(sites, lambda header: SummaryRequest(**header), SummaryReply).values())
     if other := [reply.site for reply in summaries if len(reply.count) != len(names)]:
         raise WrongAnswer(

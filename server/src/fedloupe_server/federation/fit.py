@@ -30,7 +30,7 @@ from fedloupe.messages import (
 from fedloupe.metrics import youden_threshold
 from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
 from fedloupe.statistics.combat import Harmoniser
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
 from fedloupe_server.federation.conversation import Conversation
@@ -153,7 +153,7 @@ def fit(
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
     fits = wanted and study.privacy.mode == "none"
-    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(study.clinical)
+    width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(clinical_inputs(study))
     beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
     weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
@@ -163,7 +163,7 @@ def fit(
         size = study.model.width + width - 1
         prediction = fit_prediction(study.prediction, talk, sites, weights, size, journal)
     quality = read_quality(journal) if study.quality else None
-    inputs = len(columns) + len(study.clinical)
+    inputs = len(columns) + len(clinical_inputs(study))
     further = further_baselines(study, talk, sites, width, inputs, journal, observer, stage)
     return Fitted(
         preparation=preparation,

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from fedloupe.drawing import DrawingCard
 from fedloupe.study import Study
 from fedloupe.terminal import console
+from fedloupe_server.comparing import comparison_page
 from fedloupe_server.evidence.loading import load_results
 from fedloupe_server.evidence.report import write_report
 from fedloupe_server.evidence.results import Results
@@ -26,10 +27,12 @@ from fedloupe_server.evidence.summary import summary_table
 from fedloupe_server.federation.events import Event
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub.deployment import run_deployed
+from fedloupe_server.simulation.compare import Compared, compare_study
 from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study, public_preparation
 from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import sites_of
+from fedloupe_server.simulation.variants import Plan, variants
 
 DEPLOYED_TIMEOUT_S = 3600.0
 
@@ -130,6 +133,34 @@ def run_files(
     homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
     run = run_here if study.segmentation is None else draw_here
     return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe, cohort=cohort)
+
+
+def compare_files(
+    study: Study,
+    sites_file: Path,
+    data: Path | None,
+    folder: Path,
+    plan: Plan,
+    *,
+    jobs: int | None,
+    fresh: bool,
+    screen: Screen,
+) -> Compared:
+    """Compare variants of a study on this machine; `comparison.md` in the folder has the tables.
+
+    Raises:
+        NoData, SitesInvalid, GeneratedForReal: see `sites_of`.
+        NotCompared, PlanInvalid: see there.
+    """
+    variants(study, plan)  # what is wrong with the plan shows before anything is prepared
+    homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
+
+    def progress(done: int, total: int, name: str, left_s: float) -> None:
+        screen.say(f"{done}/{total}  {name}  {left_s / 60:.0f} min left" if done < total else f"{done}/{total}  {name}")
+
+    compared = compare_study(study, homes, folder, plan, tell=screen.tell, progress=progress, jobs=jobs, cohort=cohort)
+    write_atomic(folder / "comparison.md", comparison_page(compared.comparison, compared.costs).encode())
+    return compared
 
 
 def drawing_table(card: DrawingCard) -> Table:

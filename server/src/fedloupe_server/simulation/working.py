@@ -43,7 +43,7 @@ def working_sites(
         FedLoupeError: a home that cannot be opened.
     """
     if min(workers, len(homes)) <= 1:
-        _one_thread(log)
+        one_thread(log)
         yield {name: Site(home).handle for name, home in homes.items()}
         return
     with ExitStack() as stack:
@@ -110,7 +110,7 @@ def _worker(homes: dict[str, Path], log: Path) -> Iterator[_Worker]:
 
 
 def _serve(pipe: Connection, homes: dict[str, Path], log: Path) -> None:
-    _one_thread(log)
+    one_thread(log)
     try:
         sites = {name: Site(home) for name, home in homes.items()}
     except FedLoupeError as error:
@@ -125,7 +125,7 @@ def _serve(pipe: Connection, homes: dict[str, Path], log: Path) -> None:
             return
 
 
-def _one_thread(log: Path) -> None:
+def one_thread(log: Path) -> None:
     """The numbers must not depend on the cores; the sites' words go to a file, as those of a hospital would."""
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

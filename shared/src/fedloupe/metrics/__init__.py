@@ -23,6 +23,7 @@ from fedloupe.metrics.operating import (
     youden_threshold,
 )
 from fedloupe.metrics.pooling import PooledAuc, pool_auc
+from fedloupe.metrics.repeated import Repeated, RepeatedAuc, RepeatedDifference, repeated_auc, repeated_difference
 
 __all__ = [
     "Auc",
@@ -34,6 +35,9 @@ __all__ = [
     "PairedDifference",
     "PooledAuc",
     "RepeatSums",
+    "Repeated",
+    "RepeatedAuc",
+    "RepeatedDifference",
     "ScoresInvalid",
     "ThresholdMetrics",
     "TooFewPatients",
@@ -50,6 +54,8 @@ __all__ = [
     "paired_delong",
     "pool_auc",
     "repeat_sums",
+    "repeated_auc",
+    "repeated_difference",
     "score_histogram",
     "threshold_metrics",
     "youden_threshold",

@@ -59,14 +59,14 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Auc:
     """
     truth, value = checked(labels, scores)
     two_classes(truth)
-    auc = _auc(truth, value)
+    auc = mann_whitney(truth, value)
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if min(positives, negatives) == 1:
         return Auc(auc, 0.5, 0.0, 1.0)
     if np.ptp(value) == 0:
         centre, se = 0.5, sqrt((positives + negatives + 1) / (12 * positives * negatives))
     else:
-        by_positive, by_negative = _placements(truth, _one_patient_off(truth, value, auc))
+        by_positive, by_negative = placements(truth, one_patient_off(truth, value, auc))
         centre = float(by_positive.mean())
         se = sqrt(float(by_positive.var(ddof=1)) / positives + float(by_negative.var(ddof=1)) / negatives)
     half = Z95 * se / (centre * (1 - centre))
@@ -93,9 +93,9 @@ def paired_delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> Pai
     two_classes(truth)
     if min(truth.sum(), (~truth).sum()) < 2:
         raise TooFewPatients("a paired comparison needs two patients of each class", remedy="compare on a larger split")
-    auc_a, auc_b = _auc(truth, a), _auc(truth, b)
-    places_a = _placements(truth, _one_patient_off(truth, a, auc_a))
-    places_b = _placements(truth, _one_patient_off(truth, b, auc_b))
+    auc_a, auc_b = mann_whitney(truth, a), mann_whitney(truth, b)
+    places_a = placements(truth, one_patient_off(truth, a, auc_a))
+    places_b = placements(truth, one_patient_off(truth, b, auc_b))
     variance = sum(float((x - y).var(ddof=1)) / x.size for x, y in zip(places_a, places_b, strict=True))
     difference, se = auc_a - auc_b, sqrt(variance)
     if difference == 0:
@@ -117,16 +117,14 @@ def hanley_mcneil_se(auc: float, positives: int, negatives: int) -> float:
     return sqrt(max(spread, 0.0) / (positives * negatives))
 
 
-def _auc(truth: NDArray[np.bool_], value: NDArray[np.float64]) -> float:
+def mann_whitney(truth: NDArray[np.bool_], value: NDArray[np.float64]) -> float:
     """Mann-Whitney share of concordant pairs; sums of half-integers, so 0, 0.5 and 1 are exact."""
     positives = int(truth.sum())
     ranks = float(rankdata(value)[truth].sum())
     return (ranks - positives * (positives + 1) / 2) / (positives * (truth.size - positives))
 
 
-def _placements(
-    truth: NDArray[np.bool_], value: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def placements(truth: NDArray[np.bool_], value: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Structural components: a positive's share of negatives below it, a negative's share of positives above it."""
     everyone = rankdata(value)
     positives, negatives = int(truth.sum()), int((~truth).sum())
@@ -135,7 +133,7 @@ def _placements(
     return by_positive, by_negative
 
 
-def _one_patient_off(truth: NDArray[np.bool_], value: NDArray[np.float64], auc: float) -> NDArray[np.float64]:
+def one_patient_off(truth: NDArray[np.bool_], value: NDArray[np.float64], auc: float) -> NDArray[np.float64]:
     """The scores, and under perfect separation the same with one patient moved into the other class's middle."""
     if 0 < auc < 1:
         return value

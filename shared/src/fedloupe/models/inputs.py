@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs, sees
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Schema:
     Attributes:
         groups: feature groups in column order (`shape`, then one a sequence; `table` for ready-made tables).
         components: principal components a group.
-        clinical: number of clinical variables.
+        clinical: number of clinical variables that the model sees.
         mr: number of MR volumes, the image stem's channels (0: no image tokens).
         ct: number of CT volumes (0 or 1 and more; 0: no CT tokens).
         crop: edge of the cubic crop in voxels.
@@ -37,9 +37,9 @@ class Schema:
         return cls(
             groups=groups,
             components=study.model.components,
-            clinical=len(study.clinical),
-            mr=sum(s.modality == "MR" for s in study.sequences) if image else 0,
-            ct=sum(s.modality == "CT" for s in study.sequences) if image else 0,
+            clinical=len(clinical_inputs(study)),
+            mr=sum(s.modality == "MR" for s in study.sequences) if image and sees(study, "image-mr") else 0,
+            ct=sum(s.modality == "CT" for s in study.sequences) if image and sees(study, "image-ct") else 0,
             crop=round(study.imaging.crop_mm / study.imaging.spacing_mm) if image else 0,
         )
 

@@ -7,6 +7,7 @@ study.fingerprint            # changes with anything that matters, and with noth
 from fedloupe.study.endpoint import Endpoint, Grades
 from fedloupe.study.evaluation import Evaluation, TreePlan
 from fedloupe.study.harmonisation import Harmonisation
+from fedloupe.study.inputs import InputKind, clinical_inputs, input_kinds, sees, sees_group
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.personalisation import Personalisation
@@ -38,6 +39,7 @@ __all__ = [
     "Grades",
     "Harmonisation",
     "Imaging",
+    "InputKind",
     "Model",
     "NoPrivacy",
     "Personalisation",
@@ -59,6 +61,10 @@ __all__ = [
     "Training",
     "TreePlan",
     "canonical_json",
+    "clinical_inputs",
+    "input_kinds",
     "load_study",
     "parse_study",
+    "sees",
+    "sees_group",
 ]

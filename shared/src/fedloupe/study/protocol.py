@@ -21,6 +21,7 @@ from pydantic import (
 from fedloupe.study.endpoint import Endpoint
 from fedloupe.study.evaluation import Evaluation
 from fedloupe.study.harmonisation import Harmonisation
+from fedloupe.study.inputs import InputKind, misfit
 from fedloupe.study.personalisation import Personalisation
 from fedloupe.study.prediction import Prediction
 from fedloupe.study.quality import Quality
@@ -105,7 +106,7 @@ class Radiomics(_Frozen):
 class Model(_Grown):
     """Architecture, size and regularisation; every architecture has the linear path beside its deep part."""
 
-    later: ClassVar = ("architecture",)
+    later: ClassVar = ("architecture", "inputs")
 
     architecture: Literal["transformer", "cnn", "gcn"] = Field(
         default="transformer",
@@ -114,6 +115,9 @@ class Model(_Grown):
     )
     components: int = Field(default=8, ge=1, le=64, description="principal components a feature group")
     image: bool = Field(default=True, description="image tokens from a convolutional stem")
+    inputs: tuple[InputKind, ...] | None = Field(
+        default=None, min_length=1, description="what the model sees of what the study has; all of it where None"
+    )
     width: int = Field(default=32, ge=4, le=512)
     depth: int = Field(default=2, ge=1, le=12)
     heads: int = Field(default=4, ge=1, le=16)
@@ -280,6 +284,8 @@ class Study(_Frozen):
         named = {str(name) for pair in pairs for name in pair} if isinstance(pairs, list | tuple) else set()
         if unknown := sorted(named - {sequence.name for sequence in self.sequences}):
             raise ValueError(f"`radiomics.settings.delta` names {unknown}, not among `sequences`")
+        if wrong := misfit(self):
+            raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")
