@@ -1,7 +1,8 @@
-"""A real site process under DP-SGD, killed with -9 while it trains: what it spent stays spent."""
+"""A real site process, killed with -9 while it trains: under DP-SGD what it spent stays spent, else it goes on."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import socket as sockets
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fedloupe import __version__
 from fedloupe.messages import (
@@ -29,6 +31,7 @@ from fedloupe.models import Schema, build_model, flatten
 from fedloupe.privacy import epsilon
 from fedloupe_client.gate import Ledger
 from fedloupe_client.site.server import SiteSilent, ask
+from fedloupe_client.site.site import Site
 from fedloupe_client.training.private import planned_spend
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import make_homes
@@ -114,6 +117,40 @@ class TestASiteKilledWhileItTrains:
             ask(tmp_path / "nobody.sock", b"x", 2)
 
 
+class TestASiteKilledInTheMiddleOfARound:
+    def test_goes_on_there_and_answers_as_if_it_had_never_stopped(self, tables, make_study, tmp_path):
+        training = {"rounds": 2, "local_epochs": 100, "start": "random", "batch_size": 8}
+        study = make_study(training=training)
+        homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
+        prepare_sites(study, homes, lambda *_: None)
+        home, twin = homes["alpha"], tmp_path / "twin"
+        header = {"version": __version__, "fingerprint": study.fingerprint, "run": "kill-drill", "site": "alpha"}
+        scaling = {"mean": np.zeros(12), "scale": np.ones(12), "projection": np.eye(12, 6, dtype=np.float32)}
+        installed = Site(home).handle(encode(PrepareRequest(**header, **scaling, origin="federated")))
+        assert decode(installed).kind == "prepare-reply"
+        shutil.copytree(home, twin)
+        weights = flatten(build_model(study, Schema.of(study, ("table",))))
+        request, answer, log = (tmp_path / name for name in ("request", "answer", "log"))
+        request.write_bytes(encode(TrainRequest(**header, round=1, scope="federated", weights=weights)))
+        state = home / "runs" / "kill-drill" / "training.safetensors"
+        command = [sys.executable, "-c", _WORK, *map(str, (home, request, answer, log))]
+        process = subprocess.Popen([*command, "0"])
+        while process.poll() is None and not (state.exists() and load_file(state)["counts"][1] >= 2):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not answer.exists(), "killed too late to show anything"
+        reached = load_file(state)["counts"].tolist()
+        subprocess.run([*command, "20"], check=True)
+        assert f"goes on in round 1, epoch {reached[1] + 1}, after {reached[2]} batches" in log.read_text()
+        assert not state.exists()
+        undisturbed = [sys.executable, "-c", _WORK, *map(str, (twin, request, tmp_path / "other", tmp_path / "log-2"))]
+        subprocess.run([*undisturbed, "20"], check=True)
+        assert "goes on" not in (tmp_path / "log-2").read_text()
+        assert decode(answer.read_bytes()).kind == "train-reply"
+        assert answer.read_bytes() == (tmp_path / "other").read_bytes()
+
+
 class TestABudgetTooSmall:
     def test_is_refused_at_the_first_word_and_nothing_is_spent(self, tables, private_study, tmp_path):
         study = private_study(epsilon=8.0)
@@ -153,6 +190,17 @@ def _write(folder: Path, talk: Talk) -> Path:
     path.write_bytes(encode(TrainRequest(**talk.header, round=2, scope="federated", weights=talk.weights)))
     return path
 
+
+_WORK = """
+import logging, sys
+from pathlib import Path
+import torch
+from fedloupe_client.site.site import Site
+home, request, answer, log = map(Path, sys.argv[1:5])
+logging.basicConfig(level=logging.INFO, filename=log, force=True)
+torch.set_num_threads(1)
+answer.write_bytes(Site(home, checkpoint_s=float(sys.argv[5])).handle(request.read_bytes()))
+"""
 
 _ASK = """
 import sys
