@@ -4,8 +4,8 @@ derive(home, study)                  # imaging and radiomics for every ready cas
 cohort = load_cohort(home, study)
 """
 
-from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cohort
-from fedloupe_client.dataset.derive import derivation, derive, problems
+from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cases, load_cohort
+from fedloupe_client.dataset.derive import derivation, derive, derived_path, problems
 from fedloupe_client.dataset.splits import SPLITS, OneClass, split_cases
 
 __all__ = [
@@ -15,6 +15,8 @@ __all__ = [
     "cohort_digest",
     "derivation",
     "derive",
+    "derived_path",
+    "load_cases",
     "load_cohort",
     "problems",
     "split_cases",

@@ -107,15 +107,32 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     """
     left_out = problems(home, study)
     records = tuple(record for record in load_store(home).ready if record.case not in left_out)
+    labels = [int(record.label or 0) for record in records]
+    split = split_cases(study, site, tuple(record.case for record in records), labels)
+    return load_cases(home, study, records, split)
+
+
+def load_cases(home: Path, study: Study, records: tuple[CaseRecord, ...], split: NDArray[np.str_]) -> Cohort:
+    """Stack these cases of a derived study, each usable; where an outcome is not known, the label is -1.
+
+    Args:
+        home: the site's home.
+        study: derived for these cases.
+        records: in the order of the rows.
+        split: (n) of each.
+
+    Raises:
+        BatchUnknown: the cases were ingested for a study that did not ask for the scanner.
+    """
     cases = tuple(r.case for r in records)
-    labels = np.array([r.label for r in records], dtype=np.int64)
+    labels = np.array([-1 if r.label is None else r.label for r in records], dtype=np.int64)
     names, columns, features = _features(home, study, cases)
     mr, mr_present, ct, ct_present = _images(home, study, cases)
     reference = np.array([r.reference for r in records], dtype=np.float64) if study.evaluation.reference_score else None
     return Cohort(
         cases=cases,
         labels=labels,
-        split=split_cases(study, site, cases, [int(v) for v in labels]),
+        split=split,
         names=names,
         columns=columns,
         features=features,
