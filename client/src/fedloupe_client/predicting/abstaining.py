@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fedloupe.models import range_vector
 from fedloupe.models.preparation import CLIP
+from fedloupe.study import Study
 from fedloupe_client.predicting.inputs import FrozenModel, Patient
 
 CLIPPED_SHARE = 0.10
@@ -91,7 +92,7 @@ def judge_range(frozen: FrozenModel, patient: Patient) -> Range:
         far = [p for p in parts if p.distance is not None and p.distance > release.limit] or list(parts[:1])
         reasons.append(
             f"the patient as a whole lies {distance:.2f} from the training patients, the limit is {release.limit:.2f}; "
-            f"most unusual: {_listed([_said(part) for part in far[:NAMED]])}"
+            f"most unusual: {_listed([_said(frozen.study, part) for part in far[:NAMED]])}"
         )
     return Range(not reasons, distance, float(release.limit), clipped, tuple(reasons), parts)
 
@@ -155,13 +156,23 @@ def _parts(
     return found
 
 
-def _said(part: PartRange) -> str:
+def _said(study: Study, part: PartRange) -> str:
     if part.kind == "embedding":
         return f"images and values together as the model reads them ({part.distance:.2f})"
     if part.kind == "radiomics":
         return f"{radiomics_words(part.name)} ({part.distance:.2f})"
     usual = part.usual or (0.0, 0.0)
-    return f"`{part.name}` {part.value:.4g}, usual {usual[0]:.3g} ± {usual[1]:.2g} ({part.distance:.2f})"
+    value = value_words(study, part.name, part.value)
+    return f"`{part.name}` {value}, usual {usual[0]:.3g} ± {usual[1]:.2g} ({part.distance:.2f})"
+
+
+def value_words(study: Study, variable: str, value: float | None) -> str:
+    """A clinical value as the hospital writes it: a level by its name, a number with its digits."""
+    levels = next((one.levels for one in study.clinical if one.name == variable), None)
+    if value is None:
+        return ""
+    near = [name for name, number in (levels or {}).items() if abs(number - value) < 1e-6]
+    return near[0] if near else f"{value:.4g}"
 
 
 def radiomics_words(group: str) -> str:

@@ -139,16 +139,16 @@ def find_case(frozen: FrozenModel, name: str) -> CaseRecord:
 
     Raises:
         CaseUnknown: no case of the store has it. Other cases' names are not shown: they are other patients'.
-        CaseUnusable: the case was left out by ingest.
+        CaseUnusable: the case was left out by ingest for more than a missing outcome.
     """
     for record in frozen.store.records:
         local = frozen.names.get(record.case)
         if name == record.case or (local is not None and name == local.local):
-            if record.status != "ready":
+            if record.status != "ready" and record not in frozen.store.unlabelled:
                 raise CaseUnusable(
-                    f"ingest left it out ({record.code}): {record.reason}",
+                    f"ingest left it out ({record.code}): {'; '.join((record.reason, *record.notes))}",
                     where=f"case {record.case}",
-                    remedy=f"{record.remedy}; then run `fedloupe-site ingest` again",
+                    remedy="mend that (ingest-local.csv says where it lies), then run `fedloupe-site ingest` again",
                 )
             return record
     raise CaseUnknown(

@@ -15,10 +15,9 @@ import numpy as np
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from fedloupe.study import Study
 from fedloupe_client.gate.disk import write_atomic
 from fedloupe_client.predicting import charts
-from fedloupe_client.predicting.abstaining import CLIPPED_SHARE, radiomics_words
+from fedloupe_client.predicting.abstaining import CLIPPED_SHARE, radiomics_words, value_words
 from fedloupe_client.predicting.inputs import FrozenModel
 from fedloupe_client.predicting.pictures import overlaid, thumbnail
 from fedloupe_client.predicting.problems import PredictionUnwritable
@@ -95,7 +94,7 @@ def render(frozen: FrozenModel, predicted: Predicted, when: datetime) -> str:
     environment.filters["percent"] = percent
     environment.filters["part"] = part_words
     environment.filters["named"] = named
-    environment.filters["value"] = lambda part: value_words(frozen.study, part)
+    environment.filters["value"] = lambda part: value_words(frozen.study, part.name, part.value)
     sheets = ("check.css", "patient.css")
     style = "\n".join(environment.loader.get_source(environment, s)[0] for s in sheets) if environment.loader else ""
     result = predicted.result
@@ -124,15 +123,6 @@ def render(frozen: FrozenModel, predicted: Predicted, when: datetime) -> str:
 def named(text: str) -> Markup:
     """A sentence whose names stand in backticks, as the page writes it."""
     return Markup(re.sub(r"`([^`]*)`", r"<b>\1</b>", str(escape(text))))
-
-
-def value_words(study: Study, part: RangePart) -> str:
-    """A clinical value as the hospital writes it: a level by its name, a number with its digits."""
-    levels = next((one.levels for one in study.clinical if one.name == part.name), None)
-    if part.value is None:
-        return ""
-    near = [name for name, number in (levels or {}).items() if abs(number - part.value) < 1e-6]
-    return near[0] if near else f"{part.value:.4g}"
 
 
 def part_words(part: RangePart) -> str:
