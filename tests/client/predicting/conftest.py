@@ -138,6 +138,11 @@ def make_release(home: Path, study: Study) -> Release:
     return replace(release, limit=1.2 * float(release.distance(vectors).max()))
 
 
+@pytest.fixture
+def release_maker() -> Callable[[Path, Study], Release]:
+    return make_release
+
+
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
     home, study = tmp_path_factory.mktemp("clinic"), parse_study(CONTENT)

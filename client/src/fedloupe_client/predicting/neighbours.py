@@ -144,8 +144,8 @@ def _key(frozen: FrozenModel) -> str:
     if frozen.study.sequences:
         for record in frozen.store.ready:
             state.update(derived_path(Path(), frozen.store, record.case).name.encode())
-    else:
-        state.update((frozen.store.folder / "features.csv").read_bytes())
+    elif (table := frozen.store.folder / "features.csv").exists():
+        state.update(table.read_bytes())
     return state.hexdigest()
 
 
