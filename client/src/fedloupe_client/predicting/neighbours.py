@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fedloupe.models import range_vector
-from fedloupe_client.dataset import cohort_digest, derivation, derive, derived_path, load_cohort
+from fedloupe_client.dataset import Cohort, cohort_digest, derivation, derive, derived_path, load_cases, load_cohort
 from fedloupe_client.gate.disk import write_atomic
 from fedloupe_client.predicting.inputs import FOLDER, FrozenModel, Patient
 
@@ -112,9 +112,9 @@ def nearest(frozen: FrozenModel, embedded: Embedded, patient: Patient, count: in
 def _embed(frozen: FrozenModel, key: str) -> Embedded:
     derive(frozen.home, frozen.study)
     measured = load_cohort(frozen.home, frozen.study, frozen.site)
-    cohort = frozen.seen(measured)
+    cohort = frozen.seen(_harmonisable(frozen, measured))
     owner = {record.case: record.patient for record in frozen.store.ready}
-    vectors, logits = [], []
+    vectors, logits = [np.zeros((0, len(frozen.release.centre)))], [np.zeros(0)]
     with torch.no_grad():
         for start in range(0, len(cohort.cases), BATCH):
             rows = np.arange(start, min(start + BATCH, len(cohort.cases)))
@@ -133,6 +133,16 @@ def _embed(frozen: FrozenModel, key: str) -> Embedded:
         vectors=np.concatenate(vectors),
         logits=np.concatenate(logits),
     )
+
+
+def _harmonisable(frozen: FrozenModel, cohort: Cohort) -> Cohort:
+    """Without patients of scanners that took no part in the run: on no common scale, they are nobody's neighbours."""
+    if frozen.harmonised is None or set(cohort.batches) <= set(frozen.harmonised.shifts):
+        return cohort
+    rows = [row for row, batch in enumerate(cohort.batches) if batch in frozen.harmonised.shifts]
+    by_case = {record.case: record for record in frozen.store.ready}
+    records = tuple(by_case[cohort.cases[row]] for row in rows)
+    return load_cases(frozen.home, frozen.study, records, cohort.split[rows])
 
 
 def _key(frozen: FrozenModel) -> str:
