@@ -4,6 +4,7 @@ fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store
 fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
 fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
 fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
+fedloupe-site predict HOME STUDY CASE...   one page a patient under the released model; research use only
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
 """
 
@@ -194,6 +195,43 @@ def approve_command(
         console.print(
             f"approved [bold]{protocol.study}[/] by {by}\nfingerprint {protocol.fingerprint}", highlight=False
         )
+
+
+@app.command("predict")
+def predict_command(
+    home: Home,
+    study: StudyFile,
+    cases: Annotated[
+        list[str], typer.Argument(help="pseudonyms or the hospital's own names of cases", show_default=False)
+    ],
+    as_json: Json = False,
+) -> None:
+    """What the study's released model says of single patients, and how far to believe it. Research use only.
+
+    One page a case, HOME/predictions/CASE.html; it has local names and stays here, like everything this reads. Outside
+    the range of the training patients it says so and predicts nothing.
+    """
+    import SimpleITK as sitk
+    import torch
+
+    from fedloupe_client.predicting import embed_cohort, find_case, open_model, predict_case, write_prediction
+    from fedloupe_client.predicting.terminal import say_prediction
+
+    torch.set_num_threads(1)  # the numbers must not depend on the machine
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    results = []
+    with speaking(as_json):
+        frozen = open_model(home, load_study(study))
+        records = [find_case(frozen, name) for name in cases]
+        embedded = embed_cohort(frozen)
+        for record in records:
+            predicted = predict_case(frozen, embedded, record)
+            page = write_prediction(frozen, predicted)
+            results.append(predicted.result)
+            if not as_json:
+                say_prediction(predicted.result, page)
+    if as_json:
+        say_json([result.model_dump(mode="json") for result in results])
 
 
 @app.command("start")

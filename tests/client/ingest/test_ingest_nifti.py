@@ -205,7 +205,6 @@ class TestBrokenCases:
             (_four_dimensions, "FL-226", "broken"),
             (_no_t2w, "FL-216", "excluded"),
             (_rows("P-0001,maybe,61,T2"), "FL-214", "broken"),
-            (_rows("P-0001,,61,T2"), "FL-213", "excluded"),
             (_rows("P-0001,good,nan,T2"), "FL-215", "broken"),
             (_rows("P-0001,good,inf,T2"), "FL-215", "broken"),
             (_rows("P-0001,good,sixty,T2"), "FL-215", "broken"),
@@ -222,6 +221,24 @@ class TestBrokenCases:
         assert "P-0001" not in bad.model_dump_json()
         assert [records[f"P-000{n}"].status for n in (2, 3, 4)] == ["ready"] * 3
         assert not (home / "store" / "cases" / bad.case).exists()
+
+    def test_a_case_without_an_outcome_is_excluded_and_its_images_are_kept(self, nifti_site, study, home, by_local):
+        _rows("P-0001,,61,T2")(nifti_site)
+        new = by_local(ingest(nifti_site.config(), study, home))["P-0001"]
+        assert (new.code, new.status, new.kind, new.label) == ("FL-213", "excluded", "absence", None)
+        assert new.clinical["age"] == 61 and new.mask == "own"
+        store = load_store(home)
+        assert [record.case for record in store.unlabelled] == [new.case]
+        assert new.case not in [record.case for record in store.ready]
+        assert store.mask(new.case).GetSize() == store.volume(new.case, "t2w").GetSize()
+        assert "P-0001" not in new.model_dump_json()
+
+    def test_a_case_without_an_outcome_whose_mask_is_damaged_says_both(self, nifti_site, study, home, by_local):
+        _rows("P-0001,,61,T2")(nifti_site)
+        _no_mask(nifti_site)
+        new = by_local(ingest(nifti_site.config(), study, home))["P-0001"]
+        assert (new.code, new.mask, load_store(home).unlabelled) == ("FL-213", None, ())
+        assert "FL-230" in new.notes[-1]
 
     def test_an_uncompressed_file_that_is_cut_off_is_not_filled_with_zeros(self, nifti_site, study, home, by_local):
         for number in range(1, 5):

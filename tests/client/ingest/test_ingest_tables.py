@@ -49,6 +49,16 @@ class TestFeatures:
         assert {local: record.code for local, record in records.items()} == {"a": code, "b": None, "c": None}
         assert len(load_store(home).features()) == 2
 
+    def test_of_a_case_without_an_outcome_are_kept(self, tmp_path, study, home, by_local):
+        config = hospital(tmp_path / "h", "case,f,g\na,5,6\nb,1,2\nc,3,4\nd,nan,1\n")
+        (tmp_path / "h" / "clinical.csv").write_text("case,trg\na,\nb,poor\nc,good\nd,\n")
+        records = by_local(ingest(config, study, home))
+        assert [records[local].status for local in "abcd"] == ["excluded", "ready", "ready", "excluded"]
+        store = load_store(home)
+        assert [record.case for record in store.unlabelled] == [records["a"].case]
+        assert list(store.features().loc[records["a"].case]) == [5, 6]
+        assert "FL-251" in records["d"].notes[-1]
+
     def test_two_rows_of_features_for_one_case(self, tmp_path, study, home, by_local):
         text = "case,f\na,1\na,2\nb,1\nc,3\n"
         assert by_local(ingest(hospital(tmp_path / "h", text), study, home))["a"].code == "FL-211"

@@ -5,8 +5,8 @@ cohort = load_cohort(home, study, site)
 seen_by(another, site, cohort)       # the same patients as a study with another seed, split or `model.inputs` has them
 """
 
-from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cohort, seen_by
-from fedloupe_client.dataset.derive import derivation, derive, problems
+from fedloupe_client.dataset.cohort import Cohort, cohort_digest, load_cases, load_cohort, seen_by
+from fedloupe_client.dataset.derive import derivation, derive, derived_path, problems
 from fedloupe_client.dataset.splits import SPLITS, OneClass, split_cases
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "cohort_digest",
     "derivation",
     "derive",
+    "derived_path",
+    "load_cases",
     "load_cohort",
     "problems",
     "seen_by",

@@ -109,15 +109,32 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     """
     left_out = problems(home, study)
     records = tuple(record for record in load_store(home).ready if record.case not in left_out)
+    labels = [int(record.label or 0) for record in records]
+    split = split_cases(study, site, tuple(record.case for record in records), labels)
+    return load_cases(home, study, records, split)
+
+
+def load_cases(home: Path, study: Study, records: tuple[CaseRecord, ...], split: NDArray[np.str_]) -> Cohort:
+    """Stack these cases of a derived study, each usable, as `load_cohort`; where an outcome is not known, label -1.
+
+    Args:
+        home: the site's home.
+        study: derived for these cases.
+        records: in the order of the rows.
+        split: (n) of each.
+
+    Raises:
+        BatchUnknown: the cases were ingested for a study that did not ask for the scanner.
+    """
     cases = tuple(r.case for r in records)
-    labels = np.array([r.label for r in records], dtype=np.int64)
+    labels = np.array([-1 if r.label is None else r.label for r in records], dtype=np.int64)
     names, columns, features = _features(home, study, cases)
     mr, mr_present, ct, ct_present = _images(home, study, cases)
     reference = np.array([r.reference for r in records], dtype=np.float64) if study.evaluation.reference_score else None
     whole = Cohort(
         cases=cases,
         labels=labels,
-        split=np.full(len(cases), ""),
+        split=split,
         names=names,
         columns=columns,
         features=features,
@@ -130,7 +147,7 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
         masks=_masks(home, study, cases),
         batches=_batches(study, records),
     )
-    return seen_by(study, site, whole)
+    return _visible(study, whole)
 
 
 def seen_by(study: Study, site: str, whole: Cohort) -> Cohort:
@@ -145,12 +162,17 @@ def seen_by(study: Study, site: str, whole: Cohort) -> Cohort:
     Raises:
         OneClass: see `split_cases`.
     """
+    split = split_cases(study, site, whole.cases, [int(v) for v in whole.labels])
+    return replace(_visible(study, whole), split=split)
+
+
+def _visible(study: Study, whole: Cohort) -> Cohort:
+    """Without what the study's model does not see."""
     columns = np.flatnonzero([sees_group(study, group) for group in whole.columns])
     clinical = slice(None) if sees(study, "clinical") else slice(0)
     mr, ct = (slice(None) if sees(study, kind) else slice(0) for kind in IMAGES)
     return replace(
         whole,
-        split=split_cases(study, site, whole.cases, [int(v) for v in whole.labels]),
         names=tuple(whole.names[i] for i in columns),
         columns=tuple(whole.columns[i] for i in columns),
         features=whole.features if len(columns) == len(whole.columns) else whole.features[:, columns],

@@ -68,7 +68,7 @@ def derive(
     Args:
         home: the site's home, with a store.
         study: the study.
-        cases: these ready cases alone; all of them where None.
+        cases: these alone, ready or unlabelled; all ready ones where None.
         workers: processes; each uses one thread.
         progress: called with (done, total, case) after each case.
     """
@@ -77,7 +77,8 @@ def derive(
     if not study.sequences:
         return folder
     store = load_store(home)
-    ready = [record.case for record in store.ready if cases is None or record.case in cases]
+    usable = store.ready if cases is None else (*store.ready, *store.unlabelled)
+    ready = [record.case for record in usable if cases is None or record.case in cases]
     paths = {case: derived_path(folder, store, case) for case in ready}
     todo = [case for case, path in paths.items() if not (path.exists() or path.with_suffix(".json").exists())]
     done = len(ready) - len(todo)
@@ -139,7 +140,7 @@ def _keep(target: Path, content: bytes) -> None:
 
 def _tensors(home: Path, study: Study, case: str) -> dict[str, np.ndarray]:
     store = load_store(home)
-    record = next(r for r in store.ready if r.case == case)
+    record = next(r for r in (*store.ready, *store.unlabelled) if r.case == case)
     if study.segmentation is not None:
         return _field(store, record, study, study.segmentation)
     grid = to_grid(store, record, study)

@@ -220,11 +220,11 @@ def _works(
         names = {item.patient for item in found.slices.get(row.local, ())}
         header = names.pop() if len(names) == 1 else ""  # of several, none: the case is refused for that (FL-227)
         patients[row.local] = row.patient or header or row.local
-    count = Counter(patients[row.local] for row in rows if row.problem is None)
+    count = Counter(patients[row.local] for row in rows if row.problem is None and not row.unlabelled)
     for row in rows:
         slices = found.slices.get(row.local, ())
         trouble = row.problem or found.troubles.get(row.local)
-        if trouble is None and count[patients[row.local]] > 1:
+        if trouble is None and not row.unlabelled and count[patients[row.local]] > 1:
             trouble = Trouble.of(
                 PatientRepeated(
                     f"{count[patients[row.local]]} cases are of one patient",
@@ -278,10 +278,10 @@ def _do_all(works: list[Work], memory: FileMemory, mapper: Mapper, report: Progr
 def _take_features(
     works: list[Work], done: list[Done], table: FeatureTable
 ) -> tuple[list[Done], dict[str, tuple[float, ...]]]:
-    """The features of the ready cases; a case whose row is not usable is left out."""
+    """The features of the ready cases, and of those without an outcome; one whose row is not usable is left out."""
     result, lines = [], {}
     for work, one in zip(works, done, strict=True):
-        if one.record.status == "ready":
+        if one.record.status == "ready" or (work.row.unlabelled and work.trouble is None):
             try:
                 lines[work.case] = table.take(work.row.local)
             except FedLoupeError as error:

@@ -33,7 +33,7 @@ from fedloupe_client.ingest.problems import NotWritten, SourceChanging, StoreLea
 from fedloupe_client.ingest.store.memory import ABSENT, FileMemory, stamp
 from fedloupe_client.ingest.store.records import SCHEMA, CaseRecord
 from fedloupe_client.ingest.store.shelf import Entry, Shelf
-from fedloupe_client.ingest.tables.clinical import Row
+from fedloupe_client.ingest.tables.clinical import Row, no_outcome
 
 VERSIONS = (SCHEMA, __version__, pydicom.__version__, sitk.Version_VersionString(), isal.__version__)
 
@@ -168,7 +168,7 @@ def at_hand(work: Work) -> Done | None:
     if work.trouble is not None:
         return left_out(work, work.trouble)
     if isinstance(work.source, TableSource):
-        return Done(_ready(work, Entry(sequences=(), notes=(), files={})))
+        return _done(work, Entry(sequences=(), notes=(), files={}))
     if any(path not in work.seen for path in work.files):
         return None
     return _found(work, work.seen)
@@ -200,12 +200,19 @@ def do(work: Work) -> Done:
         raise
     except FedLoupeError as error:
         return left_out(work, Trouble.of(error), seen)
-    return Done(_ready(work, entry), name=name, entry=entry, learned=seen)
+    return _done(work, entry, name, seen)
 
 
 def left_out(work: Work, trouble: Trouble, learned: dict[Path, Seen] | None = None) -> Done:
-    """A case that cannot be used, as a record with its problem."""
-    row = work.row
+    """A case that cannot be used, as a record with its problem.
+
+    Where the outcome is not known, that is the reason; what is wrong besides is a note, because it only keeps the case
+    from being predicted.
+    """
+    row, notes = work.row, work.row.notes
+    if row.unlabelled:
+        notes = (*notes, f"cannot be predicted either: {trouble.reason} ({trouble.code})")
+        trouble = Trouble.of(no_outcome(row.local))
     record = CaseRecord(
         case=work.case,
         patient=work.patient,
@@ -219,17 +226,23 @@ def left_out(work: Work, trouble: Trouble, learned: dict[Path, Seen] | None = No
         batch=row.batch,
         intervals=row.intervals,
         reference=row.reference,
-        notes=row.notes,
+        notes=notes,
     )
     return Done(record, trouble.where, learned=learned or {})
 
 
-def _ready(work: Work, entry: Entry) -> CaseRecord:
+def _done(work: Work, entry: Entry, name: str = "", learned: dict[Path, Seen] | None = None) -> Done:
+    """A case whose images are kept: ready, or excluded where its outcome is not known."""
     row = work.row
-    return CaseRecord(
+    trouble = Trouble.of(no_outcome(row.local)) if row.unlabelled else None
+    record = CaseRecord(
         case=work.case,
         patient=work.patient,
-        status="ready",
+        status=trouble.status if trouble else "ready",
+        code=trouble.code if trouble else None,
+        kind=trouble.kind if trouble else None,
+        reason=trouble.reason if trouble else "",
+        remedy=trouble.remedy if trouble else "",
         label=row.label,
         clinical=row.clinical,
         batch=row.batch,
@@ -240,12 +253,15 @@ def _ready(work: Work, entry: Entry) -> CaseRecord:
         drawn_by=entry.drawn_by,
         notes=(*row.notes, *entry.notes),
     )
+    return Done(
+        record, trouble.where if trouble else "", name=name, entry=entry if name else None, learned=learned or {}
+    )
 
 
 def _found(work: Work, seen: dict[Path, Seen]) -> Done | None:
     name = work.name(seen)
     entry = work.shelf.find(name, verify=work.verify)
-    return None if entry is None else Done(_ready(work, entry), name=name, entry=entry, learned=seen)
+    return None if entry is None else _done(work, entry, name, seen)
 
 
 def _check_identity(work: Work, folder: Path) -> None:

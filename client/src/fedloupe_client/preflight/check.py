@@ -281,7 +281,7 @@ def _digests(store: Store, study: Study, looks: tuple[CaseLook, ...]) -> dict[st
         return {look.case: [one.digest for one in look.sequences.values()] for look in looks}
     if study.radiomics.source != "table":
         return {}
-    table = store.features()
+    table = store.features().loc[[record.case for record in store.ready]]
     return {str(case): [voxel_digest(row.to_numpy())] for case, row in table.iterrows()}
 
 

@@ -24,7 +24,7 @@ import SimpleITK as sitk
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedloupe_client.ingest.formats.nifti import decode
-from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, StoreMissing, StoreUnreadable
+from fedloupe_client.ingest.problems import URGENCY, IngestRunning, Kind, LabelMissing, StoreMissing, StoreUnreadable
 from fedloupe_client.ingest.store.lock import locked
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class CaseRecord(_Frozen):
         intervals: days between dates of the patient, by name; the dates themselves are not kept.
         reference: the generator's true probability (synthetic studies).
         sequences: names of the sequences present, in the study's order.
-        mask: the site's `own`, or `drawn` by a model; None where the case is not ready or has no images.
+        mask: the site's `own`, or `drawn` by a model; None where the case has no images here: not ready, but for one
+            whose outcome is not known yet.
         drawn_by: SHA-256 of that model.
         notes: decisions that were taken for this case.
     """
@@ -136,6 +137,15 @@ class Store:
         return tuple(r for r in self.index.records if r.status == "ready")
 
     @property
+    def unlabelled(self) -> tuple[CaseRecord, ...]:
+        """The cases whose outcome is not known yet, but whose images or features are here: they can be predicted."""
+        waiting = [r for r in self.index.records if r.code == LabelMissing.code]
+        if self.index.source == "table":
+            there = set(self.features().index) if waiting else set()
+            return tuple(r for r in waiting if r.case in there)
+        return tuple(r for r in waiting if r.mask is not None)
+
+    @property
     def drawn(self) -> dict[str, str]:
         """Digest of the model that drew the mask, by ready case; a case with its own mask is not in it."""
         return {r.case: r.drawn_by for r in self.ready if r.drawn_by}
@@ -157,7 +167,7 @@ class Store:
         return self._read(self.folder / "cases" / case / "mask.nii.gz")
 
     def features(self) -> pd.DataFrame:
-        """The site's own features: ready cases by feature name, float64, index `case`.
+        """The site's own features: ready and unlabelled cases by feature name, float64, index `case`.
 
         Raises:
             StoreUnreadable: this store holds images, or the file is damaged.

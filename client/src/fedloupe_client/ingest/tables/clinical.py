@@ -49,7 +49,7 @@ class Row:
     Attributes:
         local: the case's local id.
         patient: the patient's local id, None where the table has no such column.
-        label: 1, 0, or None where the outcome is the problem.
+        label: 1, 0, or None where the outcome is the problem, or, without a problem, not known yet.
         clinical: value by the study's variable name.
         reference: the true probability of a synthetic study.
         intervals: days by name: `imaging_to_treatment`, `imaging_to_outcome`; those that are known.
@@ -67,6 +67,11 @@ class Row:
     notes: tuple[str, ...] = ()
     problem: Trouble | None = None
     batch: str | None = None
+
+    @property
+    def unlabelled(self) -> bool:
+        """Nothing is wrong but that the outcome is not known: excluded, yet its images are kept to be predicted."""
+        return self.label is None and self.problem is None
 
 
 @dataclass(frozen=True)
@@ -271,16 +276,21 @@ def _row(cells: Cells, wanted: Clinical, study: Study, notes: tuple[str, ...] = 
     try:
         if formulas := [name for name in needed if is_formula(cells[name])]:
             raise formula(formulas[0], f"{local}: `{cells[formulas[0]]}`")
-        if not text:
-            raise LabelMissing("the outcome is not known", where=local, remedy="fill it in when it is")
-        if label is None:
+        if text and label is None:
             raise _unknown_label(text, wanted, study, local)
         clinical = {variable.name: _clinical(cells[variable.column], variable, local) for variable in study.clinical}
         reference = None if score is None else _number(cells[score], score, local)
         days = intervals(cells, wanted.dates, wanted.date_format, local)
     except DataProblem as problem:
+        if not text and not isinstance(problem, FormulaCell):
+            problem = no_outcome(local)
         return Row(local, patient, label, notes=notes, problem=Trouble.of(problem))
     return Row(local, patient, label, clinical, reference, days, notes, batch=cells[batch] if batch else None)
+
+
+def no_outcome(local: str) -> LabelMissing:
+    """Why a case without an outcome neither trains nor tests."""
+    return LabelMissing("the outcome is not known", where=local, remedy="fill it in when it is")
 
 
 def _unknown_label(text: str, wanted: Clinical, study: Study, local: str) -> LabelUnknown:
