@@ -60,6 +60,8 @@ class TestOcclusion:
 class OneConvolution(nn.Module):
     """Two channels, a times the voxel each; the head averages over places."""
 
+    stride = 1
+
     def __init__(self) -> None:
         super().__init__()
         self.deep = nn.Linear(2, 1)
@@ -82,12 +84,21 @@ class TestGradCam:
         expected = np.maximum(0, sign * (6 * one[0] - 5 * one[0] ** 2) / 16**3)
         np.testing.assert_allclose(found, expected, atol=1e-7)
 
-    def test_a_coarse_map_is_brought_to_the_crop(self, volumes, image_inputs):
-        class Coarse(OneConvolution):
-            def maps(self, mr, mr_present, ct, ct_present):
-                return nn.functional.avg_pool3d(super().maps(mr, mr_present, ct, ct_present), 8)
+    def test_a_coarse_map_is_laid_where_its_places_are(self, image_inputs):
+        """Places at voxels 0 and 8 see one voxel each, so heat falls linearly between them and stays beyond."""
 
-        assert grad_cam(Coarse(), image_inputs(volumes[:1]), sign=1).shape == (16, 16, 16)
+        class Coarse(OneConvolution):
+            stride = 8
+
+            def maps(self, mr, mr_present, ct, ct_present):
+                return super().maps(mr, mr_present, ct, ct_present)[..., ::8, ::8, ::8]
+
+        spot = np.zeros((1, 16, 16, 16))
+        spot[0, 0, 8, 0] = 0.5
+        found = grad_cam(Coarse(), image_inputs(spot), sign=1)
+        assert np.unravel_index(found.argmax(), found.shape) == (0, 8, 0)
+        np.testing.assert_allclose(found[0, :, 0] / found.max(), [k / 8 for k in range(8)] + [1.0] * 8, atol=1e-6)
+        np.testing.assert_allclose(found[:9, 8, 0] / found.max(), [1 - k / 8 for k in range(9)], atol=1e-6)
 
     def test_only_models_with_maps_and_a_head_have_it(self, clinic):
         assert convolutional(OneConvolution())

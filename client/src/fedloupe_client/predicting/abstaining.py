@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fedloupe.models import range_vector
 from fedloupe.models.preparation import CLIP
-from fedloupe.study import Study
+from fedloupe.study import Study, clinical_inputs
 from fedloupe_client.predicting.inputs import FrozenModel, Patient
 
 CLIPPED_SHARE = 0.10
@@ -143,7 +143,7 @@ def _parts(
         share = _share(beyond[columns == group]) if there else None
         found.append(PartRange("radiomics", group, far(slice(at, at + k)) if there else None, share))
         at += k
-    for place, variable in enumerate(frozen.study.clinical):
+    for place, variable in enumerate(clinical_inputs(frozen.study)):
         there = bool(patient.inputs.clinical_present[0, place])
         value = float(patient.cohort.clinical[0, place]) * variable.scale + variable.centre if there else None
         usual = (

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fedloupe.models import Inputs
+from fedloupe.study import clinical_inputs
 from fedloupe_client.predicting.inputs import FrozenModel, Patient
 
 Kind = Literal["radiomics", "clinical", "image"]
@@ -81,7 +82,7 @@ def _groups(frozen: FrozenModel, inputs: Inputs) -> Iterator[tuple[Part, Inputs]
 
 def _clinical(frozen: FrozenModel, inputs: Inputs) -> Iterator[tuple[Part, Inputs]]:
     first = inputs.radiomics.shape[1] * inputs.radiomics.shape[2]
-    for place, variable in enumerate(frozen.study.clinical):
+    for place, variable in enumerate(clinical_inputs(frozen.study)):
         there = bool(inputs.clinical_present[0, place])
         clinical = inputs.clinical.clone()
         clinical[0, place] = _means(frozen)[first + place]

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,9 +20,10 @@ from fedloupe.models import Inputs
 
 @runtime_checkable
 class Convolutional(Protocol):
-    """A model whose image path ends in maps (B, C, d, h, w) that a head reads."""
+    """A model whose image path ends in maps that a head reads; place i of a map is centred on voxel i * stride."""
 
     deep: nn.Linear
+    stride: int
 
     def maps(self, mr: Tensor, mr_present: Tensor, ct: Tensor, ct_present: Tensor) -> Tensor:
         """(B, C, d, h, w) the last convolutional map."""
@@ -58,5 +60,6 @@ def grad_cam(model: nn.Module, inputs: Inputs, *, sign: int) -> NDArray[np.float
     alpha = slope.mean(dim=(2, 3, 4), keepdim=True)
     heat = F.relu((alpha * maps).sum(dim=1, keepdim=True)).detach()
     size = (inputs.mr if inputs.mr.shape[1] else inputs.ct).shape[-3:]
-    placed = F.interpolate(heat, size=size, mode="trilinear", align_corners=False)
-    return np.asarray(placed[0, 0].double().numpy(), dtype=np.float64)
+    places = np.indices(size) / model.stride
+    placed = map_coordinates(heat[0, 0].double().numpy(), places, order=1, mode="nearest")
+    return np.asarray(placed, dtype=np.float64)

@@ -52,10 +52,15 @@ class RadiomicsCnn(RadiomicsModel):
     the bladder) stays known. Larger maps are first averaged to `PARTS` parts an axis, so the flattened layer does not
     grow with the crop.
 
+    Attributes:
+        stride: voxels between neighbouring places of the last map.
+
     Args:
         size: `depth` is the number of convolutions in a residual unit; `heads` plays no part.
         schema: what the study has.
     """
+
+    stride = 8
 
     def __init__(self, size: Model, schema: Schema) -> None:
         super().__init__(size)
@@ -73,7 +78,7 @@ class RadiomicsCnn(RadiomicsModel):
     def maps(self, mr: Tensor, mr_present: Tensor, ct: Tensor, ct_present: Tensor) -> Tensor:
         """(B, C, d, h, w) the last convolutional map, for gradients with respect to it (Grad-CAM, Selvaraju 2017).
 
-        Place (i, j, k) is centred on voxel (8 i, 8 j, 8 k) of the crop. Arguments as in `Inputs`; (B, 0, ...) in a
+        Place (i, j, k) is centred on voxel (i, j, k) times `stride`. Arguments as in `Inputs`; (B, 0, ...) in a
         study without crops.
         """
         if self.image is None:
