@@ -19,6 +19,7 @@ from fedloupe.metrics.conformal import DISTANCES, MISFITS
 from fedloupe.record import A, C, M, Message, P, Tensor, says
 
 Architecture = Literal["transformer", "logistic", "trees"]
+"""How weights are read: `transformer` stands for the study's own model, whatever `model.architecture` is."""
 
 
 def _none() -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Small layers of the Transformer. Every raw parameter sits in a leaf module, so per-patient gradients stay exact
+"""Small layers of the architectures. Every raw parameter sits in a leaf module, so per-patient gradients stay exact
 and cheap under DP-SGD (Opacus walks leaf modules); no layer mixes patients.
 """
 

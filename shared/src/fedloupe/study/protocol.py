@@ -114,7 +114,7 @@ class Model(_Grown):
         "groups and places",
     )
     components: int = Field(default=8, ge=1, le=64, description="principal components a feature group")
-    image: bool = Field(default=True, description="image tokens from a convolutional stem")
+    image: bool = Field(default=True, description="the model sees the tumour crops")
     inputs: tuple[InputKind, ...] | None = Field(
         default=None, min_length=1, description="what the model sees of what the study has; all of it where None"
     )
