@@ -1,7 +1,7 @@
 """What the recipe of local training was chosen by: one change at a time, on SYNTHETIC patients of another seed.
 
     python benchmarks/recipe.py /tmp/recipe                       # every row, two seeds: about an hour on one core
-    python benchmarks/recipe.py /tmp/recipe --rows base,scaffold --seeds 1,2,3
+    python benchmarks/recipe.py /tmp/recipe --rows "base; scaffold" --seeds 1,2,3
 
 Generates the hospitals of configs/demo-large.yaml with the cohort's seed 1 (configs/demo-large.sites.yaml has another,
 so nothing here was chosen on the patients that are reported). Prints the AUC of the federated Transformer at the
@@ -37,7 +37,6 @@ from fedloupe.models import (
     unflatten,
 )
 from fedloupe.models.layers import ImageTokens
-from fedloupe.statistics import Moments
 from fedloupe.study import Study, load_study, parse_study
 from fedloupe_client.dataset import Cohort, load_cohort, split_cases
 from fedloupe_client.training.evaluation import probabilities
@@ -45,11 +44,12 @@ from fedloupe_client.training.local import augment, epochs
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.simulation.generating import Generate, synthetic_source
+from fedloupe_server.simulation.pooling import pooled
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import make_home
 from fedloupe_server.statistics.logistic import fit_logistic
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
-from fedloupe_server.statistics.scaling import pooled_moments, scaling
+from fedloupe_server.statistics.scaling import scaling
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo-large.yaml"
 SEED = 1
@@ -68,6 +68,7 @@ class Row:
         balance: outcomes weigh alike.
         scaffold: control variates, option I (Karimireddy 2020).
         coarse: beside the stem's features each place also has a linear map of its own of its mean intensities.
+        warm: rounds in which the rate climbs to its schedule.
         masked: rounds of masked-image pre-training of the stem (He 2022), federated, on training patients.
     """
 
@@ -78,6 +79,7 @@ class Row:
     balance: bool = False
     scaffold: bool = False
     coarse: bool = False
+    warm: int = 0
     masked: int = 0
 
 
@@ -109,6 +111,7 @@ ROWS: dict[str, Row] = {
     "10 rounds of 4 epochs": training(rounds=10, local_epochs=4),
     "rate 0.004": training(learning_rate=0.004),
     "rate 0.001": training(learning_rate=0.001),
+    "warm-up of 3 rounds": Row(warm=3),
     "weight decay 0.3": training(weight_decay=0.3),
     "linear path from zero": training(start="random"),
     "sites weigh alike": training(weighting="equal"),
@@ -189,13 +192,14 @@ def federation(study: Study, whole: dict[str, Cohort]) -> Federation:
     }
     own = list(cohorts.values())
     columns, width = own[0].columns, study.model.components
-    moments: Moments = pooled_moments([describe(cohort) for cohort in own], len(columns))
+    everyone = pooled(own)
+    moments = describe(everyone)
     mean, scale = scaling(moments)
     probe = first_probe(columns, width, study.seed)
-    sums = sum(sketch(cohort, mean, scale, probe) for cohort in own)
+    sums = sketch(everyone, mean, scale, probe)
     for _ in range(PASSES - 1):
         probe = next_probe(sums, columns)
-        sums = sum(sketch(cohort, mean, scale, probe) for cohort in own)
+        sums = sketch(everyone, mean, scale, probe)
     projection = principal_projection(probe, sums, columns, width, float(moments.count.max()))
     preparation = Preparation(mean, scale, projection, "federated")
     size = 1 + len(own[0].groups) * width + own[0].clinical.shape[1]
@@ -258,12 +262,15 @@ def train(row: Row, fed: Federation) -> NDArray[np.float32]:
             sum(slopes[site][i] * (len(data[site][1]) / total) for site in data)
             for i in range(len(list(made.parameters()) if row.scaffold else []))
         ]
+        climb = min(1.0, number / (row.warm + 1))
+        rate = {"learning_rate": study.training.learning_rate * climb}
+        now = study.model_copy(update={"training": study.training.model_copy(update=rate)})
         replies = {}
         for site, (inputs, labels) in data.items():
             unflatten(made, weights)
             pull = [c - own for c, own in zip(common, slopes[site], strict=True)] if row.scaffold else None
             loss_of = loss_with(row, made, inputs, labels, pull)
-            epochs(study, made, len(labels), loss_of, number=number, proximal=proximal)
+            epochs(now, made, len(labels), loss_of, number=number, proximal=proximal)
             share = float(len(labels)) if study.training.weighting == "patients" else 1.0
             replies[site] = (flatten(made), share)
         weights = strategy.aggregate(weights, replies)
@@ -338,14 +345,16 @@ def prepared(folder: Path) -> dict[str, Cohort]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--rows", help="names of rows, with ; between them; all if not given")
     parser.add_argument("--seeds", default="1,2")
     arguments = parser.parse_args()
+    if arguments.folder is None:
+        print(__doc__)
+        return
     torch.set_num_threads(1)
     whole = prepared(arguments.folder)
-    names = [name.strip() for name in arguments.rows.split(",,")] if ",," in arguments.rows else None
-    chosen = names or [name for name in ROWS if name in arguments.rows]
+    chosen = list(ROWS) if arguments.rows is None else [name.strip() for name in arguments.rows.split(";")]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     content = load_study(CONFIG).model_dump(mode="json")
     print(f"SYNTHETIC patients, cohort seed {SEED}; AUC at the training sites, seeds {seeds}", flush=True)
