@@ -159,3 +159,11 @@ class TestWords:
         first = found.differences[0]
         for low, high, word in ((0.01, 0.2, "higher"), (-0.2, -0.01, "lower"), (-0.1, 0.1, "not told apart")):
             assert verdict(first.model_copy(update={"low": low, "high": high})) == word
+
+    def test_models_that_no_patient_parts_get_no_interval(self, fits):
+        """An interval of no width would claim what eight patients cannot carry."""
+        found = run(fits)
+        none = found.differences[0].model_copy(update={"difference": 0.0, "se": 0.0, "low": 0.0, "high": 0.0, "p": 1.0})
+        costs = {group: Costs(federated=1, local=2, pooled=3) for group in SETTING.groups}
+        page = comparison_page(found.model_copy(update={"differences": (none,)}), costs)
+        assert "| +0.000 | - | these patients ranked alike |" in page

@@ -82,7 +82,9 @@ def comparison_page(comparison: Comparison, costs: Mapping[str, Costs]) -> str:
 
 
 def verdict(difference: Difference) -> str:
-    """What the interval carries, and no more."""
+    """What the interval carries, and no more; where no patient parts the two models there is none."""
+    if difference.low == difference.high:
+        return "these patients ranked alike"
     if difference.low > 0:
         return "higher"
     return "lower" if difference.high < 0 else "not told apart"
@@ -134,6 +136,8 @@ def _cell(estimate: Estimate | None) -> str:
 
 
 def _difference(difference: Difference) -> tuple[str, str, str]:
+    if difference.low == difference.high:
+        return f"{difference.difference:+.3f}", "-", verdict(difference)
     interval = f"{difference.difference:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
     return interval, f"{difference.p:.3f}" if difference.p >= 0.001 else "<0.001", verdict(difference)
 
