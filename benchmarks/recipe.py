@@ -221,15 +221,15 @@ def built(row: Row, fed: Federation) -> RadiomicsModel:
     made = build_model(fed.study, fed.schema)
     if row.coarse:
         assert isinstance(made, RadiomicsTransformer)
-        made.mr = Coarse(fed.schema.mr, fed.schema.crop, fed.study.model.width)
+        made.tokens.mr = Coarse(fed.schema.mr, fed.schema.crop, fed.study.model.width)
     if row.masked:
         pretrain(made, fed, row.masked)
     return made if fed.study.training.start == "random" else start_at_logistic(made, fed.beta)
 
 
 def pretrain(made: RadiomicsModel, fed: Federation, rounds: int) -> None:
-    assert isinstance(made, RadiomicsTransformer) and isinstance(made.mr, ImageTokens)
-    painter = Painter(made.mr, fed.schema.mr, fed.schema.crop, fed.study.model.width)
+    assert isinstance(made, RadiomicsTransformer) and isinstance(made.tokens.mr, ImageTokens)
+    painter = Painter(made.tokens.mr, fed.schema.mr, fed.schema.crop, fed.study.model.width)
     study = fed.study.model_copy(update={"training": fed.study.training.model_copy(update={"rounds": rounds})})
     weights, strategy = flatten(painter), strategy_for(study.training)
     for number in range(1, rounds + 1):

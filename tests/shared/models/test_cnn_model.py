@@ -35,7 +35,7 @@ class TestMaps:
         with torch.no_grad():
             maps = model.maps(inputs.mr, inputs.mr_present, inputs.ct, inputs.ct_present)
             assert maps.shape == (5, 16, 3, 3, 3)
-            assert torch.equal(model.head(maps, *inputs.tensors[:4]), model.embed(*inputs.tensors))
+            assert torch.equal(model.head(maps, *inputs.tensors[:4]), model.embed(inputs))
 
     def test_a_logit_has_a_gradient_at_every_place(self, model, schema, make_inputs):
         inputs = make_inputs(schema)
@@ -62,7 +62,7 @@ class TestMaps:
         model, inputs = build_model(study, schema).eval(), make_inputs(schema)
         maps = model.maps(inputs.mr, inputs.mr_present, inputs.ct, inputs.ct_present)
         assert maps.numel() == 0
-        assert torch.equal(model.head(maps, *inputs.tensors[:4]), model.embed(*inputs.tensors))
+        assert torch.equal(model.head(maps, *inputs.tensors[:4]), model.embed(inputs))
 
 
 class TestPosition:
@@ -71,7 +71,7 @@ class TestPosition:
         inputs = make_inputs(schema)
         mirrored = replace(inputs, mr=inputs.mr.flip(axis), ct=inputs.ct.flip(axis))
         with torch.no_grad():
-            apart = (model.embed(*inputs.tensors) - model.embed(*mirrored.tensors)).abs().amax(dim=1)
+            apart = (model.embed(inputs) - model.embed(mirrored)).abs().amax(dim=1)
         assert (apart > 1e-3).all()
 
     @pytest.mark.parametrize("axis", [-3, -2, -1])

@@ -83,7 +83,7 @@ class TestPooling:
         for name in ("radiomics", "clinical", "mr", "ct"):
             changed = replace(inputs, **{name: getattr(inputs, name) + torch.randn_like(getattr(inputs, name))})
             with torch.no_grad():
-                model.embed(*inputs.tensors), model.embed(*changed.tensors)
+                model.embed(inputs), model.embed(changed)
         moved = [
             (a - b).view(5, 4, 16).abs().amax(dim=(0, 2)) > 1e-4 for a, b in zip(seen[::2], seen[1::2], strict=True)
         ]

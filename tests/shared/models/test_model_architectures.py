@@ -48,7 +48,7 @@ class TestStart:
     def test_it_is_the_architecture_that_the_study_names(self, study, schema, architecture, make_inputs):
         model = build_model(study, schema)
         assert type(model) is CLASSES[architecture]
-        assert model.embed(*make_inputs(schema).tensors).shape == (5, study.model.width)
+        assert model.embed(make_inputs(schema)).shape == (5, study.model.width)
 
     def test_the_same_study_gives_the_same_parameters(self, study, schema):
         assert np.array_equal(flatten(build_model(study, schema)), flatten(build_model(study, schema)))

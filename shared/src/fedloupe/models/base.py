@@ -1,7 +1,7 @@
 """What every architecture of a study has in common: a linear path, and a deep part that adds what is not linear.
 
     logit = model(*inputs.tensors)          # (B) = deep(embed) + wide
-    vectors = model.embed(*inputs.tensors)  # (B, width): what neighbours and the training range are judged by
+    vectors = model.embed(inputs)           # (B, width): what neighbours and the training range are judged by
 
 The linear path ("wide", Cheng 2016) reads the radiomics components and clinical values and can begin at the federated
 logistic baseline. Architectures see the same inputs and differ in `embed` alone. No BatchNorm; every parameter takes
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,8 @@ from fedloupe.study import Model
 def range_vector(model: RadiomicsModel, inputs: Inputs) -> Tensor:
     """(B, d) what the training range is judged by: the embedding, the radiomics components, the clinical values."""
     known = inputs.radiomics * inputs.radiomics_present.unsqueeze(-1)
-    return torch.cat(
-        [model.embed(known, *inputs.tensors[1:]), known.flatten(1), inputs.clinical * inputs.clinical_present], dim=1
-    )
+    vectors = model.embed(replace(inputs, radiomics=known))
+    return torch.cat([vectors, known.flatten(1), inputs.clinical * inputs.clinical_present], dim=1)
 
 
 class RadiomicsModel(nn.Module):
@@ -49,18 +49,8 @@ class RadiomicsModel(nn.Module):
         nn.init.zeros_(self.wide.bias)
 
     @abstractmethod
-    def embed(
-        self,
-        radiomics: Tensor,
-        radiomics_present: Tensor,
-        clinical: Tensor,
-        clinical_present: Tensor,
-        mr: Tensor,
-        mr_present: Tensor,
-        ct: Tensor,
-        ct_present: Tensor,
-    ) -> Tensor:
-        """(B, width) the patient as the last layer sees it; arguments as in `Inputs`, absent radiomics at zero."""
+    def embed(self, inputs: Inputs) -> Tensor:
+        """(B, width) the patient as the last layer sees it; absent radiomics stand at zero."""
 
     def forward(
         self,
@@ -75,7 +65,9 @@ class RadiomicsModel(nn.Module):
     ) -> Tensor:
         """Logit of the endpoint, (B); arguments as in `Inputs`."""
         radiomics = self._disturb(radiomics) * radiomics_present.unsqueeze(-1)
-        vectors = self.embed(radiomics, radiomics_present, clinical, clinical_present, mr, mr_present, ct, ct_present)
+        vectors = self.embed(
+            Inputs(radiomics, radiomics_present, clinical, clinical_present, mr, mr_present, ct, ct_present)
+        )
         wide = self.wide(torch.cat([radiomics.flatten(1), clinical * clinical_present], dim=1))
         logit: Tensor = (self.deep(vectors) + wide).squeeze(-1)
         return logit

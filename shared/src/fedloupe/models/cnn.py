@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedloupe.models.base import RadiomicsModel
-from fedloupe.models.inputs import Schema
+from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.study import Model
 
 PARTS = 3
@@ -99,17 +99,7 @@ class RadiomicsCnn(RadiomicsModel):
         joined: Tensor = F.gelu(self.join(self.drop(F.gelu(torch.cat(features, dim=1)))))
         return joined
 
-    def embed(
-        self,
-        radiomics: Tensor,
-        radiomics_present: Tensor,
-        clinical: Tensor,
-        clinical_present: Tensor,
-        mr: Tensor,
-        mr_present: Tensor,
-        ct: Tensor,
-        ct_present: Tensor,
-    ) -> Tensor:
+    def embed(self, inputs: Inputs) -> Tensor:
         """(B, width) `head` of `maps`."""
-        maps = self.maps(mr, mr_present, ct, ct_present)
-        return self.head(maps, radiomics, radiomics_present, clinical, clinical_present)
+        maps = self.maps(inputs.mr, inputs.mr_present, inputs.ct, inputs.ct_present)
+        return self.head(maps, *inputs.tensors[:4])

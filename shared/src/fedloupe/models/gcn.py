@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from fedloupe.models.base import RadiomicsModel
 from fedloupe.models.graph import GraphConvolution, Nodes, adjacency, normalised
-from fedloupe.models.inputs import Schema
-from fedloupe.models.layers import GroupTokens, ImageTokens
+from fedloupe.models.inputs import Inputs, Schema
+from fedloupe.models.tokens import Tokens
 from fedloupe.study import Model
 
 
@@ -28,17 +28,9 @@ class RadiomicsGcn(RadiomicsModel):
 
     def __init__(self, size: Model, schema: Schema, modality: Mapping[str, str]) -> None:
         super().__init__(size)
-        groups = len(schema.groups)
-        self.radiomics = GroupTokens(groups, schema.components, size.width) if groups else None
-        self.clinical = GroupTokens(schema.clinical, 1, size.width) if schema.clinical else None
-        self.mr = ImageTokens(schema.mr, schema.crop, size.width) if schema.mr else None
-        self.ct = ImageTokens(schema.ct, schema.crop, size.width) if schema.ct else None
-        nodes = Nodes(
-            schema.groups,
-            schema.clinical,
-            len(self.mr.places.place) if self.mr is not None else 0,
-            len(self.ct.places.place) if self.ct is not None else 0,
-        )
+        self.tokens = Tokens(schema, size.width)
+        _, clinical, mr, ct = self.tokens.counts
+        nodes = Nodes(schema.groups, clinical, mr, ct)
         self.kinds = nodes.kinds
         # A constant, not a buffer: rounds carry parameters alone, and every site builds the same graph.
         self.a_hat = torch.from_numpy(normalised(adjacency(nodes, modality)).astype(np.float32))
@@ -47,28 +39,9 @@ class RadiomicsGcn(RadiomicsModel):
         self.join = nn.Linear(len(self.kinds) * size.width, size.width)
         self._finish(size, schema)
 
-    def embed(
-        self,
-        radiomics: Tensor,
-        radiomics_present: Tensor,
-        clinical: Tensor,
-        clinical_present: Tensor,
-        mr: Tensor,
-        mr_present: Tensor,
-        ct: Tensor,
-        ct_present: Tensor,
-    ) -> Tensor:
+    def embed(self, inputs: Inputs) -> Tensor:
         """(B, width) from the mean of each kind of node after the last graph convolution."""
-        tokens = []
-        if self.radiomics is not None:
-            tokens.append(self.radiomics(torch.cat([radiomics, radiomics_present.unsqueeze(-1)], dim=-1)))
-        if self.clinical is not None:
-            tokens.append(self.clinical(torch.stack([clinical, clinical_present], dim=-1)))
-        if self.mr is not None:
-            tokens.append(self.mr(mr, mr_present))
-        if self.ct is not None:
-            tokens.append(self.ct(ct, ct_present))
-        nodes = torch.cat(tokens, dim=1)
+        nodes: Tensor = self.tokens(inputs)
         a_hat = self.a_hat.to(nodes)
         for layer in self.layers:
             nodes = layer(nodes, a_hat)
