@@ -223,6 +223,15 @@ class TestSums:
         with pytest.raises(CohortTooSmall):
             gate.release(reply, request)
 
+    def test_of_features_that_no_patient_has_say_so_and_nothing_else(self, gate, ask):
+        """A site without a CT takes part in a study whose features are all of CT: its sums are zero."""
+        request, sums = ask("describe"), vars(Moments.of(np.full((30, 2), np.nan)))
+        out = decode(gate.release(DescribeReply(**header(request), **sums), request))
+        assert not out.count.any() and not out.total.any() and not out.square.any()
+        hidden = {**sums, "total": ring.encode(np.array([0.0, 7.0]))}
+        with pytest.raises(ReplyRefused, match="no patient has"):
+            gate.release(DescribeReply(**header(request), **hidden), request)
+
     def test_of_another_shape_do_not_leave(self, gate, ask):
         sketch, newton = ask("sketch"), ask("newton")
         gate.release(SketchReply(**header(sketch), sketch=np.ones((3, 2))), sketch)

@@ -247,6 +247,10 @@ def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Repl
         if any(np.asarray(getattr(reply, name)).any() for name in reply.tensors):
             raise ReplyRefused("sums of a site that is not the study's reference", remedy=_REMEDY)
         return reply
+    if count.size and not count.any():  # a site without the scanner: nobody is described, and nothing may be said
+        if any(np.asarray(getattr(reply, name)).any() for name in reply.tensors):
+            raise ReplyRefused("sums of features that no patient has", remedy=_REMEDY)
+        return reply
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
     shown = {name: np.asarray(getattr(reply, name)) for name in reply.tensors}
