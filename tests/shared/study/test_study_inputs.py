@@ -61,7 +61,7 @@ class TestWhatIsSeen:
         images = Schema.of(study("image-ct"), ())
         assert (images.mr, images.ct, images.clinical) == (0, 1, 0)
         model = build_model(study("image-ct"), images)
-        assert model.mr is None and model.clinical is None and model.radiomics is None
+        assert model.tokens.mr is None and model.tokens.clinical is None and model.tokens.radiomics is None
         assert model.wide.in_features == 0
         assert len(clinical_inputs(study("clinical"))) == 1 and not clinical_inputs(study("image-mr"))
 
