@@ -40,7 +40,7 @@ from fedloupe.models.layers import ImageTokens
 from fedloupe.study import Study, load_study, parse_study
 from fedloupe_client.dataset import Cohort, load_cohort, split_cases
 from fedloupe_client.training.evaluation import probabilities
-from fedloupe_client.training.local import augment, epochs
+from fedloupe_client.training.local import augment, epochs, seed_for
 from fedloupe_client.training.statistics import describe, newton_terms, sketch
 from fedloupe_server.federation.strategies import strategy_for
 from fedloupe_server.simulation.generating import Generate, synthetic_source
@@ -66,7 +66,7 @@ class Row:
         mixup: parameter of the Beta distribution (Zhang 2018); 0: none.
         smooth: label smoothing (Szegedy 2016).
         balance: outcomes weigh alike.
-        scaffold: control variates, option I (Karimireddy 2020).
+        scaffold: control variates as in option I of Karimireddy 2020, but added to the loss, so that AdamW scales them.
         coarse: beside the stem's features each place also has a linear map of its own of its mean intensities.
         warm: rounds in which the rate climbs to its schedule.
         masked: rounds of masked-image pre-training of the stem (He 2022), federated, on training patients.
@@ -118,6 +118,9 @@ ROWS: dict[str, Row] = {
     "fedprox, mu 0.1": training(strategy="fedprox", proximal_mu=0.1),
     "fedadam": training(strategy="fedadam", server_learning_rate=0.01),
     "scaffold": Row(scaffold=True),
+    "ridge 1": Row({"evaluation": {"ridge": 1.0}}),
+    "ridge 15": Row({"evaluation": {"ridge": 15.0}}),
+    "4 components a group": model(components=4),
     "outcomes weigh alike": Row(balance=True),
     "label smoothing 0.1": Row(smooth=0.1),
     "mixup 0.4": Row(mixup=0.4),
@@ -218,6 +221,7 @@ class _Terms:
 
 
 def built(row: Row, fed: Federation) -> RadiomicsModel:
+    torch.manual_seed(fed.study.seed)  # of what a row adds to the model
     made = build_model(fed.study, fed.schema)
     if row.coarse:
         assert isinstance(made, RadiomicsTransformer)
@@ -243,7 +247,9 @@ def pretrain(made: RadiomicsModel, fed: Federation, rounds: int) -> None:
                 loss: Tensor = painter(part.mr, part.mr_present)
                 return loss
 
-            epochs(study, painter, len(inputs), loss_of, number=number, proximal=0.0)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_for(study, site, "masked", number))
+                epochs(study, painter, len(inputs), loss_of, number=number, proximal=0.0)
             replies[site] = (flatten(painter), float(len(inputs)))
         weights = strategy.aggregate(weights, replies)
     unflatten(painter, weights)
@@ -270,7 +276,9 @@ def train(row: Row, fed: Federation) -> NDArray[np.float32]:
             unflatten(made, weights)
             pull = [c - own for c, own in zip(common, slopes[site], strict=True)] if row.scaffold else None
             loss_of = loss_with(row, made, inputs, labels, pull)
-            epochs(now, made, len(labels), loss_of, number=number, proximal=proximal)
+            with torch.random.fork_rng(devices=[]):  # as a site does: a row depends on no row before it
+                torch.manual_seed(seed_for(study, site, "federated", number))
+                epochs(now, made, len(labels), loss_of, number=number, proximal=proximal)
             share = float(len(labels)) if study.training.weighting == "patients" else 1.0
             replies[site] = (flatten(made), share)
         weights = strategy.aggregate(weights, replies)

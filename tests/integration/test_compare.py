@@ -167,6 +167,20 @@ class TestSplit:
         assert "SYNTHETIC" in page and "Research use only" in page
         assert "transformer, federated - transformer, pooled" in page
 
+    def test_another_study_or_other_folds_are_no_part_of_it(self, split, data, tmp_path):
+        """What an edited study left in the folder must not pass for what was asked."""
+        _, out = split
+        folder = shutil.copytree(out, tmp_path / "out")
+        study = tmp_path / "edited.yaml"
+        study.write_text(yaml.safe_dump({**CONTENT, "training": {**CONTENT["training"], "rounds": 3}}))
+        words = ["compare", str(study), "--sites", str(data / "study.sites.yaml"), "--data", str(data)]
+        words += ["--out", str(folder), "--seeds", "1,2", "--architectures", "transformer,gcn", "--json"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1 and "FL-704" in result.output
+        plans = [Plan(seeds=(1,), architectures=("transformer",), design="kfold", folds=k) for k in (5, 10)]
+        names = [{variant.name for variant in variants(parse_study(CONTENT), plan)} for plan in plans]
+        assert not names[0] & names[1]
+
 
 class TestOtherDesigns:
     def test_five_folds_test_each_patient_once(self, compare, tmp_path):
@@ -180,9 +194,9 @@ class TestOtherDesigns:
             assert tested.tolist() == [1] * PATIENTS
         internal = comparison.estimate("transformer", "federated", "internal")
         assert internal.patients == 3 * PATIENTS
-        joined = np.nansum([fold["alpha"].scores["federated"] for fold in folds], axis=0)
-        own = delong(folds[0]["alpha"].labels, joined).auc
-        assert 0 < own < 1
+        joined = {s: np.nansum([fold[s].scores["federated"] for fold in folds], axis=0) for s in SITES if s != "omega"}
+        areas = [delong(folds[0][site].labels, scores).auc for site, scores in joined.items()]
+        assert internal.auc == pytest.approx(np.mean(areas))
         assert comparison.estimate("transformer", "federated", "omega").fits == 1
 
     def test_leaving_a_site_out_scores_all_its_patients_by_a_model_that_never_saw_it(self, compare, data, tmp_path):

@@ -24,6 +24,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.record import A, C, M, P, Tensor, says
 from fedloupe.record import Disclosure as Disclosure
 from fedloupe.record import Message as Message
+from fedloupe.scoring import TOO_FEW as TOO_FEW
 from fedloupe.scoring import Architecture as Architecture
 from fedloupe.scoring import CalibrateReply as CalibrateReply
 from fedloupe.scoring import CalibrateRequest as CalibrateRequest

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from scipy.special import expit
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.metrics.conformal import allowed, distance
 
 Floats = NDArray[np.float64]
 _ARRAYS = ("weights", "line", "centre", "precision", "mean", "scale", "projection")
@@ -30,6 +31,13 @@ class ReleaseDamaged(FedLoupeError):
 
     code = "FL-618"
     title = "a released model is damaged"
+
+
+class ReleaseUnreadable(FedLoupeError):
+    """A released model's file is not there or may not be read."""
+
+    code = "FL-619"
+    title = "a released model cannot be opened"
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Release:
         limit: distance beyond which a case lies outside the training range.
         mean: (p) of the preparation; `scale` (p), `projection` (p, K) likewise.
         patients: training patients of all sites.
+        shifts: SHA-256 of the site's own shifts of the run, where its features are harmonised.
     """
 
     fingerprint: str
@@ -63,17 +72,18 @@ class Release:
     scale: Floats
     projection: NDArray[np.float32]
     patients: int
+    shifts: str | None = None
 
     def probability(self, logits: NDArray[Any]) -> Floats:
         """(n) calibrated probability of the event for the model's logits (Platt 1999)."""
         return np.asarray(expit(self.line[0] + self.line[1] * np.asarray(logits, dtype=np.float64)))
 
     def allowed(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-        """(n, 2) whether the prediction set holds no event, and event (split conformal, Papadopoulos 2002)."""
+        """(n, 2) whether the prediction set holds no event, and event; see `fedloupe.metrics.conformal.allowed`."""
         return allowed(probabilities, self.admitted)
 
     def distance(self, vectors: NDArray[Any]) -> Floats:
-        """(n) Mahalanobis distance of (n, d) vectors from the training patients, a dimension: sqrt(d2 / d)."""
+        """(n) of (n, d) vectors from the training patients; see `fedloupe.metrics.conformal.distance`."""
         return distance(vectors, self.centre, self.precision)
 
     def to_bytes(self) -> bytes:
@@ -87,29 +97,22 @@ class Release:
         """A release from disk.
 
         Raises:
-            ReleaseDamaged: the file is absent or not one.
+            ReleaseUnreadable: the file is absent, or may not be read.
+            ReleaseDamaged: it is not one.
         """
         try:
             with safe_open(str(path), framework="numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in _ARRAYS}
                 return cls(**arrays, **json.loads((file.metadata() or {})["release"]))
-        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        except OSError as error:
+            raise ReleaseUnreadable(
+                f"opening failed: {error.strerror or error}",
+                where=str(path),
+                remedy="check that the file is there and that the site's user may read it; do not delete it",
+            ) from None
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise ReleaseDamaged(
                 f"not a released model: {type(error).__name__}",
                 where=str(path),
                 remedy="let the coordinator start the run again: it goes on, and sends the model again",
             ) from None
-
-
-def allowed(probabilities: NDArray[Any], admitted: float) -> NDArray[np.bool_]:
-    """(n, 2) whether each patient's set holds no event, and event; see `Release.allowed`."""
-    event = np.asarray(probabilities, dtype=np.float64)
-    return np.stack([event <= admitted, 1 - event <= admitted], axis=1)
-
-
-def distance(vectors: NDArray[Any], centre: Floats, precision: Floats) -> Floats:
-    """(n) distance of (n, d) vectors from the training patients; see `Release.distance`."""
-    apart = np.asarray(vectors, dtype=np.float64) - centre
-    squares = np.einsum("ni,ij,nj->n", apart, precision, apart)
-    found: Floats = np.sqrt(np.maximum(squares, 0.0) / max(1, centre.size))
-    return found

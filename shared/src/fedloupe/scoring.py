@@ -9,17 +9,33 @@ d numbers describe a patient where the training range is judged (`fedloupe.model
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from fedloupe.metrics.conformal import DISTANCES, MISFITS
 from fedloupe.record import A, C, M, Message, P, Tensor, says
 
 Architecture = Literal["transformer", "logistic", "trees"]
 """How weights are read: `transformer` stands for the study's own model, whatever `model.architecture` is."""
+TOO_FEW = ("FL-512", "FL-603")
+"""Codes by which a site says that a split has too few patients of an outcome to be described."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _check_line(line: Tensor) -> None:
+    if np.shape(line) != (2,):
+        raise ValueError(f"`line` has the shape {np.shape(line)}, it is an intercept and a slope")
+
+
+def _check_range(centre: Tensor, precision: Tensor) -> None:
+    size = np.size(centre)
+    if np.shape(centre) != (size,) or np.shape(precision) != (size, size):
+        raise ValueError(f"`precision` {np.shape(precision)} for a `centre` of {np.shape(centre)}")
 
 
 def _none() -> NDArray[np.float64]:
@@ -36,9 +52,14 @@ class CalibrateRequest(Message):
     tensors: ClassVar[tuple[str, ...]] = ("weights", "line")
     kind: Literal["calibrate"] = "calibrate"
     step: int = says(P, "step, from 0", ge=0, le=99)
-    targets: tuple[float, float] = says(A, "what stands for no event and for event (Platt 1999)")
+    targets: tuple[Share, Share] = says(A, "what stands for no event and for event (Platt 1999)")
     line: Tensor = says(A, "(2) float64: a and b")
     weights: Tensor = says(M, "(m) float32: all parameters, flat")
+
+    @model_validator(mode="after")
+    def _a_line(self) -> Self:
+        _check_line(self.line)
+        return self
 
 
 class CalibrateReply(Message):
@@ -67,7 +88,7 @@ class EmbedReply(Message):
     tensors: ClassVar[tuple[str, ...]] = ("count", "total", "product")
     kind: Literal["embed-reply"] = "embed-reply"
     patients: int = says(C, "training patients", ge=0)
-    count: Tensor = says(A, "(d) int64: patients in whom the number is not zero; too few count as none")
+    count: Tensor = says(A, "(d, d) int64: patients in whom neither of two numbers is zero; too few count as none")
     total: Tensor = says(A, "(d) float64: sum")
     product: Tensor = says(A, "(d, d) float64: sums of products")
 
@@ -81,6 +102,11 @@ class ConformRequest(Message):
     weights: Tensor = says(M, "(m) float32: all parameters, flat")
     centre: Tensor = says(A, "(d) float64: mean of the training patients' vectors")
     precision: Tensor = says(A, "(d, d) float64: inverse of their covariance")
+
+    @model_validator(mode="after")
+    def _a_range(self) -> Self:
+        _check_range(self.centre, self.precision)
+        return self
 
 
 class ConformReply(Message):
@@ -119,9 +145,7 @@ class EvaluateRequest(Message):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         """Sets need calibrated probabilities and the training range."""
-        size = np.size(self.centre)
-        if np.shape(self.centre) != (size,) or np.shape(self.precision) != (size, size):
-            raise ValueError(f"`precision` {np.shape(self.precision)} for a `centre` of {np.shape(self.centre)}")
+        _check_range(self.centre, self.precision)
         if (self.admitted is None) != (self.limit is None) or (self.admitted is not None and self.line is None):
             raise ValueError("`admitted` and `limit` go together, and with `line`")
         return self
@@ -181,6 +205,12 @@ class ReleaseRequest(Message):
     limit: float = says(A, "distance beyond which a case lies outside the training range", ge=0)
     patients: int = says(C, "training patients of all sites", ge=1)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        _check_line(self.line)
+        _check_range(self.centre, self.precision)
+        return self
+
 
 class ReleaseReply(Message):
     """Kept."""
@@ -189,13 +219,13 @@ class ReleaseReply(Message):
     release: str = says(P, "SHA-256 of the file", pattern=r"^[0-9a-f]{64}$")
 
 
-def room(reply: Message, request: Message) -> dict[str, tuple[int, ...]]:
+def shapes_of(reply: Message, request: Message) -> dict[str, tuple[int, ...]]:
     """The shape that each array of an answer must have; the gate asks before it leaves, the coordinator after."""
     match reply, request:
         case CalibrateReply(), _:
             return {"gradient": (2,), "hessian": (2, 2)}
         case EmbedReply(), EmbedRequest(size=d):
-            return {"count": (d,), "total": (d,), "product": (d, d)}
+            return {"count": (d, d), "total": (d,), "product": (d, d)}
         case ConformReply(), _:
             return {"misfits": (MISFITS,), "distances": (DISTANCES,)}
         case EvaluateReply(), _:

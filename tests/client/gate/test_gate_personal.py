@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from fedloupe.messages import encode
-from fedloupe_client.gate import Gate, NotInStudy, RoleRefused, SplitRefused, approve
+from fedloupe_client.gate import Gate, NotInStudy, RoleRefused, RoundRefused, SplitRefused, approve
 
 
 @pytest.fixture
@@ -18,6 +19,14 @@ def personal(make_study, home):
 class TestAsked:
     def test_on_the_test_split_of_a_training_site_it_is_admitted(self, gate, ask, personal):
         assert gate.admit(encode(ask("evaluate", personal, personal=True)))[1] == personal
+
+    def test_a_fourth_different_model_of_its_own_is_refused(self, gate, ask, personal):
+        """Each is trained anew on the site's patients."""
+        asked = [ask("evaluate", personal, personal=True, weights=np.full(5, v, np.float32)) for v in range(4)]
+        for one in (*asked[:3], asked[0]):
+            gate.admit(encode(one))
+        with pytest.raises(RoundRefused, match="personal"):
+            gate.admit(encode(asked[3]))
 
     @pytest.mark.parametrize("split", ["tune", "all"])
     def test_no_other_split_is_scored(self, gate, ask, personal, split):

@@ -29,8 +29,10 @@ from fedloupe_client.gate import (
     NotInStudy,
     ReplyRefused,
     RoleRefused,
+    RoundRefused,
     SplitRefused,
     approve,
+    rules,
 )
 from fedloupe_client.gate.cells import coarsen
 
@@ -84,7 +86,9 @@ def answer(request: Request, **changes: Any) -> CalibrateReply | EmbedReply | Co
         body = {"patients": 9, "positives": 4, "gradient": np.ones(2), "hessian": np.eye(2)}
         return CalibrateReply(**{**header, **body, **changes})
     if isinstance(request, EmbedRequest):
-        body = {"patients": 25, "count": np.array([25, 2, 3]), "total": np.ones(D), "product": np.ones((D, D))}
+        # the first number in everybody, the second in two, the third in eight, of whom two also have the second
+        count = np.array([[25, 2, 8], [2, 2, 2], [8, 2, 8]])
+        body = {"patients": 25, "count": count, "total": np.ones(D), "product": np.ones((D, D))}
         return EmbedReply(**{**header, **body, **changes})
     body = {"patients": 9, "positives": 4, "misfits": bins(MISFITS, _3=8, _40=1), "distances": bins(DISTANCES, _20=9)}
     return ConformReply(**{**header, **body, **changes})
@@ -105,6 +109,37 @@ class TestAsked:
     def test_a_site_that_only_validates_gives_no_sums(self, home, request_of, kind):
         with pytest.raises(RoleRefused):
             Gate(home, "coast").admit(encode(request_of(kind, site="coast")))
+
+    @pytest.mark.parametrize(("kind", "most"), [("calibrate", 200), ("embed", 3), ("conform", 3)])
+    def test_what_is_asked_of_ever_other_weights_is_refused_and_the_same_again_is_not(
+        self, gate, request_of, kind, most, monkeypatch
+    ):
+        """Two hundred steps would take a while: the limit is lowered, and read where it stands."""
+        assert rules.REPEATS[kind] == most
+        monkeypatch.setitem(rules.REPEATS, kind, 2)
+        asked = [request_of(kind, weights=np.full(5, value, np.float32)) for value in range(3)]
+        for one in (asked[0], asked[1], asked[0]):
+            gate.admit(encode(one))
+        with pytest.raises(RoundRefused, match="more than 2 different"):
+            gate.admit(encode(asked[2]))
+
+    @pytest.mark.parametrize("targets", [(-0.1, 0.9), (0.1, 1.1), (-1e9, 5)])
+    def test_targets_are_probabilities(self, request_of, targets):
+        with pytest.raises(ValueError, match="targets"):
+            request_of("calibrate", targets=targets)
+
+    @pytest.mark.parametrize(
+        ("kind", "change"),
+        [
+            ("calibrate", {"line": np.zeros(7)}),
+            ("release", {"line": np.zeros(7)}),
+            ("release", {"precision": np.ones(1)}),
+            ("conform", {"precision": np.eye(D + 1)}),
+        ],
+    )
+    def test_what_does_not_fit_together_is_no_message(self, request_of, kind, change):
+        with pytest.raises(ValueError, match=r"line|precision"):
+            request_of(kind, **change)
 
     def test_it_keeps_the_model(self, home, request_of):
         Gate(home, "coast").admit(encode(request_of("release", site="coast")))
@@ -158,8 +193,14 @@ class TestLeaving:
     def test_a_number_that_two_patients_have_counts_as_nobodys(self, gate, request_of):
         request = request_of("embed")
         reply = decode(gate.release(answer(request), request))
-        assert (reply.count.tolist(), reply.total.tolist()) == ([25, 0, 3], [1, 0, 1])
-        assert reply.product.tolist() == [[1, 0, 1], [0, 0, 0], [1, 0, 1]]
+        assert reply.count.tolist() == [[25, 0, 8], [0, 0, 0], [8, 0, 8]]
+        assert (reply.total.tolist(), reply.product.tolist()) == ([1, 0, 1], [[1, 0, 1], [0, 0, 0], [1, 0, 1]])
+
+    def test_two_numbers_that_two_patients_both_have_were_never_seen_together(self, gate, request_of):
+        request = request_of("embed")
+        count = np.array([[25, 9, 9], [9, 9, 2], [9, 2, 9]])
+        reply = decode(gate.release(answer(request, count=count), request))
+        assert reply.product.tolist() == [[1, 1, 1], [1, 1, 0], [1, 0, 1]] and reply.total.tolist() == [1, 1, 1]
 
     def test_small_bins_are_merged_from_the_top(self, gate, request_of):
         """One patient at bin 40 joins those at bin 3; nothing is spread above him."""
@@ -174,7 +215,7 @@ class TestLeaving:
         [
             ("calibrate", {"gradient": np.ones(9)}),
             ("calibrate", {"hessian": np.ones((9, 2))}),
-            ("embed", {"count": np.ones(D + 1, np.int64)}),
+            ("embed", {"count": np.ones(D, np.int64)}),
             ("embed", {"total": np.ones(25)}),
             ("embed", {"product": np.ones((D, 25))}),
             ("conform", {"misfits": bins(MISFITS + 1, _1=9)}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -32,14 +33,16 @@ def shifts(release, batch: str) -> bytes:
 def opened(clinic, tmp_path):
     """The clinic under a study that harmonises, its shifts for a batch of this name."""
 
-    def make(batch: str):
+    def make(batch: str, named: bytes | None = None):
         home = Path(shutil.copytree(clinic.home, tmp_path / "home"))
         content = clinic.study.model_dump(mode="json") | {"harmonisation": {"covariates": []}}
         study = parse_study(content)
         approve(home, study, by="Dr Ito")
         release = replace(clinic.frozen.release, fingerprint=study.fingerprint)
-        (home / "models" / "tiny.safetensors").write_bytes(release.to_bytes())
-        (home / "models" / "tiny-harmonisation.safetensors").write_bytes(shifts(release, batch))
+        own = shifts(release, batch)
+        kept = replace(release, shifts=hashlib.sha256(own if named is None else named).hexdigest())
+        (home / "models" / "tiny.safetensors").write_bytes(kept.to_bytes())
+        (home / "models" / "tiny-harmonisation.safetensors").write_bytes(own)
         return open_model(home, study)
 
     return make
@@ -62,3 +65,7 @@ class TestAHarmonisedPatient:
         with pytest.raises(BatchUnharmonised, match="took no part"):
             read_patient(frozen, find_case(frozen, clinic.extreme(1)))
         assert embed_cohort(frozen).cases == ()  # nor are its other patients anybody's neighbours
+
+    def test_under_another_runs_shifts_is_refused(self, opened):
+        with pytest.raises(BatchUnharmonised, match="another run's"):
+            opened("", named=b"shifts of another run")

@@ -111,6 +111,10 @@ class TestNeighbours:
         assert embed_cohort(other).key != clinic.embedded.key
         assert embed_cohort(clinic.frozen).key == clinic.embedded.key
 
+    def test_a_patients_use_is_the_weightiest_of_all_his_cases(self, clinic):
+        embedded = replace(clinic.embedded, patients=("p", "q", "p"), split=("test", "tune", "train"))
+        assert [embedded.use_of(patient) for patient in ("p", "q", "r")] == ["train", "tune", None]
+
     def test_data_of_the_run_are_told_from_others(self, clinic):
         path = clinic.home / "runs" / "run-7" / "data.sha256"
         assert clinic.embedded.same_data is None
@@ -149,7 +153,7 @@ class TestTheTrainingRange:
         few, many = used[: int(0.1 * len(used))], used[: int(0.1 * len(used)) + 1]
         for rows, inside in ((few, True), (many, False)):
             features = patient.cohort.features.copy()
-            features[0] = mean
+            features[0] = mean + 3.99 * scale  # nobody's concern
             features[0, rows] = mean[rows] + 4.01 * scale[rows]
             cohort = replace(patient.cohort, features=features)
             found = judge_range(

@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fedloupe_client.site.checkpoint import CheckpointUnwritable, FileCheckpoint, key_of
+from fedloupe_client.site.checkpoint import FileCheckpoint, key_of
+from fedloupe_client.site.files import RunFileUnreadable, RunFileUnwritable
 from fedloupe_client.training.local import fine_tune, train_alone, train_round
 
 HEADER = {"version": "1", "fingerprint": "f" * 64, "run": "r", "site": "north"}
@@ -125,9 +126,18 @@ class TestTheFile:
         assert not path.exists()
 
     def test_that_cannot_be_written_is_an_error_with_a_remedy(self, noisy, cohort, preparation, start, tmp_path):
-        checkpoint = FileCheckpoint(tmp_path / "absent" / "state", "k", 0)
-        with pytest.raises(CheckpointUnwritable):
+        checkpoint = FileCheckpoint(tmp_path / "file" / "state", "k", 0)
+        (tmp_path / "file").write_text("in the folder's place")
+        with pytest.raises(RunFileUnwritable, match="writing failed"):
             train_round(noisy, "north", cohort, preparation, start, number=2, checkpoint=checkpoint)
+
+    def test_that_may_not_be_read_is_not_called_damaged_and_stays(self, noisy, cohort, preparation, start, tmp_path):
+        path = tmp_path / "state"
+        path.mkdir()  # a folder cannot be opened, whoever asks
+        checkpoint = FileCheckpoint(path, "k", 0)
+        with pytest.raises(RunFileUnreadable, match="opening failed"):
+            train_round(noisy, "north", cohort, preparation, start, number=2, checkpoint=checkpoint)
+        assert path.exists()
 
     def test_is_twice_the_model_beside_the_model_and_for_its_owner_only(
         self, noisy, cohort, preparation, start, tmp_path

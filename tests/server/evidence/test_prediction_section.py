@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from fedloupe.study.prediction import FLATTEST
 from fedloupe_server.evidence import predicting
 from fedloupe_server.evidence.report import draw, render
 from fedloupe_server.evidence.results import Predicted
-from fedloupe_server.federation.predicting import FLATTEST
 
 LINE = (-0.12, 0.71)
 AFTER = {
@@ -85,7 +85,6 @@ def test_coverage_that_is_off_is_said_with_the_site(make):
 def test_a_line_that_was_held_flat_is_said(make):
     assert "did not rank" in " ".join(predicting.words(make(line=(-0.4, FLATTEST))))
     assert "did not rank" not in " ".join(predicting.words(make()))
-    assert predicting.FLAT == FLATTEST
 
 
 def test_a_slope_that_no_number_fits_is_a_dash(make):

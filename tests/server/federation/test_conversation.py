@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import HelloReply, HelloRequest, encode
+from fedloupe.messages import TOO_FEW, HelloReply, HelloRequest, encode
+from fedloupe_client.dataset import OneClass
+from fedloupe_client.gate import CellTooSmall
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import Conversation, QuorumNotMet, SiteRefused, WrongAnswer
 
@@ -153,3 +155,22 @@ class TestQuorum:
         assert results.rounds[1].participants == ("east", "north")
         assert set(results.rounds[1].loss) == {"east", "north"}
         assert len(hospitals.asked("train", site="south", round=2, scope="federated")) == 2
+
+
+class TestTuningPatients:
+    def ask(self, talk: Conversation) -> dict[str, HelloReply]:
+        return talk.ask_willing(TRAIN, lambda header: HelloRequest(**header), HelloReply, "the test")
+
+    @pytest.mark.parametrize("code", TOO_FEW)
+    def test_a_site_with_too_few_may_refuse(self, talk, hospitals, code):
+        hospitals.hook = lambda r: hospitals.failure(r, code, "too few") if r.site == "east" else ...
+        assert list(self.ask(talk)) == ["north", "south"]
+
+    def test_another_refusal_is_not_taken_for_too_few(self, talk, hospitals):
+        """A site whose approval was withdrawn has not simply too few patients."""
+        hospitals.hook = lambda r: hospitals.failure(r, "FL-501", "not approved") if r.site == "east" else ...
+        with pytest.raises(SiteRefused, match="the test: east: FL-501"):
+            self.ask(talk)
+
+    def test_the_codes_are_those_of_the_sites_errors(self):
+        assert {CellTooSmall.code, OneClass.code} == set(TOO_FEW)

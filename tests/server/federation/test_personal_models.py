@@ -37,9 +37,9 @@ class TestAStudyThatPersonalises:
 
 
 class TestAStudyThatDoesNot:
-    def test_asks_nobody_and_has_the_results_that_it_had(self, study, hospitals, run_dir):
+    def test_asks_nobody_and_says_nothing_of_it(self, study, hospitals, run_dir):
         run_study(study, hospitals, run_dir)
         assert hospitals.asked("evaluate", personal=True) == []
         content = json.loads((run_dir / "results.json").read_text())
-        assert "personalised" not in content
-        assert all("personal" not in site for site in content["sites"])
+        assert content["personalised"] is None
+        assert all(site["personal"] is None for site in content["sites"])

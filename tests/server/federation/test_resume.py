@@ -95,7 +95,7 @@ class TestResume:
 
         def hook(r):
             if r.kind == "evaluate" and r.split == "tune" and r.site == "south":
-                return hospitals.failure(r)
+                return hospitals.failure(r, "FL-512", "a group of patients is too small to report")
             if r.site == "coast":
                 raise stopped
             return ...

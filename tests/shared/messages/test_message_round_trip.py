@@ -60,6 +60,7 @@ SHAPES = {
     "pairs": (3, 2),
     "precision": (5, 5),
 }
+OWN_SHAPES = {("calibrate", "line"): (2,), ("release", "line"): (2,)}
 TYPES = {
     "probe": "f4", "projection": "f4", "weights": "f4", "positives_by_score": "i8", "negatives_by_score": "i8",
     "earlier": "i8", "block": "i8",
@@ -70,8 +71,9 @@ def sample(kind: str) -> Message:
     rng = np.random.default_rng(0)
     record = KINDS[kind]
     tensors = {
-        name: (100 * rng.standard_normal(SHAPES.get(name, (5,)))).astype(TYPES.get(name, "f8"))
+        name: (100 * rng.standard_normal(shape)).astype(TYPES.get(name, "f8"))
         for name in record.tensors
+        for shape in [OWN_SHAPES.get((kind, name), SHAPES.get(name, (5,)))]
     }
     return record(**HEADER, **FIELDS.get(kind, {}), **tensors)
 

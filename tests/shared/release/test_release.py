@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedloupe.release import Release, ReleaseDamaged
+from fedloupe.release import Release, ReleaseDamaged, ReleaseUnreadable
 
 
 def made() -> Release:
@@ -35,13 +35,16 @@ class TestFile:
             np.testing.assert_array_equal(getattr(again, name), value)
         assert again.to_bytes() == made().to_bytes()
 
-    @pytest.mark.parametrize("content", [None, b"", b"{}", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+    @pytest.mark.parametrize("content", [b"", b"{}", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
     def test_what_is_no_release_is_refused_by_name(self, tmp_path, content):
         path = tmp_path / "one.safetensors"
-        if content is not None:
-            path.write_bytes(content)
+        path.write_bytes(content)
         with pytest.raises(ReleaseDamaged, match=r"one\.safetensors"):
             Release.read(path)
+
+    def test_a_file_that_is_not_there_is_not_called_damaged(self, tmp_path):
+        with pytest.raises(ReleaseUnreadable, match=r"one\.safetensors"):
+            Release.read(tmp_path / "one.safetensors")
 
 
 class TestAnswers:

@@ -6,14 +6,22 @@ positives, negatives = coarsen(positives, negatives, cell=5)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from fedloupe_client.gate.errors import CellTooSmall
 
 Group = tuple[float, float, int]
+_Record = TypeVar("_Record", bound=BaseModel)
+
+
+def changed(record: _Record, **values: object) -> _Record:
+    """A validated copy with other values (`model_copy` would not validate)."""
+    fields = {name: getattr(record, name) for name in type(record).model_fields}
+    return type(record).model_validate({**fields, **values})
 
 
 def check_cells(patients: int, positives: int, cell: int, what: str) -> None:

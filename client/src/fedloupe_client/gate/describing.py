@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
 from fedloupe.messages import BucketsReply, CovarianceReply, SummaryReply
 from fedloupe.statistics.sketch import merge_small
+from fedloupe_client.gate.cells import changed
 from fedloupe_client.gate.policy import Policy
-
-_Record = TypeVar("_Record", SummaryReply, BucketsReply, CovarianceReply)
 
 
 def protect(
@@ -25,25 +22,20 @@ def protect(
     match reply:
         case BucketsReply():
             merged = np.array([merge_small(row, cell) for row in np.asarray(reply.counts)], dtype=np.int64)
-            return _changed(reply, counts=merged.reshape(np.shape(reply.counts)))
+            return changed(reply, counts=merged.reshape(np.shape(reply.counts)))
         case CovarianceReply():
             keep = np.asarray(reply.count) >= cell
             sums = {name: getattr(reply, name) * keep[..., None] for name in ("total", "square", "product")}
-            return _changed(reply, count=np.where(keep, reply.count, 0), **sums)
+            return changed(reply, count=np.where(keep, reply.count, 0), **sums)
         case SummaryReply():
             count, with_event = np.asarray(reply.count), np.asarray(reply.event_count)
             keep = count >= cell
             told = keep & (with_event >= cell) & (count - with_event >= cell)
             sums = {name: getattr(reply, name) * keep[:, None] for name in ("total", "square")}
-            return _changed(
+            return changed(
                 reply,
                 count=np.where(keep, count, 0),
                 event_count=np.where(told, with_event, -1),
                 event_total=reply.event_total * told[:, None],
                 **sums,
             )
-
-
-def _changed(record: _Record, **values: object) -> _Record:
-    fields = {name: getattr(record, name) for name in type(record).model_fields}
-    return type(record).model_validate({**fields, **values})

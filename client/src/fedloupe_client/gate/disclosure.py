@@ -7,10 +7,8 @@ print(table())                                      # every field that can leave
 from __future__ import annotations
 
 import re
-from typing import TypeVar
 
 import numpy as np
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from fedloupe.messages import (
@@ -43,16 +41,15 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.models import Limits, TreesInvalid, check_trees
-from fedloupe.scoring import room
+from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate import describing, predicting
-from fedloupe_client.gate.cells import check_cells, coarsen, merge_groups
+from fedloupe_client.gate.cells import changed, check_cells, coarsen, merge_groups
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
 
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
-_Record = TypeVar("_Record", bound=BaseModel)
 Described = SummaryReply | BucketsReply | CovarianceReply
 Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
@@ -168,12 +165,6 @@ def _disclosure(field: FieldInfo) -> str:
     return str(extra["disclosure"])
 
 
-def _changed(record: _Record, **values: object) -> _Record:
-    """A validated copy with other values (`model_copy` would not validate)."""
-    fields = {name: getattr(record, name) for name in type(record).model_fields}
-    return type(record).model_validate({**fields, **values})
-
-
 def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     wanted = KINDS.get(f"{request.kind}-reply")
     if wanted is None or type(reply) is not wanted:
@@ -210,7 +201,7 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
         case OverlapReply(), _:
             return dict.fromkeys(reply.tensors, (10,))
         case _:
-            return room(reply, request)
+            return shapes_of(reply, request)
 
 
 def _protect_weights(reply: TrainReply, study: Study) -> TrainReply:
@@ -219,7 +210,7 @@ def _protect_weights(reply: TrainReply, study: Study) -> TrainReply:
     if reply.epsilon is None:
         raise ReplyRefused("weights of a private study without an epsilon", remedy=_REMEDY)
     # The loss is a function of the patients that no noise protects.
-    return _changed(reply, loss=None)
+    return changed(reply, loss=None)
 
 
 def _protect_tree(reply: GrowReply, study: Study) -> GrowReply:
@@ -254,7 +245,7 @@ def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Repl
     check_cohort(int(count.max(initial=0)), policy)
     keep = count >= policy.minimum_cell
     shown = {name: np.asarray(getattr(reply, name)) for name in reply.tensors}
-    return _changed(reply, **{name: (sums.T * keep).T for name, sums in shown.items()})
+    return changed(reply, **{name: (sums.T * keep).T for name, sums in shown.items()})
 
 
 def _protect_versions(reply: StabilityReply, policy: Policy) -> StabilityReply:
@@ -262,7 +253,7 @@ def _protect_versions(reply: StabilityReply, policy: Policy) -> StabilityReply:
     check_cohort(int(np.asarray(reply.count).max(initial=0)), policy)
     keep = np.asarray(reply.count) >= policy.minimum_cell
     total, product = (np.where(keep[:, None], values, 0.0) for values in (reply.total, reply.product))
-    return _changed(reply, count=np.where(keep, reply.count, 0.0), total=total, product=product)
+    return changed(reply, count=np.where(keep, reply.count, 0.0), total=total, product=product)
 
 
 def _protect_pairs(reply: RedundancyReply, policy: Policy) -> RedundancyReply:
@@ -272,14 +263,25 @@ def _protect_pairs(reply: RedundancyReply, policy: Policy) -> RedundancyReply:
     keep = pairs >= policy.minimum_cell
     alone = np.diagonal(keep[len(pairs) - pairs.shape[1] :])
     pairs, product = (np.where(keep, values, 0.0) for values in (pairs, reply.product))
-    return _changed(reply, pairs=pairs, product=product, total=np.where(alone, reply.total, 0.0))
+    return changed(reply, pairs=pairs, product=product, total=np.where(alone, reply.total, 0.0))
 
 
 def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
     check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
     positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), cell)
-    calibration = merge_groups(reply.calibration, cell)
-    return _changed(reply, positives_by_score=positives, negatives_by_score=negatives, calibration=calibration)
+    shown: dict[str, object] = {"calibration": merge_groups(reply.calibration, cell)}
+    for name in ("covered", "single", "beyond"):
+        share = getattr(reply, name)
+        few = share is not None and any(0 < side < cell for side in _sides(share, reply.patients))
+        shown[name] = None if few else share
+    shown["covered_se"] = None if shown["covered"] is None else reply.covered_se
+    return changed(reply, positives_by_score=positives, negatives_by_score=negatives, **shown)
+
+
+def _sides(share: float, patients: int) -> tuple[int, int]:
+    """How many patients a share is of, and how many are left."""
+    count = round(share * patients)
+    return count, patients - count
 
 
 def _protect_overlap(reply: OverlapReply, cell: int) -> OverlapReply:
@@ -293,4 +295,4 @@ def _protect_overlap(reply: OverlapReply, cell: int) -> OverlapReply:
     if (counts < 0).any() or (counts != np.rint(counts)).any() or counts.sum() != reply.patients:
         raise ReplyRefused("`by_dice` does not count the patients", remedy=_REMEDY)
     merged, _ = coarsen(counts, np.zeros_like(counts), cell)
-    return _changed(reply, by_dice=merged)
+    return changed(reply, by_dice=merged)

@@ -87,11 +87,11 @@ class Gate:
             policy,
             site=self.site,
             took_part=self._runs.took_part(request.run),
-            trained=self._runs.contributions(request.run, "grow" if request.kind == "grow" else "train"),
+            asked=self._runs.contributions(request.run, rules.counted(request)),
             digest=digest,
         )
-        if isinstance(request, rules.CONTRIBUTING):
-            self._runs.take_part(request.run, request.kind, digest)
+        if isinstance(request, rules.CONTRIBUTING) or rules.fine_tunes(request):
+            self._runs.take_part(request.run, rules.counted(request), digest)
         return study
 
     def check_cohort(self, patients: int) -> None:

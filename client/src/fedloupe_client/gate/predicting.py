@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import numpy as np
 
 from fedloupe.messages import CalibrateReply, ConformReply, EmbedReply
-from fedloupe_client.gate.cells import check_cells, coarsen
+from fedloupe_client.gate.cells import changed, check_cells, coarsen
 from fedloupe_client.gate.errors import ReplyRefused
-
-_Record = TypeVar("_Record", CalibrateReply, EmbedReply, ConformReply)
 
 
 def protect(reply: CalibrateReply | EmbedReply | ConformReply, cell: int) -> CalibrateReply | EmbedReply | ConformReply:
     """The answer as it may leave.
 
     A number that is not zero in fewer than `cell` patients, such as a clinical value of one of them, counts as zero in
-    all. Small bins are merged from the largest value down: the upper quantiles are what is read from them.
+    all; two numbers that fewer patients both have count as never seen together. Small bins are
+    merged from the largest value down: the upper quantiles are what is read from them.
 
     Raises:
         CellTooSmall: fewer than `cell` tuning patients with or without the event.
@@ -30,12 +27,13 @@ def protect(reply: CalibrateReply | EmbedReply | ConformReply, cell: int) -> Cal
         case EmbedReply():
             count = np.asarray(reply.count)
             keep = count >= cell
-            total, product = np.where(keep, reply.total, 0.0), np.where(np.outer(keep, keep), reply.product, 0.0)
-            return _changed(reply, count=np.where(keep, count, 0), total=total, product=product)
+            total = np.where(np.diagonal(keep), reply.total, 0.0)
+            product = np.where(keep, reply.product, 0.0)
+            return changed(reply, count=np.where(keep, count, 0), total=total, product=product)
         case ConformReply():
             check_cells(reply.patients, reply.positives, cell, "split `tune`")
             merged = {name: _merged(reply, name, cell) for name in reply.tensors}
-            return _changed(reply, **merged)
+            return changed(reply, **merged)
 
 
 def _merged(reply: ConformReply, name: str, cell: int) -> object:
@@ -47,8 +45,3 @@ def _merged(reply: ConformReply, name: str, cell: int) -> object:
         )
     merged, _ = coarsen(counts[::-1], np.zeros_like(counts), cell)
     return merged[::-1]
-
-
-def _changed(record: _Record, **values: object) -> _Record:
-    fields = {name: getattr(record, name) for name in type(record).model_fields}
-    return type(record).model_validate({**fields, **values})

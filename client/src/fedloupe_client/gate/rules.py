@@ -1,6 +1,6 @@
 """Which request an approved study and the site's policy allow; pure rules, no files.
 
-check_request(request, study, policy, site="north", took_part=False, trained=set(), digest=digest)   # or GateRefused
+check_request(request, study, policy, site="north", took_part=False, asked=set(), digest=digest)   # or GateRefused
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from fedloupe.messages import (
     SummaryRequest,
     TrainRequest,
 )
+from fedloupe.models import ASKS
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate.errors import (
     KindNotAllowed,
@@ -67,6 +68,20 @@ CONTRIBUTING = (
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
+REPEATS = {"calibrate": 2 * ASKS, "embed": 3, "conform": 3, "personal": 3}
+"""Different requests of a kind in one run, at most: what fitting takes, and a little for a run that lost its place."""
+
+
+def fine_tunes(request: Request) -> bool:
+    """Whether the site trains a model of its own to answer."""
+    return isinstance(request, EvaluateRequest) and request.personal
+
+
+def counted(request: Request) -> str:
+    """As what the gate counts a request."""
+    return "personal" if fine_tunes(request) else request.kind
+
+
 def check_sender(request: Request, site: str) -> None:
     """The request is for this site and from the same version.
 
@@ -83,7 +98,7 @@ def check_sender(request: Request, site: str) -> None:
 
 
 def check_request(
-    request: Request, study: Study, policy: Policy, *, site: str, took_part: bool, trained: Set[str], digest: str
+    request: Request, study: Study, policy: Policy, *, site: str, took_part: bool, asked: Set[str], digest: str
 ) -> None:
     """Policy first, then role, then what the study provides for.
 
@@ -93,7 +108,7 @@ def check_request(
         policy: of the site.
         site: this site's name.
         took_part: whether this site's patients already shaped something in this run.
-        trained: digests of the training requests admitted in this run, or of those for trees where this is one.
+        asked: digests of the requests that count as this one does (`counted`), admitted in this run.
         digest: of this request.
 
     Raises:
@@ -111,6 +126,7 @@ def check_request(
     if isinstance(request, EvaluateRequest) and request.personal:
         _check_personal(request, study, role)
     _check_prediction(request, study)
+    _check_repeats(request, asked | {digest})
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -119,9 +135,9 @@ def check_request(
         case RedundancyRequest() if not (study.quality and study.quality.redundancy):
             raise NotInStudy("the study drops no redundant features", where=study.study, remedy=_ASK)
         case GrowRequest():
-            _check_growing(request, study, policy, trained | {digest})
+            _check_growing(request, study, policy, asked | {digest})
         case TrainRequest():
-            _check_training(request, study, policy, trained | {digest})
+            _check_training(request, study, policy, asked | {digest})
         case EvaluateRequest() if request.architecture == "trees" and study.evaluation.trees is None:
             raise NotInStudy("the study grows no trees", where=study.study, remedy=_ASK)
         case EvaluateRequest() | OverlapRequest():
@@ -213,6 +229,17 @@ def _check_prediction(request: Request, study: Study) -> None:
         raise NotInStudy(f"`{request.kind}` for predictions, which the study has not", where=where, remedy=_ASK)
     if isinstance(request, ReleaseRequest) and "/" in request.run:
         raise NotInStudy("a fold's model is released to nobody", where=where, remedy=_ASK)
+
+
+def _check_repeats(request: Request, asked: Set[str]) -> None:
+    """Whoever may ask the same of other weights, lines or ranges without end can part one patient from the others."""
+    most = REPEATS.get(counted(request))
+    if most is not None and len(asked) > most:
+        raise RoundRefused(
+            f"more than {most} different `{counted(request)}` requests in one run",
+            where=f"run {request.run}",
+            remedy="find out why the coordinator asked again with other weights; a new run has another name",
+        )
 
 
 def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:

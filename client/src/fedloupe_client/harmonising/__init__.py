@@ -6,7 +6,14 @@ own.apply(study, cohort).features                                   # what scali
 """
 
 from fedloupe_client.harmonising.own import BatchTooSmall, Harmonised, HarmonisedDamaged, batches
-from fedloupe_client.harmonising.terms import HarmonisationMisfit, check_fit, covariates, cross_products, residuals
+from fedloupe_client.harmonising.terms import (
+    HarmonisationMisfit,
+    check_fit,
+    covariates,
+    cross_products,
+    residuals,
+    shifted,
+)
 
 __all__ = [
     "BatchTooSmall",
@@ -18,4 +25,5 @@ __all__ = [
     "covariates",
     "cross_products",
     "residuals",
+    "shifted",
 ]

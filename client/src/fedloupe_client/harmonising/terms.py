@@ -79,3 +79,9 @@ def residuals(study: Study, cohort: Cohort, site: str, centre: Floats, scale: Fl
 
 def _codes(cohort: Cohort, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique(np.asarray(cohort.batches)[rows], return_inverse=True)[1].astype(np.int64)
+
+
+def shifted(study: Study, site: str) -> bool:
+    """Whether the study takes this site's own shift out of its features."""
+    rules = study.harmonisation
+    return rules is not None and (study.role(site) == "train" or rules.unseen == "estimate")

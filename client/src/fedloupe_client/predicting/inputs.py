@@ -20,8 +20,9 @@ from fedloupe.study import Prediction, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, derivation, derive, derived_path, load_cases
 from fedloupe_client.gate.approvals import approved_study
-from fedloupe_client.harmonising import Harmonised
+from fedloupe_client.harmonising import Harmonised, shifted
 from fedloupe_client.ingest import CaseRecord, Store, load_store
+from fedloupe_client.kept import release_path, shifts_path
 from fedloupe_client.predicting.problems import (
     BatchUnharmonised,
     CaseUnknown,
@@ -32,8 +33,6 @@ from fedloupe_client.predicting.problems import (
     ReleaseOther,
 )
 from fedloupe_client.preflight.local import LocalName, local_names
-
-FOLDER = "models"
 
 
 @dataclass(frozen=True)
@@ -83,11 +82,6 @@ class Patient:
     inputs: Inputs
 
 
-def release_path(home: Path, study: Study) -> Path:
-    """Where the site keeps the study's frozen model."""
-    return home / FOLDER / f"{study.study}.safetensors"
-
-
 def open_model(home: Path, study: Study) -> FrozenModel:
     """The released model of an approved study, checked against the site's features.
 
@@ -126,7 +120,7 @@ def open_model(home: Path, study: Study) -> FrozenModel:
         release=release,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         preparation=Preparation(release.mean, release.scale, release.projection, "federated"),
-        harmonised=_harmonised(home, study),
+        harmonised=_harmonised(home, study, site, release),
         model=_model(study, release, columns, str(path)),
         columns=columns,
         store=load_store(home),
@@ -186,14 +180,14 @@ def read_patient(frozen: FrozenModel, record: CaseRecord) -> Patient:
     return Patient(record, cohort, cohort.inputs(frozen.preparation, np.arange(1)))
 
 
-def _harmonised(home: Path, study: Study) -> Harmonised | None:
-    if study.harmonisation is None:
+def _harmonised(home: Path, study: Study, site: str, release: Release) -> Harmonised | None:
+    if not shifted(study, site):
         return None
-    path = home / FOLDER / f"{study.study}-harmonisation.safetensors"
+    path = shifts_path(home, study)
     found = Harmonised.read(path)
-    if found is None:
+    if found is None or hashlib.sha256(path.read_bytes()).hexdigest() != release.shifts:
         raise BatchUnharmonised(
-            "the site's own shifts of the run are not there",
+            "the site's own shifts of the run are not there, or are another run's",
             where=str(path),
             remedy="let the coordinator send the model again: the site keeps them beside it",
         )

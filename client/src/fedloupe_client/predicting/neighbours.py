@@ -20,10 +20,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fedloupe.metrics.conformal import distance
 from fedloupe.models import range_vector
 from fedloupe_client.dataset import Cohort, cohort_digest, derivation, derive, derived_path, load_cases, load_cohort
 from fedloupe_client.gate.disk import write_atomic
-from fedloupe_client.predicting.inputs import FOLDER, FrozenModel, Patient
+from fedloupe_client.kept import FOLDER
+from fedloupe_client.predicting.inputs import FrozenModel, Patient
+from fedloupe_client.predicting.problems import PredictionUnwritable
 
 NEIGHBOURS = 5
 BATCH = 64
@@ -53,9 +56,10 @@ class Embedded:
     vectors: NDArray[np.float64]
     logits: NDArray[np.float64]
 
-    def split_of(self, case: str) -> str | None:
-        """What a case was used for; None for one that was not in the cohort."""
-        return self.split[self.cases.index(case)] if case in self.cases else None
+    def use_of(self, patient: str) -> str | None:
+        """What a patient's cases were used for, the weightiest of them; None for one who was not in the cohort."""
+        uses = {use for owner, use in zip(self.patients, self.split, strict=True) if owner == patient}
+        return next((use for use in ("train", "tune", "test") if use in uses), None)
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,20 @@ def embed_cohort(frozen: FrozenModel) -> Embedded:
 
     Raises:
         OneClass, BatchUnknown: see `load_cohort`.
+        PredictionUnwritable: see there.
     """
     key, path = _key(frozen), frozen.home / FOLDER / f"{frozen.study.study}-embedded.safetensors"
     found = _read(path)
     if found is None or found.key != key:
         found = _embed(frozen, key)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomic(path, _to_bytes(found))
+        try:
+            write_atomic(path, _to_bytes(found))
+        except OSError as error:
+            raise PredictionUnwritable(
+                f"writing failed: {error.strerror or error}",
+                where=str(path),
+                remedy="check that the home folder may be written and its disk has room",
+            ) from None
     return found
 
 
@@ -90,19 +101,17 @@ def nearest(frozen: FrozenModel, embedded: Embedded, patient: Patient, count: in
     """The nearest patients, the patient's own cases left out; equal distances in order of the pseudonyms."""
     with torch.no_grad():
         vector = range_vector(frozen.model, patient.inputs)[0].double().numpy()
-    apart = embedded.vectors - vector
-    squares = np.einsum("ni,ij,nj->n", apart, frozen.release.precision, apart)
-    distance = np.sqrt(np.maximum(squares, 0.0) / max(1, len(vector)))
+    apart = distance(embedded.vectors, vector, frozen.release.precision)
     own = np.array([one == patient.record.patient for one in embedded.patients], np.bool_)
-    distance = np.where(own, np.inf, distance)
-    order = np.argsort(distance, kind="stable")[: min(count, int((~own).sum()))]
+    apart = np.where(own, np.inf, apart)
+    order = np.argsort(apart, kind="stable")[: min(count, int((~own).sum()))]
     probability = frozen.release.probability(embedded.logits)
     return [
         Neighbour(
             embedded.cases[row],
             int(embedded.labels[row]),
             embedded.split[row],
-            float(distance[row]),
+            float(apart[row]),
             float(probability[row]),
         )
         for row in order
@@ -176,13 +185,13 @@ def _read(path: Path) -> Embedded | None:
         with safe_open(str(path), framework="numpy") as file:
             words = json.loads((file.metadata() or {})["embedded"])
             arrays = {name: file.get_tensor(name) for name in ("labels", "vectors", "logits")}
-    except (SafetensorError, OSError, KeyError, ValueError):
+        return Embedded(
+            key=str(words["key"]),
+            same_data=words["same_data"],
+            cases=tuple(words["cases"]),
+            patients=tuple(words["patients"]),
+            split=tuple(words["split"]),
+            **arrays,
+        )
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None  # it is made anew: nothing is lost but seconds
-    return Embedded(
-        key=str(words["key"]),
-        same_data=words["same_data"],
-        cases=tuple(words["cases"]),
-        patients=tuple(words["patients"]),
-        split=tuple(words["split"]),
-        **arrays,
-    )

@@ -41,6 +41,7 @@ class ShownMap:
     """A map's pictures: through its peak, through the tumour's centre, and one of random weights through the peak."""
 
     result: MapResult
+    sequence: str
     top: float
     peak: tuple[Plane, ...]
     centre: tuple[Plane, ...]
@@ -115,7 +116,6 @@ def render(frozen: FrozenModel, predicted: Predicted, when: datetime) -> str:
         clipped=CLIPPED_SHARE,
         voxel=frozen.study.imaging.spacing_mm,
         crop=frozen.study.imaging.crop_mm,
-        grey=frozen.study.sequences[0].name if frozen.study.sequences else "",
         when=when.strftime("%d %B %Y, %H:%M"),
     )
 
@@ -137,6 +137,7 @@ def _shown(one: DrawnMap) -> ShownMap:
     top, other = float(np.abs(one.heat).max()), float(np.abs(one.random).max())
     return ShownMap(
         one.result,
+        one.sequence,
         top,
         overlaid(one.grey, one.heat, one.tumour, through=one.result.peak, top=top),
         overlaid(one.grey, one.heat, one.tumour, through=(z, y, x), top=top),

@@ -43,10 +43,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DrawnMap:
-    """What the page draws of a map: grey volume, map, one of random weights, tumour; all (D, H, W)."""
+    """What the page draws of a map: grey volume and its name, map, one of random weights, tumour; all (D, H, W)."""
 
     result: MapResult
     grey: NDArray[np.float32]
+    sequence: str
     heat: Floats
     random: Floats
     tumour: NDArray[np.bool_]
@@ -77,7 +78,7 @@ def predict_case(frozen: FrozenModel, embedded: Embedded, record: CaseRecord) ->
     words = (f"no {study.endpoint.name}", study.endpoint.name)
     near = nearest(frozen, embedded, patient)
     maps = _maps(frozen, patient, sign=1 if probability >= release.threshold else -1)
-    split = embedded.split_of(record.case)
+    split = embedded.use_of(record.patient)
     result = Result(
         case=record.case,
         site=frozen.site,
@@ -213,5 +214,7 @@ def _map(
         deletion_passed=curve.passed,
         passed=other.passed and curve.passed,
     )
-    grey = (inputs.mr if inputs.mr.shape[1] else inputs.ct)[0, 0].numpy()
-    return DrawnMap(result, grey, heat, other.first, tumour)
+    modality = "MR" if inputs.mr.shape[1] else "CT"
+    grey = (inputs.mr if modality == "MR" else inputs.ct)[0, 0].numpy()
+    name = next(sequence.name for sequence in study.sequences if sequence.modality == modality)
+    return DrawnMap(result, grey, name, heat, other.first, tumour)

@@ -228,7 +228,7 @@ def _requests(home: Path, study: Study, site: str, policy: Policy) -> tuple[tupl
 
 def _ask(request: Request, study: Study, policy: Policy, site: str) -> GateRefused | None:
     try:
-        check_request(request, study, policy, site=site, took_part=False, trained=set(), digest="")
+        check_request(request, study, policy, site=site, took_part=False, asked=set(), digest="")
     except GateRefused as error:
         return error
     return None

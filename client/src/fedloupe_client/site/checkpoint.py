@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save as save_tensors
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.models import digest
-from fedloupe_client.gate.disk import write_atomic
+from fedloupe_client.site.files import keep, opened
 from fedloupe_client.training.checkpoint import Place, State
 
 INTERVAL_S = 20.0
@@ -37,13 +37,6 @@ class CheckpointDamaged(FedLoupeError):
 
     code = "FL-660"
     title = "the state of an interrupted training is damaged"
-
-
-class CheckpointUnwritable(FedLoupeError):
-    """The state of a training cannot be written, so neither could its answer."""
-
-    code = "FL-661"
-    title = "the state of a training cannot be written"
 
 
 def key_of(header: Mapping[str, str], scope: str, number: int, *arrays: NDArray[Any]) -> str:
@@ -73,7 +66,11 @@ class FileCheckpoint:
         self._written = time.monotonic()
 
     def load(self) -> State | None:
-        """What this training saved; a file of another training is removed, and so is a damaged one, with a warning."""
+        """What this training saved; a file of another training is removed, and so is a damaged one, with a warning.
+
+        Raises:
+            RunFileUnreadable: see there.
+        """
         if not self._path.exists():
             return None
         try:
@@ -95,7 +92,7 @@ class FileCheckpoint:
         """Write aside, fsync, rename.
 
         Raises:
-            CheckpointUnwritable: the disk is full or the folder closed.
+            RunFileUnwritable: see there.
         """
         place = state.place
         tensors = {name: getattr(state, name) for name in ARRAYS[:6]}
@@ -103,14 +100,7 @@ class FileCheckpoint:
         tensors["counts"] = np.array([place.number, place.epoch, place.batches], np.int64)
         tensors["losses"] = np.array([place.total, place.last], np.float64)
         made = {"key": self._key, "digest": digest(*(tensors[name] for name in ARRAYS))}
-        try:
-            write_atomic(self._path, save_tensors(tensors, metadata=made))
-        except OSError as error:
-            raise CheckpointUnwritable(
-                f"writing failed: {error.strerror or error}",
-                where=str(self._path),
-                remedy="make room in the site's home folder; the round is then worked on when it is asked again",
-            ) from None
+        keep(self._path, save_tensors(tensors, metadata=made))
         self._written = time.monotonic()
 
     def remove(self) -> None:
@@ -120,10 +110,10 @@ class FileCheckpoint:
 
 def _read(path: Path) -> tuple[str, State]:
     try:
-        with safe_open(str(path), framework="numpy") as file:
+        with opened(path) as file:
             made = dict(file.metadata() or {})
             found = {name: np.asarray(file.get_tensor(name)) for name in ARRAYS}
-    except (SafetensorError, OSError) as error:
+    except SafetensorError as error:
         raise _damaged(path, str(error)) from None
     if made.get("digest") != digest(*found.values()):
         raise _damaged(path, "its content is not what was written")

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save as save_tensors
 
 from fedloupe.errors import FedLoupeError
-from fedloupe_client.gate.disk import write_atomic
+from fedloupe_client.site.files import keep, opened
 
 Vector = NDArray[np.float32]
 
@@ -97,7 +97,7 @@ class OwnNorms:
     def keep(self, number: int, before: Vector, after: Vector) -> None:
         """Remember a round's end, and its start."""
         tensors = {"before": before, "after": np.ascontiguousarray(after)}
-        write_atomic(self._path, save_tensors(tensors, metadata={"round": str(number)}))
+        keep(self._path, save_tensors(tensors, metadata={"round": str(number)}))
 
     def personal(self, weights: NDArray[Any], positions: NDArray[np.bool_]) -> NDArray[Any]:
         """(m) these weights with the site's own scales and shifts.
@@ -122,6 +122,8 @@ class OwnNorms:
 
     def _read(self) -> Norms | None:
         found = read(self._path, ("before", "after"), "round")
+        if found is not None and not found[1].isdigit():
+            raise _damaged(self._path, "its round is no number")
         return None if found is None else Norms(int(found[1]), *found[0])
 
 
@@ -130,13 +132,14 @@ def read(path: Path, names: tuple[str, ...], mark: str) -> tuple[list[Vector], s
 
     Raises:
         OwnDamaged: not such a file.
+        RunFileUnreadable: see there.
     """
     if not path.exists():
         return None
     try:
-        with safe_open(str(path), framework="numpy") as file:
+        with opened(path) as file:
             return [np.asarray(file.get_tensor(name)) for name in names], dict(file.metadata() or {})[mark]
-    except (SafetensorError, OSError, KeyError) as error:
+    except (SafetensorError, KeyError) as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
 
 
@@ -152,7 +155,7 @@ def read_fine_tuned(path: Path, key: str) -> Vector | None:
 
 def write_fine_tuned(path: Path, key: str, weights: Vector) -> None:
     """Keep them, whole or not at all."""
-    write_atomic(path, save_tensors({"weights": weights}, metadata={"key": key}))
+    keep(path, save_tensors({"weights": weights}, metadata={"key": key}))
 
 
 def _damaged(path: Path, why: str) -> OwnDamaged:

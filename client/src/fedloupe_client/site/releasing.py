@@ -16,7 +16,9 @@ from fedloupe.models import Preparation
 from fedloupe.release import Release
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
-from fedloupe_client.gate.disk import write_atomic
+from fedloupe_client.harmonising import shifted
+from fedloupe_client.kept import release_path, shifts_path
+from fedloupe_client.site.files import keep
 from fedloupe_client.training.local import model_for
 from fedloupe_client.training.predicting import check_range
 
@@ -32,8 +34,8 @@ def answer(
 ) -> ReleaseReply:
     """Keep the model, readable by the site's own user only; a later run of the study takes its place.
 
-    The site's shifts are copied before the model, under `<study>-harmonisation.safetensors`. Where the study takes
-    features as measured here (`unseen: none`, at a site that did not train), there are none.
+    The site's shifts are copied before the model, which names their digest: one without the other is noticed. Where
+    the study takes features as measured here (`unseen: none`, at a site that did not train), there are none.
 
     Args:
         header: of the answer.
@@ -46,11 +48,13 @@ def answer(
 
     Raises:
         WrongSize, RangeMisfit: the model does not fit the study; nothing is kept.
+        RunFileUnwritable: see there; send it again.
     """
     weights = np.asarray(request.weights, dtype=np.float32)
     model_for(study, cohort, weights)
     components = len(cohort.groups) * study.model.components
-    check_range(study.model.width + components + cohort.clinical.shape[1], np.size(request.centre))
+    check_range(study.model.width + components + cohort.clinical.shape[1], np.size(request.centre), header["site"])
+    own = shifts.read_bytes() if shifted(study, header["site"]) else None
     release = Release(
         fingerprint=study.fingerprint,
         run=request.run,
@@ -65,20 +69,12 @@ def answer(
         scale=preparation.scale,
         projection=preparation.projection,
         patients=request.patients,
+        shifts=None if own is None else hashlib.sha256(own).hexdigest(),
     )
-    folder = home / "models"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    own = folder / f"{study.study}-harmonisation.safetensors"
-    if _shifted(study, header["site"]):
-        write_atomic(own, shifts.read_bytes())
+    if own is None:
+        shifts_path(home, study).unlink(missing_ok=True)
     else:
-        own.unlink(missing_ok=True)
+        keep(shifts_path(home, study), own)
     content = release.to_bytes()
-    write_atomic(folder / f"{study.study}.safetensors", content)
+    keep(release_path(home, study), content)
     return ReleaseReply(**header, release=hashlib.sha256(content).hexdigest())
-
-
-def _shifted(study: Study, site: str) -> bool:
-    """Whether the study takes this site's own shift out of its features."""
-    rules = study.harmonisation
-    return rules is not None and (study.role(site) == "train" or rules.unseen == "estimate")

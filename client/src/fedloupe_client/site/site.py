@@ -116,15 +116,15 @@ class Site:
         request: Request | None = None
         try:
             request, study = self.gate.admit(blob)
-            self._check_same_data(request.run, study)
-            kept = isinstance(request, ReleaseRequest)  # a model that was lost or replaced is written again
-            if not kept and (stored := self.gate.stored_answer(request)) is not None:
-                return stored
+            if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
+                self._check_same_data(request.run, study)
+                if (stored := self.gate.stored_answer(request)) is not None:
+                    self._forget(request)
+                    return stored
             reply, entry = self._answer(request, study)
             answer = self.gate.release(reply, request)
             self.gate.store_answer(request, answer, entry)
-            if isinstance(request, TrainRequest) or (isinstance(request, EvaluateRequest) and request.personal):
-                self._bench(request.run).clear()
+            self._forget(request)
             return answer
         except FedLoupeError as error:
             _log.warning("refused: %s", error)
@@ -258,11 +258,17 @@ class Site:
     def _bench(self, run: str) -> Bench:
         return Bench(self.home / "runs" / run, self._checkpoint_s)
 
+    def _forget(self, request: Request) -> None:
+        """Once an answer is stored, where its training stood is no longer needed."""
+        if isinstance(request, TrainRequest) or (isinstance(request, EvaluateRequest) and request.personal):
+            self._bench(request.run).clear()
+
     def _evaluate(
         self, header: dict[str, Any], request: EvaluateRequest, study: Study, cohort: Cohort
     ) -> EvaluateReply:
         preparation = self._preparation(request.run)
         if request.personal:
+            self.gate.check_cohort(len(cohort.rows("train")))
             own = self._bench(request.run).personal(header, request, study, cohort, preparation)
             request = request.model_copy(update={"weights": own})
         return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)

@@ -55,7 +55,7 @@ class Bench:
             preparation: of the run; None in a drawing study, which has none.
 
         Raises:
-            RoundPassed, OwnDamaged, CheckpointUnwritable: see there.
+            RoundPassed, OwnDamaged, RunFileUnwritable: see there.
         """
         site, number, weights = header["site"], request.round, request.weights
         local = request.scope == "local"
@@ -85,7 +85,7 @@ class Bench:
         """(m) the site's own model made from the request's weights: fine-tuned, or with the site's own normalisation.
 
         Raises:
-            NormsMissing, OwnDamaged, CheckpointUnwritable: see there.
+            NormsMissing, OwnDamaged, RunFileUnwritable: see there.
         """
         if study.personalisation is not None and study.personalisation.method == "local-norm":
             return self._norms.personal(request.weights, _positions(study, cohort))

@@ -20,9 +20,8 @@ from fedloupe.metrics import (
     score_histogram,
     threshold_metrics,
 )
-from fedloupe.metrics.conformal import share_se
+from fedloupe.metrics.conformal import allowed, distance, share_se
 from fedloupe.models import Preparation, logistic_probability
-from fedloupe.release import allowed, distance
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
 from fedloupe_client.training.predicting import check_range, model_logits, vectors
@@ -105,13 +104,12 @@ def _scores(
     """(n) probabilities, and in a study with `prediction` what else is said of them."""
     if request.line is None:
         scores = probabilities(study, cohort, preparation, request.architecture, request.weights, rows)
-        odds = logit(np.clip(scores, EXTREME, 1 - EXTREME))
     else:
         odds = request.line[0] + request.line[1] * model_logits(study, cohort, preparation, request.weights, rows)
         scores = np.asarray(expit(odds), dtype=np.float64)
     if study.prediction is None or request.split == "tune":
         return scores, {}
-    labels = cohort.labels[rows]
+    labels, odds = cohort.labels[rows], logit(np.clip(scores, EXTREME, 1 - EXTREME))
     slope, large = calibration_slope(labels, odds), calibration_in_the_large(labels, odds)
     found: dict[str, Any] = {"in_the_large": large.value, "in_the_large_se": large.se}
     found |= {"slope": slope.value, "slope_se": slope.se} if slope else {}
@@ -120,7 +118,7 @@ def _scores(
         return scores, found
     sets = allowed(scores, request.admitted)
     places = vectors(study, cohort, preparation, request.weights, rows)
-    check_range(places.shape[1], np.size(request.centre))
+    check_range(places.shape[1], np.size(request.centre), request.site)
     far = distance(places, request.centre, request.precision)
     covered = float(sets[np.arange(len(rows)), labels].mean())
     found |= {"covered": covered, "covered_se": share_se(covered, len(rows))}

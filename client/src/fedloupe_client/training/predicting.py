@@ -22,9 +22,8 @@ from fedloupe.messages import (
     EmbedRequest,
     Reply,
 )
-from fedloupe.metrics.conformal import distance_counts, misfit_counts
+from fedloupe.metrics.conformal import distance, distance_counts, misfit_counts
 from fedloupe.models import Preparation, range_vector
-from fedloupe.release import distance
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
 from fedloupe_client.training.local import device, model_for
@@ -63,15 +62,15 @@ def answer(
             )
         case EmbedRequest():
             found = vectors(study, cohort, preparation, request.weights, cohort.rows("train"))
-            check_range(found.shape[1], request.size)
-            count = (found != 0).sum(axis=0).astype(np.int64)
-            sums = {"count": count, "total": found.sum(axis=0), "product": found.T @ found}
+            check_range(found.shape[1], request.size, request.site)
+            known = (found != 0).astype(np.int64)
+            sums = {"count": known.T @ known, "total": found.sum(axis=0), "product": found.T @ found}
             return EmbedReply(**header, patients=len(found), **sums)
         case ConformRequest():
             rows, labels = _tuning(cohort, request.site)
             odds = request.line[0] + request.line[1] * model_logits(study, cohort, preparation, request.weights, rows)
             found = vectors(study, cohort, preparation, request.weights, rows)
-            check_range(found.shape[1], np.size(request.centre))
+            check_range(found.shape[1], np.size(request.centre), request.site)
             return ConformReply(
                 **header,
                 patients=len(rows),
@@ -128,7 +127,7 @@ def _tuning(cohort: Cohort, site: str) -> tuple[NDArray[np.int64], NDArray[np.in
     return rows, labels
 
 
-def check_range(dimensions: int, sent: int) -> None:
+def check_range(dimensions: int, sent: int, site: str) -> None:
     """The range that was sent, or asked for, is of the vectors that this study's model gives here.
 
     Raises:
@@ -136,5 +135,7 @@ def check_range(dimensions: int, sent: int) -> None:
     """
     if dimensions != sent:
         raise RangeMisfit(
-            f"{sent} dimensions came, patients have {dimensions}", remedy="run the same FedLoupe version everywhere"
+            f"{sent} dimensions came, patients have {dimensions}",
+            where=site,
+            remedy="run the same FedLoupe version everywhere",
         )

@@ -1,9 +1,9 @@
 """Which architecture, and was federation worth it: from the scores of many runs to estimates, tests and tables.
 
 comparison = compare(setting, fits)          # fits: every variant's scores of every patient, by site
-comparison_table(comparison, ...), comparison_page(comparison, ...)
+comparison_tables(comparison, costs), comparison_page(comparison, costs)
 
-Knows no client: `fedloupe_server.simulation.comparison` runs the variants and brings their scores.
+Knows no client: `fedloupe_server.simulation.compare` runs the variants and brings their scores.
 """
 
 from fedloupe_server.comparing.estimates import Fit, SiteScores, compare

@@ -121,7 +121,7 @@ def _grids(comparison: Comparison, costs: Mapping[str, Costs]) -> tuple[Grid, ..
                 (
                     group,
                     str(comparison.parameters[group]),
-                    *(f"{s:.0f} s" for s in costs[group].model_dump().values()),
+                    *(f"{s:.0f} s" if s else "-" for s in costs[group].model_dump().values()),
                 )
                 for group in setting.groups
             ),

@@ -5,14 +5,13 @@ words(results), calibrated(results), covered(results)      # nothing, None and N
 
 from __future__ import annotations
 
+from fedloupe.study.prediction import FLATTEST
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.results import LeftOut, Results, Scores, SiteResult
 from fedloupe_server.evidence.tables import Table
 
 OFF = 0.03
 """Coverage further than this from what was agreed is said in words."""
-FLAT = 0.05
-"""The slope at which a line is held (`fedloupe_server.federation.predicting.FLATTEST`)."""
 
 
 def words(results: Results) -> list[str]:
@@ -29,7 +28,7 @@ def words(results: Results) -> list[str]:
         f"The training range was fitted to {formats.count(by.trained, 'training patient')}; beyond it no prediction is "
         "meant to be given.",
     ]
-    if by.line[1] <= FLAT:
+    if by.line[1] <= FLATTEST:
         said.append("On the tuning patients the model did not rank: its probabilities say little but the event rate.")
     known = [(place.site, place.federated.covered) for place in _places(results)]
     shares = [(site, share) for site, share in known if share is not None]

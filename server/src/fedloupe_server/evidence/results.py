@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from fedloupe.messages import EvaluateReply
 from fedloupe_server.statistics.quality import QualitySummary
-
-
-def _absent(value: object) -> bool:
-    """A study without the section keeps the results that it had, byte for byte."""
-    return value is None
 
 
 class _Frozen(BaseModel):
@@ -115,7 +110,7 @@ class SiteResult(_Frozen):
     local_elsewhere: tuple[Scores, ...]  # validate-only sites: every training site's own model (label local-<site>)
     epsilon: float | None
     beside: Beside | None = None  # validate-only sites of a study that harmonises
-    personal: Scores | None = Field(default=None, exclude_if=_absent)  # training sites of a study that personalises
+    personal: Scores | None = None  # training sites of a study that personalises
     uncalibrated: Scores | None = None  # federated model as it comes, in a study with `prediction`
 
 
@@ -182,5 +177,5 @@ class Results(_Frozen):
     left_out: tuple[LeftOut, ...]
     quality: QualitySummary | None = None  # a study with `quality`: which features entered the model
     harmonised: HarmonisedBy | None = None
-    personalised: Literal["fine-tune", "local-norm"] | None = Field(default=None, exclude_if=_absent)
+    personalised: Literal["fine-tune", "local-norm"] | None = None
     predicted: Predicted | None = None

@@ -14,8 +14,8 @@ import numpy as np
 
 from fedloupe import __version__
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import Failure, Message, MessageRefused, Request, decode, encode
-from fedloupe.scoring import room
+from fedloupe.messages import TOO_FEW, Failure, Message, MessageRefused, Request, decode, encode
+from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.exchange import Exchange
@@ -131,7 +131,7 @@ class Conversation:
             what: the tuning patients are for, for the error.
 
         Raises:
-            SiteRefused: a site was silent, or all refused.
+            SiteRefused: a site was silent or refused for another reason, or all have too few.
         """
         replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
         if silent := [site for site in sites if self.refusals.get(site) == "no answer"]:
@@ -140,8 +140,15 @@ class Conversation:
                 where=self.run,
                 remedy="start the run again when these sites are ready: it continues",
             )
+        refused = {site: self.refusals[site] for site in sites if site not in replies}
+        refusals = "; ".join(f"{site}: {why}" for site, why in refused.items())
+        if any(not why.startswith(TOO_FEW) for why in refused.values()):
+            raise SiteRefused(
+                f"{what}: {refusals}",
+                where=self.run,
+                remedy="the site's own log has the details; start the run again when the site is ready: it continues",
+            )
         if not replies:
-            refusals = "; ".join(f"{site}: {self.refusals[site]}" for site in sites)
             raise SiteRefused(
                 f"no site has enough tuning patients for {what}: {refusals}",
                 where=self.run,
@@ -194,5 +201,5 @@ def _fits(request: Message, reply: Message) -> bool:
         for asked, answer in (("weights", "weights"), ("probe", "sketch"), ("beta", "gradient"))
         if asked in request.tensors and answer in reply.tensors
     )
-    roomy = all(np.shape(getattr(reply, name)) == shape for name, shape in room(reply, request).items())
-    return repeated and shaped and roomy
+    exact = all(np.shape(getattr(reply, name)) == shape for name, shape in shapes_of(reply, request).items())
+    return repeated and shaped and exact

@@ -33,13 +33,14 @@ from fedloupe.messages import (
 from fedloupe.metrics.conformal import DISTANCE_EDGES, MISFIT_EDGES, quantile, rank
 from fedloupe.models import Penalty, digest
 from fedloupe.study import Prediction
+from fedloupe.study.prediction import FLATTEST
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.journal import Journal, JournalDamaged, read_tensors, write_tensors
 from fedloupe_server.statistics.logistic import fit_logistic
 from fedloupe_server.statistics.prediction import training_range
 
 Floats = NDArray[np.float64]
-FLATTEST = 0.05
+REMEDY = "raise `split.tune`: the line is fitted to tuning patients; then start a new run"
 
 
 @dataclass(frozen=True)
@@ -161,13 +162,15 @@ def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Pr
         NotConverged: see there.
     """
     tempered = rules.calibration == "temperature"
-    line = fit_logistic(terms, 2, Penalty(0.0), np.array([1]) if tempered else None, where)
+    line = fit_logistic(terms, 2, Penalty(0.0), np.array([1]) if tempered else None, where, REMEDY)
     if line[1] >= FLATTEST:
         return line
     held = np.array([0.0, FLATTEST])
     if tempered:
         return held
-    return held + fit_logistic(lambda step, beta: terms(step, beta + held), 2, Penalty(0.0), np.array([0]), where)
+    return held + fit_logistic(
+        lambda step, beta: terms(step, beta + held), 2, Penalty(0.0), np.array([0]), where, REMEDY
+    )
 
 
 def release(

@@ -24,10 +24,18 @@ from fedloupe_client.dataset import load_cohort
 from fedloupe_client.gate import approve
 from fedloupe_client.processes import one_thread_each
 from fedloupe_server.comparing import Comparison, Costs, Fit, Setting, compare
-from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.simulation.cohort import CohortSpec
 from fedloupe_server.simulation.preparing import Tell, prepare_sites
-from fedloupe_server.simulation.scoring import Held, Meter, finished, read_scores, run_variant, trained_models
+from fedloupe_server.simulation.scoring import (
+    Held,
+    Meter,
+    check_same_patients,
+    finished,
+    read_scores,
+    run_variant,
+    trained_models,
+)
 from fedloupe_server.simulation.variants import Plan, Variant, design_of, groups_of, variants
 from fedloupe_server.simulation.working import one_thread
 
@@ -68,6 +76,7 @@ def compare_study(
 
     Raises:
         NotCompared, PlanInvalid: see there.
+        AnotherStudy: the folder holds variants of another study, or other folds.
         FedLoupeError: a site's or a run's; what other variants finished stays.
     """
     todo = variants(study, plan)
@@ -77,6 +86,8 @@ def compare_study(
         for variant in todo:
             approve(home, variant.study, by="one-machine comparison")
     folder.mkdir(parents=True, exist_ok=True)
+    for variant in todo:  # a folder that an edited study made is another comparison's
+        Journal(folder / RUNS / variant.name).open_for(variant.study)
     missing = [variant for variant in todo if not finished(variant, homes, folder / RUNS)]
     _run_all(whole, homes, folder, missing, len(todo), min(jobs or os.cpu_count() or 1, len(missing)), progress)
     groups = tuple(groups_of(study, plan))
@@ -96,6 +107,7 @@ def compare_study(
         local_epochs=study.training.local_epochs,
     )
     fits = [Fit(v.group, v.seed, v.part, read_scores(homes, v)) for v in todo]
+    check_same_patients(fits)
     comparison = compare(setting, fits, {g: _parameters(todo, g, folder) for g in groups})
     costs = {g: _costs([v for v in todo if v.group == g], folder) for g in groups}
     write_atomic(folder / "comparison.json", (comparison.model_dump_json(indent=1) + "\n").encode())

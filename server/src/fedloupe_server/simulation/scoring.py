@@ -7,8 +7,9 @@ scores = read_scores(homes, variant)                 # by site, for `fedloupe_se
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloupe.messages import TrainRequest, decode
+from fedloupe.messages import TOO_FEW, TrainRequest, decode
 from fedloupe.models import Preparation
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, seen_by
@@ -24,14 +25,15 @@ from fedloupe_client.gate import load_policy
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.site.site import Site
 from fedloupe_client.training.evaluation import probabilities
-from fedloupe_server.comparing import SiteScores
+from fedloupe_server.comparing import Fit, SiteScores
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import SiteRefused
 from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
+from fedloupe_server.federation.run import run_name
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.pooling import pooled, train_pooled
-from fedloupe_server.simulation.variants import Variant
+from fedloupe_server.simulation.variants import NotCompared, Variant
 
 REFUSED = "evaluation-refused.json"
 Models = dict[str, tuple[str, NDArray[Any]]]
@@ -104,12 +106,13 @@ def run_variant(variant: Variant, held: Mapping[str, Held], folder: Path) -> Non
         try:
             run_study(study, inprocess_exchange({name: site.handle for name, site in sites.items()}), run_dir)
         except SiteRefused as refused:
-            if not _all_trained(study, run_dir):
+            said = set(re.findall(r"FL-\d{3}|no answer", refused.what))
+            if not (_all_trained(study, run_dir) and said <= set(TOO_FEW)):
                 raise
             write_atomic(run_dir / REFUSED, json.dumps({"refused": refused.what}).encode())
     preparation = Preparation.read(Journal(run_dir).preparation_path)
     assert preparation is not None, "a run whose rounds are complete has its preparation"
-    cohorts = {name: _as_modelled(study, name, sites[name], run_dir.name) for name in sites}
+    cohorts = {name: _as_modelled(study, name, sites[name], run_name(run_dir)) for name in sites}
     models = trained_models(run_dir)
     if variant.pooled:
         models["pooled"] = ("transformer", _pooled(study, cohorts, preparation, run_dir, meter))
@@ -134,12 +137,31 @@ def read_scores(homes: Mapping[str, Path], variant: Variant) -> dict[str, SiteSc
     """A finished variant's scores by site."""
     found = {}
     for site, home in homes.items():
-        tensors, _ = read_tensors(scores_path(home, variant)) or ({}, {})
+        kept = read_tensors(scores_path(home, variant))
+        assert kept is not None, "`finished` has seen it"
+        tensors = kept[0]
         labels = tensors.pop("labels")
         role = variant.study.role(site)
         assert role is not None, "homes are those of the study's sites"
         found[site] = SiteScores(role, labels, tensors)
     return found
+
+
+def check_same_patients(fits: Sequence[Fit]) -> None:
+    """Every variant scored the same patients of a site, with the same outcomes.
+
+    Raises:
+        NotCompared: naming a site whose store changed between two calls.
+    """
+    first: dict[str, NDArray[np.int64]] = {}
+    for fit in fits:
+        for site, scored in fit.sites.items():
+            if not np.array_equal(first.setdefault(site, scored.labels), scored.labels):
+                raise NotCompared(
+                    "its patients or their outcomes changed since the first variants ran",
+                    where=site,
+                    remedy="start over with --fresh, or give another --out",
+                )
 
 
 def trained_models(run_dir: Path) -> Models:

@@ -6,6 +6,7 @@ variants(study, plan)                    # each with the name of its folder and 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -127,14 +128,26 @@ def groups_of(study: Study, plan: Plan) -> dict[str, dict[str, Any]]:
     """Keys of `model` that make each group, the reference first.
 
     Raises:
-        NotCompared: a study under differential privacy, or one that trains a drawing model.
-        PlanInvalid: an architecture that is unknown or that the study cannot form.
+        NotCompared: a study under differential privacy, with a public preparation, or that trains a drawing model.
+        PlanInvalid: an architecture that is unknown or that the study cannot form; architectures beside `modalities`.
     """
     if isinstance(study.privacy, DpSgd) or study.segmentation is not None:
         raise NotCompared(
             "it is private, and a pooled or local model is not" if study.segmentation is None else "it draws tumours",
             where=study.study,
             remedy="compare architectures on a study without `privacy.mode: dp-sgd` and without `segmentation`",
+        )
+    if study.training.preparation == "public":
+        raise NotCompared(
+            "its public preparation is an artefact of one run",
+            where=study.study,
+            remedy="compare on a study with `training.preparation: federated`",
+        )
+    if plan.modalities and plan.architectures:
+        raise PlanInvalid(
+            "architectures and modalities at once",
+            where="--modalities",
+            remedy="give one: sets of inputs are compared under the study's own architecture",
         )
     if plan.modalities:
         return _input_groups(study)
@@ -178,7 +191,7 @@ def variants(study: Study, plan: Plan) -> tuple[Variant, ...]:
                 if group != reference:
                     evaluation |= {"clinical_baseline": False, "trees": None}
                 one = _changed(study, {"seed": seed, "model": model, "evaluation": evaluation, **change})
-                words = (group.lower().replace("+", "-"), f"seed-{seed}", part)
+                words = (re.sub(r"[+ ]", "-", group.lower()), f"seed-{seed}", part)
                 name = "-".join(word for word in words if word)
                 made.append(Variant(name, group, seed, part, one, not plan.modalities))
     return tuple(made)
@@ -189,7 +202,7 @@ def _parts(study: Study, design: Design, plan: Plan) -> dict[str, dict[str, Any]
     if design == "split":
         return {"": {}}
     if design == "kfold":
-        return {f"fold-{k}": {"split": {"folds": plan.folds, "fold": k}} for k in range(plan.folds)}
+        return {f"fold-{k}-of-{plan.folds}": {"split": {"folds": plan.folds, "fold": k}} for k in range(plan.folds)}
     quorum = study.quorum
     return {
         f"without-{left}": {

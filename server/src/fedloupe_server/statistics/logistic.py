@@ -30,6 +30,7 @@ def fit_logistic(
     penalty: Penalty,
     kept: NDArray[np.int64] | None = None,
     where: str = "",
+    remedy: str = "raise `evaluation.ridge`; if that does not help, run the same version everywhere",
 ) -> Vector:
     """The penalised optimum over every site's training patients.
 
@@ -37,9 +38,9 @@ def fit_logistic(
         ask: the sites' sums at these coefficients (1+q); called with the number of the step, from 0.
         width: 1+q.
         penalty: on all but the intercept.
-        kept: coefficients that take part, the intercept (0) first; the others stay zero, which is the model without
-            their columns. None: all.
-        where: run and baseline, for the error.
+        kept: coefficients that take part, of which the first is not penalised; the others stay zero, which is the
+            model without their columns. None: all.
+        where: run and baseline, for the error; `remedy` likewise.
 
     Returns:
         (1+q); every KKT condition of the summed likelihood holds within 1e-8.
@@ -59,5 +60,5 @@ def fit_logistic(
     raise NotConverged(
         f"no optimum within {ASKS} steps",
         where=where,
-        remedy="raise `evaluation.ridge`; if that does not help, run the same version everywhere and start a new run",
+        remedy=remedy,
     )

@@ -65,6 +65,31 @@ def quantile(counts: NDArray[np.floating] | NDArray[np.int64], edges: NDArray[np
     return float(edges[place] + part * (edges[place + 1] - edges[place]))
 
 
+def allowed(probabilities: ArrayLike, admitted: float) -> NDArray[np.bool_]:
+    """(n, 2) whether each patient's set holds no event, and event (split conformal, Papadopoulos 2002).
+
+    Args:
+        probabilities: (n) of the event.
+        admitted: largest 1 - p with which a set holds an outcome.
+    """
+    event = np.asarray(probabilities, dtype=np.float64)
+    return np.stack([event <= admitted, 1 - event <= admitted], axis=1)
+
+
+def distance(vectors: ArrayLike, centre: NDArray[np.float64], precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n) Mahalanobis distance of (n, d) vectors from a point, a dimension: sqrt(d2 / d).
+
+    Args:
+        vectors: (n, d).
+        centre: (d).
+        precision: (d, d) inverse covariance.
+    """
+    apart = np.asarray(vectors, dtype=np.float64) - centre
+    squares = np.einsum("ni,ij,nj->n", apart, precision, apart)
+    found: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0.0) / max(1, centre.size))
+    return found
+
+
 def share_se(share: float, patients: int) -> float:
     """Standard error of a share, never 0: two successes and two failures added (Agresti & Coull 1998)."""
     middle = (share * patients + 2) / (patients + 4)

@@ -5,9 +5,11 @@ evaluation: {ridge: 5.0, l1_ratio: 0.5, leave_one_site_out: true}      # in a st
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedloupe.study.sections import Grown
 
 
 class TreePlan(BaseModel):
@@ -31,10 +33,10 @@ class TreePlan(BaseModel):
     )
 
 
-class Evaluation(BaseModel):
+class Evaluation(Grown):
     """What is compared with the federated model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    later: ClassVar = ("l1_ratio", "clinical_baseline", "trees", "describe")
 
     local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
     logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
@@ -53,12 +55,3 @@ class Evaluation(BaseModel):
         default=False, description="features and clinical values over all training sites; not under DP"
     )
     reference_score: str | None = Field(default=None, description="synthetic studies: column with the true probability")
-
-    @model_serializer(mode="wrap")
-    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A study that does not use a key that came later keeps the canonical form that hospitals approved."""
-        content: dict[str, Any] = handler(self)
-        for name in ("l1_ratio", "clinical_baseline", "trees", "describe"):
-            if getattr(self, name) == type(self).model_fields[name].default:
-                content.pop(name, None)
-        return content

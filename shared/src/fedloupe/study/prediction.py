@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+FLATTEST = 0.05
+"""A calibration line is held at this slope: where it would be flatter, the model hardly ranks its tuning patients."""
+
 
 class Prediction(BaseModel):
     """Calibration, conformal sets and training range, all fitted on the training sites' sums, then frozen.

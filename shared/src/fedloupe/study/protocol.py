@@ -10,8 +10,6 @@ import json
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -25,6 +23,7 @@ from fedloupe.study.inputs import InputKind, misfit
 from fedloupe.study.personalisation import Personalisation
 from fedloupe.study.prediction import Prediction
 from fedloupe.study.quality import Quality
+from fedloupe.study.sections import Frozen, Grown
 from fedloupe.study.segmentation import Segmentation
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
@@ -33,23 +32,7 @@ SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personali
 """Those that a study may lack."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class _Grown(_Frozen):
-    """A section whose `later` keys are left out at their defaults: the canonical form that was approved stays."""
-
-    later: ClassVar[tuple[str, ...]] = ()
-
-    @model_serializer(mode="wrap")
-    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
-        unused = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
-        return {name: value for name, value in content.items() if name not in unused}
-
-
-class Sequence(_Frozen):
+class Sequence(Frozen):
     """One image volume a patient: an MRI sequence, a DCE phase, or a CT."""
 
     name: Name
@@ -62,7 +45,7 @@ class Sequence(_Frozen):
     required: bool = Field(default=True, description="a case without it is excluded; otherwise it is marked missing")
 
 
-class ClinicalVariable(_Frozen):
+class ClinicalVariable(Frozen):
     """One clinical value; enters the model as (value - centre) / scale and a presence flag."""
 
     name: Name
@@ -74,14 +57,14 @@ class ClinicalVariable(_Frozen):
     )
 
 
-class Site(_Frozen):
+class Site(Frozen):
     """A hospital and its role: `validate` sites never train and are opened after the freeze."""
 
     name: Name
     role: Role
 
 
-class Imaging(_Frozen):
+class Imaging(Frozen):
     """The common grid: isotropic, aligned with the first sequence of the study."""
 
     spacing_mm: float = Field(default=1.0, gt=0.2, le=5.0)
@@ -92,7 +75,7 @@ class Imaging(_Frozen):
     )
 
 
-class Radiomics(_Frozen):
+class Radiomics(Frozen):
     """Where features come from.
 
     `computed`: FedLoupe's engine with frozen `settings` (embedded when the study is loaded).
@@ -103,7 +86,7 @@ class Radiomics(_Frozen):
     settings: dict[str, Any] | None = None
 
 
-class Model(_Grown):
+class Model(Grown):
     """Architecture, size and regularisation; every architecture has the linear path beside its deep part."""
 
     later: ClassVar = ("architecture", "inputs")
@@ -132,7 +115,7 @@ class Model(_Grown):
         return self
 
 
-class Training(_Frozen):
+class Training(Frozen):
     """Rounds and local work. FedAvg: McMahan 2017; FedProx: Li 2020; FedAdam: Reddi 2021."""
 
     rounds: int = Field(default=20, ge=1, le=10_000)
@@ -154,13 +137,13 @@ class Training(_Frozen):
     )
 
 
-class NoPrivacy(_Frozen):
+class NoPrivacy(Frozen):
     """No formal privacy guarantee; the report says so."""
 
     mode: Literal["none"] = "none"
 
 
-class DpSgd(_Frozen):
+class DpSgd(Frozen):
     """Record-level DP-SGD at each site (Abadi 2016); the record is the patient; add/remove adjacency."""
 
     mode: Literal["dp-sgd"]
@@ -173,7 +156,7 @@ class DpSgd(_Frozen):
     learning_rate: float = Field(default=1.0, gt=0, description="SGD; momentum and Adam lose under this noise")
 
 
-class Quorum(_Frozen):
+class Quorum(Frozen):
     """A round counts only with these sites: named ones, and at least `minimum` of all."""
 
     minimum: int = Field(default=2, ge=1)
@@ -185,7 +168,7 @@ class Quorum(_Frozen):
     timeout_s: float = Field(default=3600, gt=0, description="seconds to wait for a site's answer")
 
 
-class Split(_Grown):
+class Split(Grown):
     """Patient-level split at each training site, seeded and stratified by label. The rest trains.
 
     8:1:1 is `{test: 0.1, tune: 0.1}`. With `folds` the patients are dealt into so many parts, alike in outcome, and
@@ -209,7 +192,7 @@ class Split(_Grown):
         return self
 
 
-class Study(_Frozen):
+class Study(Frozen):
     """One study. `fingerprint` is what hospitals approve."""
 
     study: Name
