@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from fedloupe.models import Inputs
+from fedloupe.models import flatten, own_intercept
 from fedloupe.models.flat import WrongSize
-from fedloupe_client.training.local import augment, learning_rate, seed_for, train_alone, train_round
+from fedloupe_client.training.local import learning_rate, log_odds, model_for, seed_for, train_alone, train_round
 
 
 class TestRound:
@@ -49,6 +49,35 @@ class TestRound:
         first, second = (train_round(study, "north", c, preparation, start, number=1) for c in (cohort, other))
         assert np.array_equal(first.weights, second.weights) and first.loss == second.loss
 
+    def test_it_begins_at_the_sites_own_intercept_where_the_study_says_so(self, make_study, cohort, preparation, start):
+        """At a rate of nothing the model comes back with another intercept and is else what came."""
+        training = {"rounds": 1, "local_epochs": 1, "learning_rate": 1e-12, "random_intercept": 2.0}
+        study = make_study(training=training)
+        labels = np.where(np.arange(len(cohort.labels)) % 3 == 0, 0, 1)
+        other = replace(cohort, labels=labels.astype(np.int64))
+        rows = other.rows("train")
+        odds = log_odds(model_for(study, other, start), other.inputs(preparation, rows))
+        expected = own_intercept(odds, labels[rows], 2.0)
+        found = train_round(study, "north", other, preparation, start, number=1).weights
+        model = model_for(study, other, start)
+        with torch.no_grad():
+            model.wide.bias.add_(expected)
+        assert abs(expected) > 0.1
+        np.testing.assert_allclose(found, flatten(model), atol=1e-6)
+
+    def test_hospitals_trained_together_keep_their_own(self, make_study, cohort, preparation, start):
+        """Two hospitals of a thousand-fold odds apart, at a rate of nothing: the loss is that of both their rates."""
+        training = {"rounds": 1, "local_epochs": 1, "learning_rate": 1e-12, "random_intercept": 9.0, "start": "random"}
+        study, rows = make_study(training=training), cohort.rows("train")
+        centres = np.arange(len(rows)) % 2
+        labels = cohort.labels.copy()
+        labels[rows] = centres
+        labels[rows[:2]] = 1 - centres[:2]  # each has one of the other outcome
+        together = replace(cohort, labels=labels)
+        one = train_round(study, "pooled", together, preparation, start, number=1)
+        two = train_round(study, "pooled", together, preparation, start, number=1, centres=centres)
+        assert one.loss > 0.6 and two.loss < 0.35
+
     def test_the_loss_falls_where_the_outcome_can_be_learned(self, make_study, cohort, preparation, start):
         losses = []
         for epochs in (1, 30):
@@ -59,8 +88,6 @@ class TestRound:
 
     def test_one_step_is_adamw_by_hand(self, make_study, cohort, preparation, start):
         """The first AdamW step is w (1 - lr wd) - lr g / (|g| + eps), Loshchilov & Hutter 2019, alg. 2."""
-        from fedloupe_client.training.local import model_for
-
         rate, decay = 0.01, 0.1
         study = make_study(
             training={"rounds": 1, "local_epochs": 1, "batch_size": 999, "learning_rate": rate, "weight_decay": decay}
@@ -153,26 +180,3 @@ class TestAlone:
             for t in ({}, {"strategy": "fedprox", "proximal_mu": 1e4})
         ]
         assert np.array_equal(*runs)
-
-
-class TestAugment:
-    def test_each_patient_is_mirrored_or_not_and_scaled_whole(self):
-        torch.manual_seed(0)
-        mr, ct = torch.randn(40, 2, 3, 4, 5), torch.randn(40, 1, 3, 4, 5)
-        rest = [torch.rand(40, 2) for _ in range(6)]
-        batch = Inputs(rest[0], rest[1], rest[2], rest[3], mr, rest[4], ct, rest[5])
-        changed = augment(batch)
-        mirrored = 0
-        for i in range(40):
-            gains = set()
-            for before, after in ((mr[i], changed.mr[i]), (ct[i], changed.ct[i])):
-                gain = float(after.norm() / before.norm())
-                same = torch.allclose(after, before * gain, atol=1e-4)
-                turned = torch.allclose(after, before.flip(-1) * gain, atol=1e-4)
-                assert same != turned
-                gains.add((round(gain, 3), turned))
-            assert len(gains) == 1  # MR and CT of one patient alike
-            mirrored += next(iter(gains))[1]
-        assert 8 <= mirrored <= 32
-        for name in ("radiomics", "radiomics_present", "clinical", "clinical_present", "mr_present", "ct_present"):
-            assert getattr(changed, name) is getattr(batch, name)

@@ -71,12 +71,13 @@ class TestPatients:
 
 class TestTraining:
     def test_is_the_federations_rounds_one_after_the_other(self, study, preparation):
-        cohort = pooled([make_cohort(1), make_cohort(2)])
+        cohorts = [make_cohort(1), make_cohort(2)]
+        cohort = pooled(cohorts)
         start = flatten(build_model(study, Schema.of(study, ("table",))))
         weights = start
         for number in (1, 2, 3):
             weights = train_round(study, NAME, cohort, preparation, weights, number=number).weights
-        found = train_pooled(study, cohort, preparation, start)
+        found = train_pooled(study, cohorts, preparation, start)
         np.testing.assert_array_equal(found, weights)
         assert not np.array_equal(found, start)
 
@@ -89,13 +90,13 @@ class TestTraining:
             features = np.where(held[:, None], -cohort.features, cohort.features)
             others.append(replace(cohort, features=features, labels=np.where(held, 1 - cohort.labels, cohort.labels)))
         start = flatten(build_model(study, Schema.of(study, ("table",))))
-        one, other = (train_pooled(study, pooled(part), preparation, start) for part in (cohorts, others))
+        one, other = (train_pooled(study, part, preparation, start) for part in (cohorts, others))
         np.testing.assert_array_equal(one, other)
 
     def test_fedproxs_term_is_left_out(self, study, preparation):
         prox = study.model_copy(
             update={"training": study.training.model_copy(update={"strategy": "fedprox", "proximal_mu": 9.0})}
         )
-        cohort, start = pooled([make_cohort(1)]), flatten(build_model(study, Schema.of(study, ("table",))))
-        one, other = (train_pooled(which, cohort, preparation, start) for which in (study, prox))
+        cohorts, start = [make_cohort(1)], flatten(build_model(study, Schema.of(study, ("table",))))
+        one, other = (train_pooled(which, cohorts, preparation, start) for which in (study, prox))
         np.testing.assert_array_equal(one, other)

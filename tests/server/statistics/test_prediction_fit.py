@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.covariance import oas
 
 from fedloupe.messages import CalibrateReply, EmbedReply
-from fedloupe.study import Prediction
+from fedloupe.study import LinePrior, Prediction
 from fedloupe_client.training.predicting import line_terms
 from fedloupe_server.federation.predicting import FLATTEST, fit_line
 from fedloupe_server.statistics.prediction import shrunk, training_range
@@ -28,16 +28,18 @@ def sites(slope: float) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def fitted(patients: list[tuple[np.ndarray, np.ndarray]], calibration: str) -> np.ndarray:
+def fitted(
+    patients: list[tuple[np.ndarray, np.ndarray]], calibration: str, spread: float | None = None, **rules: object
+) -> np.ndarray:
     def terms(step: int, line: np.ndarray) -> list[CalibrateReply]:
         replies = []
         for labels, odds in patients:
-            gradient, hessian = line_terms(labels, odds, line, TARGETS)
+            gradient, hessian = line_terms(labels, odds, line, TARGETS, spread)
             counts = {"patients": len(labels), "positives": int(labels.sum())}
             replies.append(CalibrateReply(**HEADER, **counts, gradient=gradient, hessian=hessian))
         return replies
 
-    return fit_line(terms, Prediction(calibration=calibration))
+    return fit_line(terms, Prediction.model_validate({"calibration": calibration, **rules}))
 
 
 def whole(patients: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
@@ -74,6 +76,63 @@ class TestLine:
         assert line[1] == FLATTEST
         assert expit(line[0] + FLATTEST * odds).mean() == pytest.approx(target.mean(), abs=1e-9)
         np.testing.assert_array_equal(fitted(patients, "temperature"), [0, FLATTEST])
+
+
+class TestPrior:
+    PRIOR = {"intercept_sd": 0.25, "slope_sd": 0.4}  # noqa: RUF012
+
+    def test_the_line_maximises_likelihood_and_prior(self):
+        """Normal about 1 for the slope, about 0 for the change at the mean log-odds."""
+        patients = sites(1.9)
+        target, odds = whole(patients)
+
+        def loss(line: np.ndarray) -> float:
+            z = line[0] + line[1] * odds
+            fit = float((np.logaddexp(0, z) - target * z).sum())
+            moved = line[0] + (line[1] - 1) * odds.mean()
+            return fit + moved**2 / (2 * 0.25**2) + (line[1] - 1) ** 2 / (2 * 0.4**2)
+
+        best = minimize(loss, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-13}).x
+        found = fitted(patients, "platt", prior=self.PRIOR)
+        np.testing.assert_allclose(found, best, atol=1e-6)
+        alone = fitted(patients, "platt")
+        assert 1 < found[1] < alone[1]
+
+    def test_a_temperature_has_the_slopes_alone(self):
+        patients = sites(1.9)
+        target, odds = whole(patients)
+
+        def pull(b: float) -> float:
+            return float((odds * (target - expit(b * odds))).sum() - (b - 1) / 0.4**2)
+
+        found = fitted(patients, "temperature", prior=self.PRIOR)
+        np.testing.assert_allclose(found, [0, brentq(pull, -10, 10, xtol=1e-12)], atol=1e-8)
+
+    def test_a_narrow_one_leaves_the_identity_and_a_wide_one_the_patients_own_line(self):
+        patients = sites(0.7)
+        narrow = fitted(patients, "platt", prior={"intercept_sd": 0.01, "slope_sd": 0.01})
+        np.testing.assert_allclose(narrow, [0, 1], atol=0.01)
+        wide = fitted(patients, "platt", prior={"intercept_sd": 10, "slope_sd": 10})
+        np.testing.assert_allclose(wide, fitted(patients, "platt"), atol=0.01)
+
+    def test_a_study_without_one_keeps_its_canonical_form(self):
+        assert "prior" not in Prediction().model_dump() and "prior" in Prediction(prior=LinePrior()).model_dump()
+
+
+class TestOwnIntercepts:
+    def test_sites_that_differ_in_height_alone_share_a_slope(self):
+        """Each site's own intercept is taken out: the joint optimum over line and three intercepts."""
+        patients = [(labels, odds + shift) for (labels, odds), shift in zip(sites(0.7), (-2, 0, 3), strict=True)]
+
+        def loss(values: np.ndarray) -> float:
+            total = float((values[2:] ** 2).sum()) / (2 * 1.5**2)
+            for (labels, odds), own in zip(patients, values[2:], strict=True):
+                z = values[0] + values[1] * odds + own
+                total += float((np.logaddexp(0, z) - np.where(labels == 1, TARGETS[1], TARGETS[0]) * z).sum())
+            return total
+
+        best = minimize(loss, np.zeros(5), method="BFGS", options={"gtol": 1e-8}).x
+        np.testing.assert_allclose(fitted(patients, "platt", spread=1.5), best[:2], atol=1e-5)
 
 
 def embedded(places: np.ndarray) -> EmbedReply:

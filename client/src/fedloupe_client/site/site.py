@@ -217,7 +217,8 @@ class Site:
             case SketchRequest():
                 return SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case NewtonRequest():
-                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta)
+                spread = study.training.random_intercept
+                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta, spread)
                 return NewtonReply(**header, gradient=gradient, hessian=hessian)
 
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:

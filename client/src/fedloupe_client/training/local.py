@@ -25,13 +25,18 @@ from fedloupe.models import (
     Schema,
     build_model,
     flatten,
+    own_intercept,
     start_at_logistic,
     unflatten,
 )
 from fedloupe.study import Personalisation, Study
 from fedloupe_client.dataset import Cohort
+from fedloupe_client.training.augmenting import augmenting
 from fedloupe_client.training.checkpoint import Checkpoint, Place, capture, restore
 from fedloupe_client.training.statistics import logistic_alone
+
+BATCH = 256
+"""Patients that a model scores at once."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,23 @@ def train_round(
     *,
     number: int,
     checkpoint: Checkpoint | None = None,
+    centres: NDArray[np.int64] | None = None,
 ) -> Trained:
-    """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2)."""
+    """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2).
+
+    With `training.random_intercept` the round begins at the site's own intercept beside the round's weights: no feature
+    is needed to tell how often the event happens here. The mean over sites gives the model the hospitals' mean.
+
+    Args:
+        study, site, cohort, preparation, weights, number, checkpoint: of the round.
+        centres: (n) hospital of each training patient, where one site stands for several; None: all of one.
+    """
     proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
     model = model_for(study, cohort, weights)
+    own = _at_own_intercepts(study, model, cohort, preparation, centres)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "federated", number))
-        loss = _epochs(study, model, cohort, preparation, number, proximal, checkpoint)
+        loss = _epochs(study, model, cohort, preparation, number, proximal, checkpoint, own)
     return Trained(flatten(model), loss)
 
 
@@ -142,6 +157,38 @@ def first_round(checkpoint: Checkpoint | None) -> int:
     return state.place.number if state else 1
 
 
+def log_odds(model: RadiomicsModel, inputs: Inputs) -> NDArray[np.float64]:
+    """(n) what the model says of these patients, as it stands."""
+    model.eval()
+    with torch.no_grad():
+        parts = [model(*inputs.take(part).to(device()).tensors) for part in torch.arange(len(inputs)).split(BATCH)]
+    return np.asarray(torch.cat(parts).double().cpu().numpy(), dtype=np.float64)
+
+
+def _at_own_intercepts(
+    study: Study,
+    model: RadiomicsModel,
+    cohort: Cohort,
+    preparation: Preparation,
+    centres: NDArray[np.int64] | None,
+) -> Tensor | None:
+    """Moves the model's intercept to the hospitals' mean; (n) what each training patient's own hospital has beyond it,
+    None where that is nothing."""
+    spread = study.training.random_intercept
+    if spread is None:
+        return None
+    rows = cohort.rows("train")
+    odds, labels = log_odds(model, cohort.inputs(preparation, rows)), cohort.labels[rows]
+    where = np.zeros(len(rows), dtype=np.int64) if centres is None else centres
+    own = np.zeros(len(rows), dtype=np.float32)
+    for centre in np.unique(where):
+        own[where == centre] = own_intercept(odds[where == centre], labels[where == centre], spread)
+    mean = float(own.mean())
+    with torch.no_grad():
+        model.wide.bias.add_(mean)
+    return torch.from_numpy(own - np.float32(mean)).to(device()) if centres is not None else None
+
+
 def _epochs(
     study: Study,
     model: RadiomicsModel,
@@ -150,13 +197,17 @@ def _epochs(
     number: int,
     proximal: float,
     checkpoint: Checkpoint | None,
+    own: Tensor | None = None,
 ) -> float:
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())
     labels = torch.from_numpy(cohort.labels[rows].astype(np.float32)).to(device())
 
+    disturbed = augmenting(study, cohort.groups)
+
     def loss_of(batch: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(model(*augment(inputs.take(batch)).tensors), labels[batch])
+        logits = model(*disturbed(inputs.take(batch)).tensors)
+        return F.binary_cross_entropy_with_logits(logits if own is None else logits + own[batch], labels[batch])
 
     return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint)
 
@@ -213,16 +264,3 @@ def epochs(
                 checkpoint.save(capture(model, optimiser, Place(number, epoch, batches, total, last, order)))
         last = total / patients
     return last
-
-
-def augment(batch: Inputs) -> Inputs:
-    """Left-right mirror (anatomy allows it; up-down and front-back do not) and a random gain a patient."""
-    mr, ct = batch.mr, batch.ct
-    if not (mr.shape[1] or ct.shape[1]):
-        return batch
-    mirror = torch.rand(len(batch)) < 0.5
-    gain = (1 + 0.1 * torch.randn(len(batch), 1, 1, 1, 1)).to(mr.device)
-    mirror = mirror.to(mr.device)[:, None, None, None, None]
-    mr, ct = (torch.where(mirror, image.flip(-1), image) * gain for image in (mr, ct))
-    kept = (batch.radiomics, batch.radiomics_present, batch.clinical, batch.clinical_present)
-    return Inputs(*kept, mr, batch.mr_present, ct, batch.ct_present)

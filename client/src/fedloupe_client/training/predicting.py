@@ -23,13 +23,12 @@ from fedloupe.messages import (
     Reply,
 )
 from fedloupe.metrics.conformal import distance, distance_counts, misfit_counts
-from fedloupe.models import Preparation, range_vector
+from fedloupe.models import Preparation, logistic_terms, range_vector
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort, OneClass
-from fedloupe_client.training.local import device, model_for
+from fedloupe_client.training.local import BATCH, device, log_odds, model_for
 
 Floats = NDArray[np.float64]
-BATCH = 256
 
 
 class RangeMisfit(FedLoupeError):
@@ -56,7 +55,8 @@ def answer(
         case CalibrateRequest():
             rows, labels = _tuning(cohort, request.site)
             logits = model_logits(study, cohort, preparation, request.weights, rows)
-            gradient, hessian = line_terms(labels, logits, np.asarray(request.line), request.targets)
+            spread = study.training.random_intercept
+            gradient, hessian = line_terms(labels, logits, np.asarray(request.line), request.targets, spread)
             return CalibrateReply(
                 **header, patients=len(rows), positives=int(labels.sum()), gradient=gradient, hessian=hessian
             )
@@ -84,12 +84,7 @@ def model_logits(
     study: Study, cohort: Cohort, preparation: Preparation, weights: NDArray[Any], rows: NDArray[np.int64]
 ) -> Floats:
     """(n) log-odds that the study's model gives these patients."""
-    model = model_for(study, cohort, weights)
-    model.eval()
-    inputs = cohort.inputs(preparation, rows)
-    with torch.no_grad():
-        parts = [model(*inputs.take(part).to(device()).tensors) for part in torch.arange(len(rows)).split(BATCH)]
-    return np.asarray(torch.cat(parts).double().cpu().numpy(), dtype=np.float64)
+    return log_odds(model_for(study, cohort, weights), cohort.inputs(preparation, rows))
 
 
 def vectors(
@@ -105,14 +100,18 @@ def vectors(
 
 
 def line_terms(
-    labels: NDArray[np.int64], logits: Floats, line: Floats, targets: tuple[float, float]
+    labels: NDArray[np.int64],
+    logits: Floats,
+    line: Floats,
+    targets: tuple[float, float],
+    spread: float | None = None,
 ) -> tuple[Floats, Floats]:
-    """Gradient (2) and negative Hessian (2, 2) of the log-likelihood of logit(p) = a + b x at `line` (Platt 1999)."""
+    """Gradient (2) and negative Hessian (2, 2) of the log-likelihood of logit(p) = a + b x at `line` (Platt 1999).
+
+    With a spread, as in `newton_terms`, the site has an intercept of its own beside the line.
+    """
     design = np.column_stack([np.ones_like(logits), logits])
-    risk = expit(design @ line)
-    gradient = design.T @ (np.where(labels == 1, targets[1], targets[0]) - risk)
-    hessian = (design * (risk * (1 - risk))[:, None]).T @ design
-    return gradient, hessian
+    return logistic_terms(design, np.where(labels == 1, targets[1], targets[0]), line, spread)
 
 
 def _tuning(cohort: Cohort, site: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from fedloupe.models import Descent, Penalty, Preparation, design_matrix, standardise
+from fedloupe.models import Descent, Penalty, Preparation, design_matrix, logistic_terms, standardise
 from fedloupe.statistics import Moments, OutOfRange
 from fedloupe.statistics.ring import LARGEST
 from fedloupe_client.dataset import Cohort
@@ -67,14 +66,13 @@ def sketch(cohort: Cohort, mean: NDArray[Any], scale: NDArray[Any], probe: NDArr
     return result
 
 
-def newton_terms(cohort: Cohort, preparation: Preparation, beta: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Gradient (1+q) and negative Hessian (1+q, 1+q) of the log-likelihood at `beta` over training patients."""
+def newton_terms(
+    cohort: Cohort, preparation: Preparation, beta: NDArray[Any], spread: float | None = None
+) -> tuple[Floats, Floats]:
+    """Gradient (1+q) and negative Hessian (1+q, 1+q) of the log-likelihood at `beta` over training patients; with a
+    spread, of a model in which the site has an intercept of its own (`fedloupe.models.logistic_terms`)."""
     rows = cohort.rows("train")
-    design = design_matrix(cohort.inputs(preparation, rows))
-    probability = expit(design @ beta)
-    gradient = design.T @ (cohort.labels[rows] - probability)
-    hessian = (design * (probability * (1 - probability))[:, None]).T @ design
-    return gradient, hessian
+    return logistic_terms(design_matrix(cohort.inputs(preparation, rows)), cohort.labels[rows], beta, spread)
 
 
 def logistic_alone(cohort: Cohort, preparation: Preparation, ridge: float, l1_ratio: float = 0.0) -> Floats:

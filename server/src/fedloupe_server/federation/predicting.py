@@ -5,8 +5,9 @@
 
 Line: logit(p) = a + b x over the tuning patients, x the model's log-odds; the exact maximum over all sites for the
 smoothed targets (N1 + 1)/(N1 + 2) and 1/(N0 + 2), which keep it finite (Platt 1999); `temperature` fixes a = 0 (Guo
-2017). A line that would be flatter than `FLATTEST`, or falling, is held there, and a fitted again: such a model tells
-hardly more than the event rate, and its sets say so.
+2017). With a `prior` the line maximises likelihood and prior together (`LinePrior`): it stays nearer to the identity. A
+line that would be flatter than `FLATTEST`, or falling, is held there, and a fitted again: such a model tells hardly
+more than the event rate, and its sets say so.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics.conformal import DISTANCE_EDGES, MISFIT_EDGES, quantile, rank
 from fedloupe.models import Penalty, digest
-from fedloupe.study import Prediction
+from fedloupe.study import LinePrior, Prediction
 from fedloupe.study.prediction import FLATTEST
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.journal import Journal, JournalDamaged, read_tensors, write_tensors
-from fedloupe_server.statistics.logistic import fit_logistic
+from fedloupe_server.statistics.logistic import Terms, fit_logistic
 from fedloupe_server.statistics.prediction import training_range
 
 Floats = NDArray[np.float64]
@@ -150,6 +151,22 @@ def fit_prediction(
     return prediction
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """A prior's gradient and negative Hessian at a line: one more term of the sum."""
+
+    gradient: Floats
+    hessian: Floats
+
+    @classmethod
+    def at(cls, line: Floats, prior: LinePrior, mean: float | None) -> _Prior:
+        """`mean`: of the log-odds; None where the line has no intercept."""
+        precision = np.diag([0.0, prior.slope_sd**-2])
+        if mean is not None:
+            precision += np.outer([1.0, mean], [1.0, mean]) / prior.intercept_sd**2
+        return cls(-precision @ (line - [0.0, 1.0]), precision)
+
+
 def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Prediction, where: str = "") -> Floats:
     """(2) intercept and slope; see the module's text.
 
@@ -162,15 +179,27 @@ def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Pr
         NotConverged: see there.
     """
     tempered = rules.calibration == "temperature"
-    line = fit_logistic(terms, 2, Penalty(0.0), np.array([1]) if tempered else None, where, REMEDY)
+    asked: Callable[[int, Floats], Sequence[Terms]] = terms
+    if rules.prior is not None:
+        asked = _with_prior(terms, rules.prior, tempered)
+    line = fit_logistic(asked, 2, Penalty(0.0), np.array([1]) if tempered else None, where, REMEDY)
     if line[1] >= FLATTEST:
         return line
     held = np.array([0.0, FLATTEST])
     if tempered:
         return held
     return held + fit_logistic(
-        lambda step, beta: terms(step, beta + held), 2, Penalty(0.0), np.array([0]), where, REMEDY
+        lambda step, beta: asked(step, beta + held), 2, Penalty(0.0), np.array([0]), where, REMEDY
     )
+
+
+def _with_prior(
+    terms: Callable[[int, Floats], Sequence[CalibrateReply]], prior: LinePrior, tempered: bool
+) -> Callable[[int, Floats], Sequence[CalibrateReply | _Prior]]:
+    """The sites' terms and the prior's. The mean log-odds come from the Hessian at (0, 0), where all weigh alike."""
+    flat = np.sum([reply.hessian for reply in terms(0, np.zeros(2))], axis=0)
+    mean = None if tempered else float(flat[0, 1] / flat[0, 0])
+    return lambda step, line: [*terms(step, line), _Prior.at(line, prior, mean)]
 
 
 def release(

@@ -1,6 +1,6 @@
 """What no federation can do: one model on all training patients in one place. For simulations, to measure its price.
 
-weights = train_pooled(study, pooled(cohorts), preparation, start)
+weights = train_pooled(study, cohorts, preparation, start)
 """
 
 from __future__ import annotations
@@ -49,19 +49,21 @@ def pooled(cohorts: Sequence[Cohort]) -> Cohort:
 
 
 def train_pooled(
-    study: Study, cohort: Cohort, preparation: Preparation, start: NDArray[np.float32]
+    study: Study, cohorts: Sequence[Cohort], preparation: Preparation, start: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The federation's budget and schedule on the pooled patients: its rounds times its local epochs, AdamW begun anew
     each round as at a site, without FedProx's term, which answers a drift that is not there.
 
     Args:
         study: its `training` and seed.
-        cohort: of `pooled`.
+        cohorts: of the hospitals; where the study gives hospitals intercepts of their own, each keeps its own here.
         preparation: the federated one; from the same sums, so what pooled patients would give.
         start: the federation's initial weights.
     """
+    sizes = [len(c.rows("train")) for c in cohorts]
+    cohort, centres = pooled(cohorts), np.repeat(np.arange(len(sizes)), sizes)
     alone = study.model_copy(update={"training": study.training.model_copy(update={"strategy": "fedavg"})})
     weights = start
     for number in range(1, study.training.rounds + 1):
-        weights = train_round(alone, NAME, cohort, preparation, weights, number=number).weights
+        weights = train_round(alone, NAME, cohort, preparation, weights, number=number, centres=centres).weights
     return weights

@@ -32,7 +32,7 @@ from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.federation.run import run_name
 from fedloupe_server.hub.inprocess import inprocess_exchange
-from fedloupe_server.simulation.pooling import pooled, train_pooled
+from fedloupe_server.simulation.pooling import train_pooled
 from fedloupe_server.simulation.variants import NotCompared, Variant
 
 REFUSED = "evaluation-refused.json"
@@ -203,10 +203,10 @@ def _pooled(
     if (found := read_tensors(path)) is not None:
         return np.asarray(found[0]["weights"], dtype=np.float32)
     since = time.process_time()
-    together = pooled([cohorts[site] for site in study.train_sites])
+    together = [cohorts[site] for site in study.train_sites]
     logistic = read_tensors(run_dir / "logistic.safetensors")
     beta = logistic[0]["beta"] if logistic and study.training.start == "logistic" else None
-    weights = train_pooled(study, together, preparation, initial_weights(study, together.columns, beta))
+    weights = train_pooled(study, together, preparation, initial_weights(study, together[0].columns, beta))
     write_tensors(path, {"weights": weights})
     meter.add("pooled", since)
     return weights

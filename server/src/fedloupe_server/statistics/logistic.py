@@ -6,12 +6,12 @@ beta = fit_logistic(ask, width, Penalty(5.0, l1_ratio=0.5))      # ask(step, bet
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import CalibrateReply, NewtonReply
 from fedloupe.models import ASKS, Descent, Penalty
 
 Vector = NDArray[np.float64]
@@ -24,8 +24,20 @@ class NotConverged(FedLoupeError):
     title = "the federated logistic regression did not converge"
 
 
+class Terms(Protocol):
+    """One term of the sum: a site's reply, or a prior."""
+
+    @property
+    def gradient(self) -> NDArray[Any]:
+        """(1+q) of the log-likelihood."""
+
+    @property
+    def hessian(self) -> NDArray[Any]:
+        """(1+q, 1+q) negative, of the log-likelihood."""
+
+
 def fit_logistic(
-    ask: Callable[[int, Vector], Sequence[NewtonReply | CalibrateReply]],
+    ask: Callable[[int, Vector], Sequence[Terms]],
     width: int,
     penalty: Penalty,
     kept: NDArray[np.int64] | None = None,

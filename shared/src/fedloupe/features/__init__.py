@@ -29,7 +29,7 @@ from fedloupe.features.settings import (
     VolumePlan,
     parse_settings,
 )
-from fedloupe.features.table import FeatureTable, blocks, feature_table, identify
+from fedloupe.features.table import FeatureTable, blocks, feature_table, identify, sequences_of
 
 __all__ = [
     "ALL_FAMILIES",
@@ -53,4 +53,5 @@ __all__ = [
     "feature_table",
     "identify",
     "parse_settings",
+    "sequences_of",
 ]

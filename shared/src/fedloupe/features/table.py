@@ -26,6 +26,11 @@ class FeatureTable:
         return len(self.names)
 
 
+def sequences_of(group: str) -> tuple[str, ...]:
+    """The sequences that a group's features were measured on: one, two of a difference, none of `shape` and `table`."""
+    return () if group in ("shape", "table") else tuple(group.split("|", maxsplit=1)[0].split(":"))
+
+
 def blocks(settings: FeatureSettings) -> tuple[tuple[str, Family | OriginalFamily], ...]:
     """(filter, family) of one region of one sequence in the order of columns."""
     return tuple(

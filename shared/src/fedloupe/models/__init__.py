@@ -11,6 +11,7 @@ from fedloupe.models.cnn import RadiomicsCnn
 from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Inputs, Schema
+from fedloupe.models.intercepts import logistic_terms, own_intercept
 from fedloupe.models.logistic import design_matrix, logistic_probability
 from fedloupe.models.norms import norm_positions
 from fedloupe.models.penalised import ASKS, Descent, Penalty
@@ -59,10 +60,12 @@ __all__ = [
     "join",
     "leaves",
     "logistic_probability",
+    "logistic_terms",
     "logits",
     "no_trees",
     "norm_positions",
     "on_grid",
+    "own_intercept",
     "range_vector",
     "standardise",
     "start_at_logistic",

@@ -6,7 +6,6 @@ a_hat = normalised(adjacency(nodes, {"t2w": "MR"}))     # (N, N), N = 2 + 2 + 27
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fedloupe.features import sequences_of
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ def grid(places: int) -> NDArray[np.bool_]:
 
 
 def modalities_of(group: str, modality: Mapping[str, str]) -> set[str]:
-    """Modalities that a group's features were measured on: a sequence's, its rim's (`t2w|rim`), both of a difference's
-    (`post:pre`); empty for `shape` and for a ready-made table, which no volume gave."""
-    return {modality[name] for name in re.split(r"[|:]", group) if name in modality}
+    """Modalities that a group's features were measured on, two of a difference across them; empty for `shape` and for a
+    ready-made table, which no volume gave."""
+    return {modality[name] for name in sequences_of(group)}
 
 
 def adjacency(nodes: Nodes, modality: Mapping[str, str]) -> NDArray[np.bool_]:

@@ -11,13 +11,11 @@ from fedloupe.study.inputs import InputKind, clinical_inputs, input_kinds, sees,
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
 from fedloupe.study.outcomes import SCALES, Scale, ScaleName
 from fedloupe.study.personalisation import Personalisation
-from fedloupe.study.prediction import Prediction
+from fedloupe.study.prediction import LinePrior, Prediction
 from fedloupe.study.protocol import (
     ClinicalVariable,
-    DpSgd,
     Imaging,
     Model,
-    NoPrivacy,
     Quorum,
     Radiomics,
     Role,
@@ -25,10 +23,10 @@ from fedloupe.study.protocol import (
     Site,
     Split,
     Study,
-    Training,
 )
 from fedloupe.study.quality import Perturbation, Quality
 from fedloupe.study.segmentation import Segmentation
+from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
 __all__ = [
     "SCALES",
@@ -40,6 +38,7 @@ __all__ = [
     "Harmonisation",
     "Imaging",
     "InputKind",
+    "LinePrior",
     "Model",
     "NoPrivacy",
     "Personalisation",

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from fedloupe.features import sequences_of
+
 if TYPE_CHECKING:
     from fedloupe.study.protocol import ClinicalVariable, Study
 
@@ -45,8 +47,7 @@ def sees_group(study: Study, group: str) -> bool:
     if group == "table":
         return sees(study, "radiomics-table")
     modality = {sequence.name: sequence.modality for sequence in study.sequences}
-    names = [] if group == "shape" else group.split("|", maxsplit=1)[0].split(":")
-    modalities = {modality[name] for name in names} or {"MR"}
+    modalities = {modality[name] for name in sequences_of(group)} or {"MR"}
     return all(sees(study, "radiomics-ct" if found == "CT" else "radiomics-mr") for found in modalities)
 
 

@@ -25,6 +25,7 @@ from fedloupe.study.prediction import Prediction
 from fedloupe.study.quality import Quality
 from fedloupe.study.sections import Frozen, Grown
 from fedloupe.study.segmentation import Segmentation
+from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Role = Literal["train", "validate"]
@@ -113,47 +114,6 @@ class Model(Grown):
         if self.width % self.heads:
             raise ValueError(f"`width` {self.width} is not a multiple of `heads` {self.heads}")
         return self
-
-
-class Training(Frozen):
-    """Rounds and local work. FedAvg: McMahan 2017; FedProx: Li 2020; FedAdam: Reddi 2021."""
-
-    rounds: int = Field(default=20, ge=1, le=10_000)
-    local_epochs: int = Field(default=2, ge=1, le=100)
-    batch_size: int = Field(default=32, ge=1, le=4096)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    strategy: Literal["fedavg", "fedprox", "fedadam"] = "fedavg"
-    proximal_mu: float = Field(default=0.01, ge=0, description="FedProx only")
-    server_learning_rate: float = Field(default=0.01, gt=0, description="FedAdam only")
-    weighting: Literal["patients", "equal"] = "patients"
-    start: Literal["logistic", "random"] = Field(
-        default="logistic",
-        description="the linear path begins at the logistic baseline (federated, or a local model's own), or at zero",
-    )
-    preparation: Literal["federated", "public"] = Field(
-        default="federated",
-        description="scaling and projection: from the training sites' sums, or a public artefact (needed under DP)",
-    )
-
-
-class NoPrivacy(Frozen):
-    """No formal privacy guarantee; the report says so."""
-
-    mode: Literal["none"] = "none"
-
-
-class DpSgd(Frozen):
-    """Record-level DP-SGD at each site (Abadi 2016); the record is the patient; add/remove adjacency."""
-
-    mode: Literal["dp-sgd"]
-    epsilon: float = Field(gt=0, le=100)
-    delta: float = Field(default=1e-5, gt=0, lt=1e-2)
-    clip: float = Field(default=1.0, gt=0, description="L2 bound on a patient's gradient")
-    sampling_rate: float = Field(
-        default=0.25, gt=0, le=1, description="Poisson sampling probability of a patient in a step"
-    )
-    learning_rate: float = Field(default=1.0, gt=0, description="SGD; momentum and Adam lose under this noise")
 
 
 class Quorum(Frozen):
@@ -267,6 +227,8 @@ class Study(Frozen):
         named = {str(name) for pair in pairs for name in pair} if isinstance(pairs, list | tuple) else set()
         if unknown := sorted(named - {sequence.name for sequence in self.sequences}):
             raise ValueError(f"`radiomics.settings.delta` names {unknown}, not among `sequences`")
+        if self.training.hide and all(sequence.required for sequence in self.sequences):
+            raise ValueError("`training.hide` needs a sequence with `required: false`")
         if wrong := misfit(self):
             raise ValueError(wrong)
         return self
@@ -279,14 +241,8 @@ class Study(Frozen):
             raise ValueError(
                 "`privacy.mode: dp-sgd` knows no `evaluation.describe`: exact sums would bypass the budget"
             )
-        if self.training.preparation != "public":
-            raise ValueError(
-                "`privacy.mode: dp-sgd` needs `training.preparation: public`: a scaler fitted on patients spends budget"
-            )
-        if self.training.start != "random":
-            raise ValueError(
-                "`privacy.mode: dp-sgd` needs `training.start: random`: exact sums would bypass the budget"
-            )
+        if misfit := self.training.misfit_under_privacy():
+            raise ValueError(misfit)
         if self.evaluation.clinical_baseline or self.evaluation.trees:
             raise ValueError(
                 "`evaluation.clinical_baseline` and `evaluation.trees` are not fitted under `privacy.mode: dp-sgd`"
@@ -369,7 +325,7 @@ class Study(Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
-        `SECTIONS`, and the later keys of `evaluation`, `model` and `split`."""
+        `SECTIONS`, and the later keys of `evaluation`, `model`, `split` and `training`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
