@@ -82,7 +82,7 @@ class TestHospitals:
 
     @pytest.mark.parametrize(
         ("name", "patients", "weight"),
-        [("demo-large", 1000, None), ("modality-useful-ct", 350, -0.9), ("modality-useless-ct", 350, 0.0)],
+        [("demo-large", 1000, None), ("modality-useful-ct", 700, -1.5), ("modality-useless-ct", 700, 0.0)],
     )
     def test_what_is_shipped_has_the_patients_that_the_page_says(self, tmp_path, name, patients, weight):
         shipped = load_study(CONFIGS / f"{name}.yaml")

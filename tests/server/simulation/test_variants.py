@@ -76,6 +76,14 @@ class TestVariants:
         found = variants(demo_study(1), Plan(seeds=(1,), architectures=("transformer",), design="kfold", folds=5))
         assert [(v.study.split.folds, v.study.split.fold) for v in found] == [(5, k) for k in range(5)]
 
+    def test_sets_of_inputs_keep_of_the_harmonisation_what_they_can_use(self):
+        """Without features there is nothing to harmonise; without clinical values there is no covariate."""
+        study = changed(demo_study(1), harmonisation={"covariates": ["age"]})
+        found = {v.group: v.study.harmonisation for v in variants(study, Plan((1,), modalities=True))}
+        assert found["images"] is None and found["clinical"] is None
+        assert found["radiomics"] is not None and found["radiomics"].covariates == ()
+        assert all(found[name].covariates == ("age",) for name in ("MRI+CT", "MRI", "CT"))
+
     def test_modalities_restrict_the_inputs_and_keep_the_derived_data(self):
         study = demo_study(1)
         found = {v.group: v for v in variants(study, Plan(seeds=(1,), modalities=True))}

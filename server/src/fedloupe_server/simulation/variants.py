@@ -190,7 +190,8 @@ def variants(study: Study, plan: Plan) -> tuple[Variant, ...]:
                 evaluation["local_baseline"] = not plan.modalities and study.evaluation.local_baseline
                 if group != reference:
                     evaluation |= {"clinical_baseline": False, "trees": None}
-                one = _changed(study, {"seed": seed, "model": model, "evaluation": evaluation, **change})
+                shared = {"seed": seed, "model": model, "evaluation": evaluation, **_harmonised(study, model)}
+                one = _changed(study, {**shared, **change})
                 words = (re.sub(r"[+ ]", "-", group.lower()), f"seed-{seed}", part)
                 name = "-".join(word for word in words if word)
                 made.append(Variant(name, group, seed, part, one, not plan.modalities))
@@ -239,6 +240,16 @@ def _input_groups(study: Study) -> dict[str, dict[str, Any]]:
             f"the study has one kind of input only, {list(whole)}", where="--modalities", remedy="compare architectures"
         )
     return found
+
+
+def _harmonised(study: Study, model: dict[str, Any]) -> dict[str, Any]:
+    """What a set of inputs leaves of the harmonisation: none without features, no covariate that is not seen."""
+    inputs = model.get("inputs")
+    if inputs is None or study.harmonisation is None:
+        return {}
+    if not any(kind.startswith("radiomics") for kind in inputs):
+        return {"harmonisation": None}
+    return {} if "clinical" in inputs else {"harmonisation": {"covariates": []}}
 
 
 def _changed(study: Study, changes: dict[str, Any]) -> Study:
