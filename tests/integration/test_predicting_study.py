@@ -17,13 +17,15 @@ from sklearn.covariance import OAS
 from fedloupe.messages import KINDS, decode, encode
 from fedloupe.metrics import calibration_in_the_large, calibration_slope
 from fedloupe.metrics.conformal import DISTANCE_EDGES, MISFIT_EDGES
-from fedloupe.models import Preparation
+from fedloupe.models import Preparation, own_intercept
 from fedloupe.release import Release
 from fedloupe_client.config import load_site
 from fedloupe_client.gate import approve, load_policy
 from fedloupe_client.ingest import ingest
 from fedloupe_client.site.site import Site
 from fedloupe_client.training.predicting import model_logits, vectors
+from fedloupe_server.evidence.predicting import words
+from fedloupe_server.evidence.tables import provenance
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.journal import JournalDamaged, read_tensors, write_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
@@ -265,6 +267,48 @@ class TestFreeze:
         write_tensors(copied / "prediction.safetensors", arrays | {"centre": arrays["centre"][:-1]}, **words)
         with pytest.raises(JournalDamaged, match="not the calibration"):
             Federation(federation.study, federation.homes, copied).run()
+
+
+def test_with_a_prior_and_own_intercepts_the_line_is_the_joint_optimum(tables, make_study, tmp_path):
+    prior = {"intercept_sd": 0.3, "slope_sd": 0.4}
+    study = make_study(
+        **{**SHARE, "prediction": {"prior": prior}, "training": {**SHARE["training"], "random_intercept": 1.5}},
+        evaluation={"logistic_baseline": True, "local_baseline": False},
+        harmonisation={},
+    )
+    homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
+    federation = Federation(study, homes, tmp_path / "run")
+    results = federation.run()
+    parts = []
+    for site in TRAIN:
+        cohort = federation.sites[site]._harmonised["run"]
+        rows = cohort.rows("tune")
+        weights = read_tensors(federation.run_dir / "rounds/0002.safetensors")[0]["weights"]
+        preparation = Preparation.read(federation.run_dir / "preparation.safetensors")
+        parts.append((cohort.labels[rows], model_logits(study, cohort, preparation, weights, rows)))
+    labels = np.concatenate([part[0] for part in parts])
+    high, low = (labels.sum() + 1) / (labels.sum() + 2), 1 / (len(labels) - labels.sum() + 2)
+    # at the line (0, 0) a site's own intercept leaves its weights p (1 - p) alike, and shrinks its share of the mean
+    shares = []
+    for own, odds in parts:
+        target = np.where(own == 1, high, low)
+        u = own_intercept(np.zeros(len(odds)), target, 1.5)
+        weight = expit(u) * (1 - expit(u))
+        shares.append((weight * len(odds) / (1 + weight * len(odds) * 1.5**2), odds.mean()))
+    mean = sum(share * odds for share, odds in shares) / sum(share for share, _ in shares)
+
+    def loss(values: np.ndarray) -> float:
+        total = ((values[0] + (values[1] - 1) * mean) / 0.3) ** 2 / 2 + ((values[1] - 1) / 0.4) ** 2 / 2
+        for (own, odds), u in zip(parts, values[2:], strict=True):
+            z = values[0] + values[1] * odds + u
+            total += float((np.logaddexp(0, z) - np.where(own == 1, high, low) * z).sum()) + (u / 1.5) ** 2 / 2
+        return float(total)
+
+    best = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-9}).x
+    np.testing.assert_allclose(results.predicted.line, best[:2], atol=1e-5)
+    assert results.predicted.prior is not None and results.strategy == "fedavg, sites' own intercepts (SD 1.5)"
+    assert "with a prior about no change (SD 0.4 of the slope, 0.3 in height)" in " ".join(words(results))
+    assert "own intercepts" in dict(provenance(results).rows)["Strategy"]
 
 
 def test_each_fold_is_calibrated_again_and_keeps_no_model(tables, make_study, tmp_path):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fedloupe.study.prediction import FLATTEST
 from fedloupe_server.evidence import formats
-from fedloupe_server.evidence.results import LeftOut, Results, Scores, SiteResult
+from fedloupe_server.evidence.results import LeftOut, Predicted, Results, Scores, SiteResult
 from fedloupe_server.evidence.tables import Table
 
 OFF = 0.03
@@ -22,7 +22,7 @@ def words(results: Results) -> list[str]:
     way = "intercept and slope (Platt)" if by.calibration == "platt" else "one slope (temperature)"
     said = [
         f"Log-odds were calibrated by {way}, {by.line[0]:+.2f} and {by.line[1]:.2f}, fitted to "
-        f"{formats.count(by.tuned, 'tuning patient')} of {formats.listed(list(by.sites))} and frozen.",
+        f"{formats.count(by.tuned, 'tuning patient')} of {formats.listed(list(by.sites))}{_prior(by)} and frozen.",
         f"A prediction set holds every outcome whose probability is at least {1 - by.admitted:.2f}; it is to hold what "
         f"happened in {formats.percent(by.coverage)} of patients like the tuning patients.",
         f"The training range was fitted to {formats.count(by.trained, 'training patient')}; beyond it no prediction is "
@@ -45,6 +45,13 @@ def words(results: Results) -> list[str]:
     if shares:
         said.append("With few patients chance alone moves it by twice the error given.")
     return said
+
+
+def _prior(by: Predicted) -> str:
+    """That something but the patients had a say in the line."""
+    if by.prior is None:
+        return ""
+    return f" with a prior about no change (SD {by.prior.slope_sd:g} of the slope, {by.prior.intercept_sd:g} in height)"
 
 
 def calibrated(results: Results) -> Table | None:

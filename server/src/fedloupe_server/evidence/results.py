@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from fedloupe.messages import EvaluateReply
+from fedloupe.study import LinePrior
 from fedloupe_server.statistics.quality import QualitySummary
 
 
@@ -88,6 +89,7 @@ class Predicted(_Frozen):
     trained: int  # training patients of all training sites
     raw_threshold: float  # on the model's probability: at it, models without calibration are judged
     digest: str  # SHA-256
+    prior: LinePrior | None = None  # that kept the line near the identity
 
 
 class SiteResult(_Frozen):
@@ -161,7 +163,7 @@ class Results(_Frozen):
     fingerprint: str
     endpoint: str
     seed: int
-    strategy: str
+    strategy: str  # in words
     privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1"
     preparation: str  # SHA-256
     preparation_origin: Literal["federated", "public"]

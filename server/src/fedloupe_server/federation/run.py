@@ -103,7 +103,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         fingerprint=study.fingerprint,
         endpoint=study.endpoint.name,
         seed=study.seed,
-        strategy=study.training.strategy,
+        strategy=_strategy(study),
         privacy=_privacy(study),
         preparation=fitted.preparation.digest,
         preparation_origin=fitted.preparation.origin,
@@ -130,6 +130,12 @@ def run_name(run_dir: Path) -> str:
     """The run's name on the wire: the folder's name in lower case, other characters as `-`."""
     text = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in run_dir.resolve().name.lower())
     return text.lstrip("-_") or "run"
+
+
+def _strategy(study: Study) -> str:
+    spread = study.training.random_intercept
+    own = "" if spread is None else f", sites' own intercepts (SD {spread:g})"
+    return study.training.strategy + own
 
 
 def _privacy(study: Study) -> str:
