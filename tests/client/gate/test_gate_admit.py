@@ -249,7 +249,7 @@ class TestFailsClosed:
         def full(*_args, **_kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("fedloupe_client.gate.audit.write_atomic", full)
+        monkeypatch.setattr("fedloupe_client.gate.chain.write_atomic", full)
         with pytest.raises(GateFault):
             gate.admit(encode(ask("hello")))
 

@@ -5,7 +5,8 @@ request, study = gate.admit(blob)
 """
 
 from fedloupe_client.gate.approvals import Approval, approve, approved, approved_study
-from fedloupe_client.gate.audit import Audit, Entry, Problem, verify
+from fedloupe_client.gate.audit import Audit, Entry, verify
+from fedloupe_client.gate.chain import Problem
 from fedloupe_client.gate.errors import (
     AlreadyAnswered,
     AnswerDamaged,

@@ -1,31 +1,21 @@
-"""The audit chain, `gate/audit.jsonl`: one line a passage, each holding the SHA-256 of the line before.
+"""The audit chain, `gate/audit.jsonl`: one line a passage, hash-linked (`gate.chain`).
 
-    Audit(home).append(direction="in", kind="train", run="demo", round=3, size=81_312, digest="ab...", outcome="ok")
-    verify(home)     # [] where nothing was altered
-
-`gate/audit.head` repeats number and hash of the last line, so that a chain cut short shows. Whoever can write both
-files can forge both: copy the head elsewhere from time to time (docs/security.md).
+Audit(home).append(direction="in", kind="train", run="demo", round=3, size=81_312, digest="ab...", outcome="ok")
+verify(home)     # [] where nothing was altered
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
-from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
+from fedloupe_client.gate.chain import LINK, Chain, Problem
 from fedloupe_client.gate.errors import AuditDamaged
 
 Direction = Literal["in", "out", "local"]
-START = "0" * 64
-_TAIL = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +51,7 @@ class Entry:
     previous: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A line that does not fit the chain.
-
-    Attributes:
-        line: from 1; one past the last where lines are missing.
-        what: in words.
-    """
-
-    line: int
-    what: str
+_FIELDS = frozenset(field.name for field in fields(Entry)) - LINK
 
 
 class Audit:
@@ -83,7 +63,7 @@ class Audit:
     """
 
     def __init__(self, home: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._home, self._clock = home, clock
+        self._chain = Chain(home, "audit", fields=_FIELDS, damaged=AuditDamaged, torn=_torn, clock=clock)
 
     def append(
         self,
@@ -115,40 +95,22 @@ class Audit:
             AuditDamaged: the end of the chain is not where it was left; nothing is added.
             OSError: the disk does not take it.
         """
-        folder = gate_folder(self._home)
+        draft = Entry(
+            direction=direction,
+            kind=kind,
+            run=run,
+            round=round,
+            bytes=size,
+            sha256=digest,
+            outcome=outcome,
+            disclosure=tuple(disclosure),
+            epsilon=epsilon,
+        )
+        return Entry(**self._chain.append(_event(draft)))
 
-        with _locked(folder) as file:
-            complete, torn = _split_tail(file)
-            last = _trusted_end(complete, _read_head(folder), folder)
-            if torn:
-                os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - len(torn))
-                note = Entry(direction="local", kind="torn", bytes=len(torn), sha256=_sha(torn))
-                _, last = self._put(folder, file, note, last)
-            draft = Entry(
-                direction=direction,
-                kind=kind,
-                run=run,
-                round=round,
-                bytes=size,
-                sha256=digest,
-                outcome=outcome,
-                disclosure=tuple(disclosure),
-                epsilon=epsilon,
-            )
-            entry, _ = self._put(folder, file, draft, last)
-        return entry
-
-    def _put(self, folder: Path, file: BinaryIO, draft: Entry, last: _Head) -> tuple[Entry, _Head]:
-        """Link the draft to the chain's end, write it, then the head."""
-        now = self._clock().isoformat(timespec="milliseconds")
-        entry = replace(draft, sequence=last.sequence + 1, time=now, previous=last.sha256)
-        line = json.dumps(asdict(entry), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-        if file.write(line + b"\n") != len(line) + 1:
-            raise OSError("the audit line was written in part: is the disk full?")
-        os.fsync(file.fileno())
-        head = _Head(entry.sequence, _sha(line))
-        write_atomic(folder / "audit.head", (json.dumps(asdict(head), sort_keys=True) + "\n").encode())
-        return entry, head
+    def problems(self) -> list[Problem]:
+        """See `verify`."""
+        return self._chain.problems()
 
 
 def verify(home: Path) -> list[Problem]:
@@ -156,119 +118,12 @@ def verify(home: Path) -> list[Problem]:
 
     A line torn by a crash is reported too, until the next passage replaces it.
     """
-    folder = home / "gate"
-    path = folder / "audit.jsonl"
-    content = path.read_bytes() if path.exists() else b""
-    lines = content.split(b"\n")
-    torn = lines.pop()
-    problems: list[Problem] = []
-    last, number = _EMPTY, 0
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = _parse(line)
-        except ValueError as error:
-            problems.append(Problem(number, f"not an entry: {error}"))
-            last = _Head(last.sequence + 1, _sha(line))
-            continue
-        if entry.sequence != last.sequence + 1:
-            problems.append(Problem(number, f"number {entry.sequence} where {last.sequence + 1} is due"))
-        elif entry.previous != last.sha256:
-            problems.append(
-                Problem(max(number - 1, 1), f"this line or line {number} was altered: the hashes do not meet")
-            )
-        last = _Head(entry.sequence, _sha(line))
-    if torn:
-        problems.append(Problem(number + 1, f"{len(torn)} bytes of a line torn by a crash or by hand"))
-    try:
-        head = _read_head(folder)
-        _trusted_end(lines[-1] if lines else None, head, folder)
-    except AuditDamaged as error:
-        problems.append(Problem(number + 1, error.what))
-    return problems
+    return Audit(home).problems()
 
 
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """Number and hash of the last line."""
-
-    sequence: int
-    sha256: str
+def _event(entry: Entry) -> dict[str, Any]:
+    return {name: value for name, value in asdict(entry).items() if name in _FIELDS}
 
 
-_EMPTY = _Head(-1, START)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[BinaryIO]:
-    path = folder / "audit.jsonl"
-    fresh = not path.exists()
-    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
-        if fresh:
-            sync_folder(folder)
-        yield file
-
-
-def _split_tail(file: BinaryIO) -> tuple[bytes | None, bytes]:
-    """The last complete line, None where there is none, and the bytes after it."""
-    size = os.fstat(file.fileno()).st_size
-    start = max(size - _TAIL, 0)
-    *lines, torn = os.pread(file.fileno(), size - start, start).split(b"\n")
-    if not lines:
-        # No line is this long: what stands here was not written by the chain, and the empty line refuses.
-        return (None if start == 0 else b""), torn
-    return lines[-1], torn
-
-
-def _trusted_end(line: bytes | None, head: _Head, folder: Path) -> _Head:
-    """The chain's end: where the head says, or one line further (a crash between the two writes)."""
-    damaged = AuditDamaged(
-        f"the chain does not end at entry {head.sequence}, which was the last one written",
-        where=str(folder / "audit.jsonl"),
-        remedy="keep both audit files as evidence and find out who changed them; move them away to start a new chain",
-    )
-    if line is None:
-        if head != _EMPTY:
-            raise damaged
-        return head
-    try:
-        entry = _parse(line)
-    except ValueError:
-        raise damaged from None
-    end = _Head(entry.sequence, _sha(line))
-    if end == head or (end.sequence == head.sequence + 1 and entry.previous == head.sha256):
-        return end
-    raise damaged
-
-
-def _read_head(folder: Path) -> _Head:
-    path = folder / "audit.head"
-    if not path.exists():
-        return _EMPTY
-    try:
-        content = json.loads(path.read_bytes())
-        return _Head(int(content["sequence"]), str(content["sha256"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise AuditDamaged(
-            f"the head of the chain is not readable: {error}",
-            where=str(path),
-            remedy="keep both audit files as evidence and find out who changed them",
-        ) from None
-
-
-def _parse(line: bytes) -> Entry:
-    """An entry from its line.
-
-    Raises:
-        ValueError: not JSON, or not exactly an entry's fields.
-    """
-    content = json.loads(line)
-    if not isinstance(content, dict) or set(content) != {field.name for field in fields(Entry)}:
-        raise ValueError("its fields are not those of an entry")
-    if type(content["sequence"]) is not int:
-        raise ValueError("`sequence` is not a whole number")
-    return Entry(**content)
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _torn(size: int, digest: str) -> dict[str, Any]:
+    return _event(Entry(direction="local", kind="torn", bytes=size, sha256=digest))
