@@ -5,6 +5,7 @@ fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, wit
 fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
 fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
 fedloupe-site predict HOME STUDY CASE...   one page a patient under the released model; research use only
+fedloupe-site ledger show|verify|export HOME   what was spent of the patients' privacy, and whether it adds up
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
 """
 
@@ -30,6 +31,7 @@ from rich.table import Table
 from fedloupe.study import load_study
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.config import load_site
+from fedloupe_client.ledger_cli import app as ledger_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
 )
+app.add_typer(ledger_app, name="ledger")
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]
 _WORKERS_IMPORT = (

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from fedloupe_client.gate import Audit, AuditDamaged, verify
+from fedloupe_client.gate.chain import Chain, Head
 
 
 @pytest.fixture
@@ -136,6 +137,29 @@ class TestAppend:
         assert verify(folder.parent) == []
         Audit(folder.parent).append(direction="out", kind="hello-reply")
         assert verify(folder.parent) == []
+
+    def test_goes_on_after_two_crashes_between_a_line_and_the_head(self, folder, monkeypatch):
+        """Each time the line is on disk and the head is not: the second may not leave the head two lines behind."""
+
+        class Killed(BaseException):
+            pass
+
+        def crash_in(chain: Chain, head: Head) -> None:
+            if head.sequence > known["sequence"]:  # not where an older end is caught up with
+                raise Killed
+
+            whole(chain, head)
+
+        whole = Chain._write_head
+        for _ in range(2):
+            known = {"sequence": len(read(folder)) - 1}
+            monkeypatch.setattr(Chain, "_write_head", crash_in)
+            with pytest.raises(Killed):
+                Audit(folder.parent).append(direction="in", kind="hello")
+        monkeypatch.setattr(Chain, "_write_head", whole)
+        assert verify(folder.parent) == []
+        Audit(folder.parent).append(direction="out", kind="hello-reply")
+        assert verify(folder.parent) == [] and len(read(folder)) == 9
 
     def test_by_many_threads_keeps_one_chain(self, folder):
         audit = Audit(folder.parent)

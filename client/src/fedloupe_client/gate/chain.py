@@ -99,7 +99,10 @@ class Chain:
         folder = gate_folder(self._home)
         with _locked(self.path, folder) as file:
             complete, torn = _split_tail(file)
-            last = self._trusted_end(complete, self.head())
+            head = self.head()
+            last = self._trusted_end(complete, head)
+            if last != head:  # a crash between line and head; a second one must not leave the head two lines behind
+                self._write_head(last)
             if torn:
                 os.ftruncate(file.fileno(), os.fstat(file.fileno()).st_size - len(torn))
                 _, last = self._put(file, self._torn(len(torn), _sha(torn)), last)
@@ -173,8 +176,11 @@ class Chain:
             raise OSError(f"a line of {self.path.name} was written in part: is the disk full?")
         os.fsync(file.fileno())
         head = Head(entry["sequence"], _sha(line))
-        write_atomic(self._head_path, (json.dumps(asdict(head), sort_keys=True) + "\n").encode())
+        self._write_head(head)
         return entry, head
+
+    def _write_head(self, head: Head) -> None:
+        write_atomic(self._head_path, (json.dumps(asdict(head), sort_keys=True) + "\n").encode())
 
     def _trusted_end(self, line: bytes | None, head: Head) -> Head:
         """The chain's end: where the head says, or one line further (a crash between the two writes)."""

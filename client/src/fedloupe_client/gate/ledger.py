@@ -1,10 +1,13 @@
-"""The privacy ledger, `gate/ledger.sqlite`: what every run of every study has spent on this site's patients.
+"""The privacy ledger: what every run of every study has spent on this site's patients.
 
     entry = Ledger(home).intend(run, round, fingerprint, Spend(3.5, 0.25, 8), budget=10, delta=1e-5)
     ...train...     # `intend` raised BudgetExceeded where the budget does not cover it
     Ledger(home).confirm(entry)
 
 A row is on disk before training begins and counts from then on, confirmed or not: a crash never gives budget back.
+Rows stand in `gate/ledger.sqlite`, and as events in a hash-linked record beside it, `gate/ledger.jsonl` (`gate.chain`).
+The record is written first: what a crash kept from the database is put in from there at the next look, and a database
+that says less than its record, or something else, is damaged.
 """
 
 from __future__ import annotations
@@ -13,10 +16,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from fedloupe.privacy import Spend, epsilon
+from fedloupe_client.gate.chain import Chain, Line
 from fedloupe_client.gate.disk import gate_folder
 from fedloupe_client.gate.errors import BudgetExceeded, LedgerDamaged
 
@@ -42,7 +45,10 @@ CREATE TRIGGER IF NOT EXISTS once BEFORE UPDATE OF confirmed ON spends WHEN NEW.
     BEGIN SELECT RAISE(ABORT, 'a confirmed row stays confirmed'); END;
 """
 _CHEAPER = "train fewer rounds or with more noise, or let the security officer raise the budget"
+_SPEND = ("entry", "run", "round", "study", "noise_multiplier", "sampling_rate", "steps")
 _COLUMNS = "entry, time, run, round, study, noise_multiplier, sampling_rate, steps, confirmed"
+_EVENT = frozenset({"event", *_SPEND, "epsilon", "delta", "budget"})
+_RESTORE = "restore ledger.sqlite, ledger.jsonl and ledger.head from one copy; never start an empty ledger"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +98,15 @@ class Ledger:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self.record = Chain(home, "ledger", fields=_EVENT, damaged=LedgerDamaged, torn=_torn)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """All rows, oldest first; none where there is no file, and looking makes none.
+        """All rows, oldest first; none where there are no files, and looking makes none.
 
         Raises:
-            LedgerDamaged: the file is not a ledger.
+            LedgerDamaged: the file is not a ledger, or not that of its record.
         """
-        if not self._path.exists():
+        if not (self._path.exists() or self.record.path.exists()):
             return ()
         with self._transaction() as connection:
             return _rows(connection)
@@ -135,7 +142,7 @@ class Ledger:
 
         Raises:
             BudgetExceeded: the total would pass the budget; no row is written.
-            LedgerDamaged: the file cannot be read or written.
+            LedgerDamaged: the files cannot be read or written.
         """
         with self._transaction() as connection:
             before = tuple(row.spend for row in _rows(connection))
@@ -147,16 +154,10 @@ class Ledger:
                     where=f"run {run}, round {round}",
                     remedy=_CHEAPER,
                 )
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            cursor = connection.execute(
-                "INSERT INTO spends (time, run, round, study, noise_multiplier, sampling_rate, steps)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (now, run, round, study_fingerprint, spend.noise_multiplier, spend.sampling_rate, spend.steps),
-            )
-            entry = cursor.lastrowid
-        if entry is None:
-            raise LedgerDamaged("the row got no number", where=str(self._path), remedy="check the disk; do not train")
-        return entry
+            values = (run, round, study_fingerprint, spend.noise_multiplier, spend.sampling_rate, spend.steps)
+            line = dict(zip(_SPEND, (len(before) + 1, *values), strict=True))
+            _insert(connection, self.record.append(_event(line, after, delta, budget)))
+        return len(before) + 1
 
     def check_plan(self, run: str, spend: Spend, rounds: int, budget: float, delta: float) -> None:
         """The budget covers the rest of a run; writes nothing.
@@ -199,8 +200,12 @@ class Ledger:
             LedgerDamaged: no such row.
         """
         with self._transaction() as connection:
-            if connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ?", (entry,)).rowcount != 1:
-                raise LedgerDamaged(f"no row {entry}", where=str(self._path), remedy="restore the ledger from its copy")
+            confirmed = {row.entry: row.confirmed for row in _rows(connection)}
+            if entry not in confirmed:
+                raise LedgerDamaged(f"no row {entry}", where=str(self._path), remedy=_RESTORE)
+            if not confirmed[entry]:
+                self.record.append(_confirmation(entry))
+                connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ?", (entry,))
 
     @property
     def _path(self) -> Path:
@@ -208,7 +213,10 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """One writer at a time, from reading the rows to the committed insert: two rounds cannot share a remainder."""
+        """One writer at a time, from reading the rows to the committed insert: two rounds cannot share a remainder.
+
+        The database first takes over what its record has beyond it.
+        """
         gate_folder(self._home)
         try:
             # Two minutes: another round's accounting may hold the lock for some seconds.
@@ -216,14 +224,51 @@ class Ledger:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.executescript(_SCHEMA)
                 connection.execute("BEGIN IMMEDIATE")
+                self._agree(connection)
                 yield connection
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise LedgerDamaged(
                 f"SQLite says: {error}",
                 where=str(self._path),
-                remedy="check permission and disk, restore the ledger from its copy; never start an empty one",
+                remedy=f"check permission and disk; {_RESTORE}",
             ) from None
+        except OSError as error:
+            raise LedgerDamaged(
+                f"the record cannot be written: {error.strerror or error}",
+                where=str(self.record.path),
+                remedy="check permission and disk; nothing was trained",
+            ) from None
+
+    def _agree(self, connection: sqlite3.Connection) -> None:
+        """Bring the database up to its record.
+
+        Raises:
+            LedgerDamaged: they differ in a row, or the record lacks one.
+        """
+        rows, lines = _rows(connection), self.record.lines()
+        if rows and not lines:  # a ledger from before there was a record
+            for row in rows:
+                self.record.append(_event(_spent(row), None, None, None))
+                if row.confirmed:
+                    self.record.append(_confirmation(row.entry))
+            return
+        intended = [line for line in lines if line["event"] == "intended"]
+        confirmed = {line["entry"] for line in lines if line["event"] == "confirmed"}
+        if [line["entry"] for line in intended] != list(range(1, len(intended) + 1)):
+            raise self._differs("its record skips a row")
+        for row, line in zip(rows, intended, strict=False):
+            if _spent(row) != {name: line[name] for name in _SPEND} or (row.confirmed and row.entry not in confirmed):
+                raise self._differs(f"row {row.entry} is not what its record says")
+        if len(rows) > len(intended):
+            raise self._differs(f"its record lacks row {len(intended) + 1}")
+        for line in intended[len(rows) :]:
+            _insert(connection, line)
+        for entry in confirmed - {row.entry for row in rows if row.confirmed}:
+            connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ?", (entry,))
+
+    def _differs(self, what: str) -> LedgerDamaged:
+        return LedgerDamaged(what, where=str(self._path), remedy=_RESTORE)
 
 
 def _rows(connection: sqlite3.Connection) -> tuple[LedgerEntry, ...]:
@@ -232,3 +277,29 @@ def _rows(connection: sqlite3.Connection) -> tuple[LedgerEntry, ...]:
         LedgerEntry(entry, time, run, round_, study, Spend(noise, rate, steps), bool(confirmed))
         for entry, time, run, round_, study, noise, rate, steps, confirmed in rows
     )
+
+
+def _spent(row: LedgerEntry) -> Line:
+    spend = row.spend
+    values = (row.entry, row.run, row.round, row.study, spend.noise_multiplier, spend.sampling_rate, spend.steps)
+    return dict(zip(_SPEND, values, strict=True))
+
+
+def _event(spent: Line, after: float | None, delta: float | None, budget: float | None) -> Line:
+    """An intended spend; `after` is the epsilon of all rows with it, at `delta`, within `budget`."""
+    return {"event": "intended", **spent, "epsilon": after, "delta": delta, "budget": budget}
+
+
+def _confirmation(entry: int) -> Line:
+    return {**dict.fromkeys(_EVENT), "event": "confirmed", "entry": entry}
+
+
+def _torn(size: int, digest: str) -> Line:
+    return {**dict.fromkeys(_EVENT), "event": f"torn: {size} bytes, SHA-256 {digest}"}
+
+
+def _insert(connection: sqlite3.Connection, line: Line) -> None:
+    columns = ("time", *_SPEND)
+    marks = ", ".join("?" * len(columns))
+    values = [line[name] for name in columns]
+    connection.execute(f"INSERT INTO spends ({', '.join(columns)}) VALUES ({marks})", values)

@@ -13,6 +13,7 @@ from fedloupe.privacy.accountant import (
     noise_for,
 )
 from fedloupe.privacy.randomness import Randomness, SecureNoise, SeededNoise
+from fedloupe.privacy.renyi import renyi_epsilon
 
 __all__ = [
     "AccountantFailed",
@@ -24,4 +25,5 @@ __all__ = [
     "SpendInvalid",
     "epsilon",
     "noise_for",
+    "renyi_epsilon",
 ]
