@@ -24,6 +24,7 @@ from fedloupe.models import (
 )
 from fedloupe.models.flat import WrongSize
 from fedloupe.study import Model
+from fedloupe_client.training.per_patient import PerPatient
 
 ALL = ("radiomics", "clinical", "mr", "ct")
 CLASSES = {"transformer": RadiomicsTransformer, "cnn": RadiomicsCnn, "gcn": RadiomicsGcn}
@@ -199,15 +200,23 @@ class TestPatients:
         torch.testing.assert_close(among_others[0], alone[0], rtol=1e-5, atol=1e-6)
         assert (together[1:] - among_others[1:]).abs().min() > 1e-5
 
-    @pytest.mark.parametrize("tokens", ["every kind", "images alone"])
-    def test_opacus_gives_each_patients_own_gradient(self, make_study, make_inputs, missing, tokens):
-        """Against autograd, one patient at a time; the second half of the batch lacks what may be missing."""
-        from opacus import GradSampleModule
+    def test_a_layer_that_mixes_patients_has_no_gradient_a_patient(self, study, schema, make_inputs):
+        model = build_model(study, schema).train()
+        name, stem = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.GroupNorm))
+        holder = model.get_submodule(name.rpartition(".")[0])
+        setattr(holder, name.rpartition(".")[2], nn.BatchNorm3d(stem.num_channels))
+        with pytest.raises((RuntimeError, NotImplementedError)):
+            PerPatient(model).of(make_inputs(schema), torch.zeros(len(make_inputs(schema))))
 
+    @pytest.mark.parametrize("tokens", ["every kind", "no image", "images alone"])
+    def test_each_patients_own_gradient_is_autograds(self, make_study, make_inputs, missing, tokens):
+        """One patient at a time; the second half of the batch lacks what may be missing."""
         still = {"components": 3, "width": 16, "depth": 1, "heads": 2}
         still |= {"dropout": 0, "feature_dropout": 0, "feature_noise": 0}
         if tokens == "every kind":
             study, groups = make_study(model=still), ("shape", "t2w", "adc")
+        elif tokens == "no image":
+            study, groups = make_study(model={**still, "image": False}), ("shape", "t2w", "adc")
         else:
             study = make_study(model=still, sequences=[{"name": "t2w"}], clinical=[], radiomics={"source": "none"})
             groups = ()
@@ -230,8 +239,7 @@ class TestPatients:
             F.binary_cross_entropy_with_logits(logit, labels[[patient]], reduction="sum").backward()
             expected.append([p.grad.clone() for p in model.parameters()])
         model.zero_grad()
-        wrapped = GradSampleModule(model, loss_reduction="sum")
-        F.binary_cross_entropy_with_logits(wrapped(*inputs.tensors), labels, reduction="sum").backward()
+        PerPatient(model).of(inputs, labels)
         for position, (name, parameter) in enumerate(model.named_parameters()):
             for patient in range(4):
                 right = expected[patient][position]

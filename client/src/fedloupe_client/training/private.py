@@ -1,7 +1,8 @@
 """A round under record-level DP-SGD (Abadi 2016, alg. 1): the record is the patient.
 
-Per-patient gradients are Opacus's; patients are drawn by Poisson sampling; noise and sampling come from the operating
-system's entropy. The denominator is the expected batch, so nothing depends on how many were drawn. No loss is returned.
+Per-patient gradients are exact (`training.per_patient`); patients are drawn by Poisson sampling;
+noise and sampling come from the operating system's entropy. The denominator is the expected batch, so nothing depends
+on how many were drawn. No loss is returned.
 
 Such a round keeps no checkpoint. Its noise cannot be had again, and a state between two steps would be one more thing
 on disk that no noise of the round's end protects. Killed, it begins anew and is paid again, as the ledger says.
@@ -15,15 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from torch.nn import functional as F
+from torch import nn
 
 from fedloupe.models import Preparation, flatten
 from fedloupe.privacy import Randomness, SecureNoise, Spend, noise_for
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.training.local import device, model_for, seed_for
+from fedloupe_client.training.per_patient import PerPatient
 
 
 def planned_spend(study: Study, privacy: DpSgd) -> Spend:
@@ -38,16 +38,42 @@ def _noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
     return noise_for(epsilon, delta, rate, steps)
 
 
-class _Optimizer(DPOptimizer):  # type: ignore[misc]
-    """Opacus's clipping and accumulation with noise from `Randomness`."""
+class NoisySgd:
+    """SGD on the clipped, summed and noised gradients of patients, over the expected batch (Abadi 2016, alg. 1).
 
-    source: Randomness
+    Args:
+        parameters: with `grad_sample` (B, ...) at each step.
+        rate: learning rate.
+        noise: multiplier, standard deviation over `clip`.
+        clip: L2 bound on a patient's whole gradient.
+        expected: patients in a batch on average.
+        source: of the noise.
+    """
 
-    def add_noise(self) -> None:
-        std = self.noise_multiplier * self.max_grad_norm
-        for p in self.params:
-            noise = torch.from_numpy(self.source.normal(tuple(p.shape), std).astype(np.float32))
-            p.grad = (p.summed_grad + noise.to(p.device)).view_as(p)
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        rate: float,
+        *,
+        noise: float,
+        clip: float,
+        expected: float,
+        source: Randomness,
+    ) -> None:
+        self._parameters: list[Any] = parameters
+        self._rate, self._noise, self._clip, self._expected, self._source = rate, noise, clip, expected, source
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters, and forget the patients' gradients."""
+        own = torch.cat([parameter.grad_sample.flatten(1) for parameter in self._parameters], dim=1)  # (B, m)
+        share = (self._clip / (own.norm(dim=1) + 1e-6)).clamp(max=1.0)
+        noise = self._source.normal((own.shape[1],), self._noise * self._clip).astype(np.float32)
+        update = (share @ own + torch.from_numpy(noise).to(own.device)) * (self._rate / self._expected)
+        parts = update.split([parameter.numel() for parameter in self._parameters])
+        for parameter, part in zip(self._parameters, parts, strict=True):
+            parameter.sub_(part.view_as(parameter))
+            parameter.grad_sample = parameter.grad = None
 
 
 def train_round_privately(
@@ -79,26 +105,21 @@ def train_round_privately(
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())
     labels = torch.from_numpy(cohort.labels[rows].astype(np.float32)).to(device())
-    wrapped = GradSampleModule(model_for(study, cohort, weights), loss_reduction="sum")
-    wrapped.train()
-    optimiser = _Optimizer(
-        torch.optim.SGD(wrapped.parameters(), lr=privacy.learning_rate),
-        noise_multiplier=spend.noise_multiplier,
-        max_grad_norm=privacy.clip,
-        expected_batch_size=max(1.0, spend.sampling_rate * len(rows)),
-        loss_reduction="mean",
+    model = model_for(study, cohort, weights)
+    model.train()
+    gradients = PerPatient(model)
+    optimiser = NoisySgd(
+        list(model.parameters()),
+        privacy.learning_rate,
+        noise=spend.noise_multiplier,
+        clip=privacy.clip,
+        expected=max(1.0, spend.sampling_rate * len(rows)),
+        source=source,
     )
-    optimiser.source = source
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "private", number))
         for _ in range(spend.steps):
-            optimiser.zero_grad()
             drawn = torch.from_numpy(source.poisson(len(rows), spend.sampling_rate))
-            if len(drawn):
-                logits = wrapped(*inputs.take(drawn).tensors)
-                F.binary_cross_entropy_with_logits(logits, labels[drawn], reduction="sum").backward()
-            else:
-                for p in wrapped.parameters():
-                    p.grad_sample = p.new_zeros((0, *p.shape))
+            gradients.of(inputs.take(drawn), labels[drawn])
             optimiser.step()
-    return flatten(wrapped._module)
+    return flatten(model)
