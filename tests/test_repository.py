@@ -15,7 +15,8 @@ import yaml
 
 from fedloupe.study import load_study
 from fedloupe_client.config import SiteConfig
-from fedloupe_server.simulation.cohort import CT_SITES, DEMO_SITES, oracle_table
+from fedloupe_server.simulation.cohort import DEMO_SITES, CohortSpec, oracle_table
+from fedloupe_server.simulation.generating import Generate
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -68,6 +69,13 @@ def importers(package: str, wanted: str) -> set[str]:
         for path in root.rglob("*.py")
         if any(name == wanted or name.startswith(f"{wanted}.") for name in imported(path))
     }
+
+
+def useful_cohort() -> CohortSpec:
+    """The cohort of `configs/modality-useful-ct.yaml`, as its sites file has it generated."""
+    study, file = (ROOT / "configs" / f"modality-useful-ct{end}" for end in (".yaml", ".sites.yaml"))
+    generate = yaml.safe_load(file.read_text(encoding="utf-8"))["generate"]
+    return Generate.model_validate(generate).cohort(load_study(study), file)
 
 
 class TestWalls:
@@ -254,13 +262,15 @@ class TestPages:
     def test_the_table_of_hospitals_with_ct_is_that_of_the_generator(self):
         page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| (\w+) \| (\d+) \| (yes|no) \| (train|validate)s[a-z ]* \|$", page, re.MULTILINE)
-        assert rows == [(s.name, str(s.patients), "yes" if s.has_ct else "no", s.role) for s in CT_SITES]
+        sites = useful_cohort().sites
+        assert rows == [(s.name, str(s.patients), "yes" if s.has_ct else "no", s.role) for s in sites]
 
     def test_what_polarity_and_calcification_are_worth_is_what_the_oracle_says(self):
         page = (ROOT / "docs" / "demo.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| (\d+) % \| (0\.\d+) \| (0\.\d+) \| (0\.\d+) \|$", page, re.MULTILINE)
         plain, useful = (
-            {(r.prevalence, r.known): f"{r.auc:.3f}" for r in oracle_table(calcification=c)} for c in (None, -0.9)
+            {(r.prevalence, r.known): f"{r.auc:.3f}" for r in oracle_table(calcification=weight)}
+            for weight in (None, useful_cohort().calcification)
         )
         shares, best = {"25": 0.25, "40": 0.40, "55": 0.55}, "everything"
         assert rows == [
