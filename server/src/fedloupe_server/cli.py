@@ -6,6 +6,7 @@ fedloupe study fingerprint FILE     what hospitals approve
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
 fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
 fedloupe report RUN                 write the report of a finished run again
+fedloupe audit                      attacks on a private study's own mechanism; exit code 1 where one succeeds
 """
 
 from __future__ import annotations
@@ -163,6 +164,33 @@ def report(
         say_json({"report": str(path)})
     else:
         console.print(f"report  {path}", highlight=False, soft_wrap=True)
+
+
+@app.command("audit")
+def audit(
+    file: Annotated[
+        Path | None, typer.Argument(help="a study with `privacy.mode: dp-sgd`; the demo's if not given")
+    ] = None,
+    epsilon: Annotated[float, typer.Option(help="of the demo's study, where no file is given")] = 8.0,
+    canaries: Annotated[int, typer.Option(min=100, help="planted patients; more prove more")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, help="canary runs, each with other coins and noise")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Attack a private study's own mechanism: canaries against its epsilon, and its gradients against inversion.
+
+    Needs no data. Canaries test the code that samples, clips and adds noise, as installed here; a bound below epsilon
+    is no proof of privacy, one above it is proof of a fault. Exit code 1: a fault was found.
+    """
+    from fedloupe_server.simulation.auditing.command import audited, content_of, say
+
+    with speaking(as_json):
+        found = audited(load_study(file) if file else None, epsilon, canaries, runs)
+    if as_json:
+        say_json(content_of(found))
+    else:
+        say(found)
+    if found.broken:
+        raise typer.Exit(1)
 
 
 def _show(outcome: object, as_json: bool) -> None:

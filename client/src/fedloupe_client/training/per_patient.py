@@ -10,6 +10,7 @@ layers that hold raw parameters; there the transforms cost more than they save. 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,11 @@ class PerPatient:
             for parameter in self._trained.values():
                 parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
         elif self._wrapped is not None:
-            F.binary_cross_entropy_with_logits(self._wrapped(*batch.tensors), labels, reduction="sum").backward()
+            loss = F.binary_cross_entropy_with_logits(self._wrapped(*batch.tensors), labels, reduction="sum")
+            with warnings.catch_warnings():
+                # a layer whose inputs are data: its hook has all that the closed forms read
+                warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+                loss.backward()
         else:
             now = {name: parameter.detach() for name, parameter in self._trained.items()}
             for name, own in self._mapped(now, labels, *batch.tensors).items():

@@ -10,13 +10,14 @@ on disk that no noise of the round's end protects. Killed, it begins anew and is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fedloupe.models import Preparation, flatten
 from fedloupe.privacy import Randomness, SecureNoise, Spend, noise_for
@@ -108,18 +109,46 @@ def train_round_privately(
     model = model_for(study, cohort, weights)
     model.train()
     gradients = PerPatient(model)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(study, site, "private", number))
+        noisy_steps(
+            list(model.parameters()),
+            lambda drawn: gradients.of(inputs.take(drawn), labels[drawn]),
+            patients=len(rows),
+            privacy=privacy,
+            spend=spend,
+            source=source,
+        )
+    return flatten(model)
+
+
+def noisy_steps(
+    parameters: list[nn.Parameter],
+    gradients: Callable[[Tensor], None],
+    *,
+    patients: int,
+    privacy: DpSgd,
+    spend: Spend,
+    source: Randomness,
+) -> None:
+    """The mechanism that the ledger prices: `spend.steps` steps on patients drawn by Poisson sampling.
+
+    Args:
+        parameters: moved in place.
+        gradients: puts `grad_sample` (B, ...) of these patients, given as positions, beside every parameter.
+        patients: how many there are.
+        privacy: clipping bound and learning rate.
+        spend: noise multiplier, sampling rate and steps.
+        source: of noise and sampling.
+    """
     optimiser = NoisySgd(
-        list(model.parameters()),
+        parameters,
         privacy.learning_rate,
         noise=spend.noise_multiplier,
         clip=privacy.clip,
-        expected=max(1.0, spend.sampling_rate * len(rows)),
+        expected=max(1.0, spend.sampling_rate * patients),
         source=source,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(study, site, "private", number))
-        for _ in range(spend.steps):
-            drawn = torch.from_numpy(source.poisson(len(rows), spend.sampling_rate))
-            gradients.of(inputs.take(drawn), labels[drawn])
-            optimiser.step()
-    return flatten(model)
+    for _ in range(spend.steps):
+        gradients(torch.from_numpy(source.poisson(patients, spend.sampling_rate)))
+        optimiser.step()
