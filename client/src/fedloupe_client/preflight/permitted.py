@@ -143,6 +143,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": RUN, "site": site}
     none, split = np.zeros(0), "all" if study.role(site) == "validate" else "test"
     scope = "unseen" if split == "all" else "train"
+    line, range_ = np.array([0.0, 1.0]), {"centre": none, "precision": np.zeros((0, 0))}
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
         (SummaryRequest, {}),
@@ -160,9 +161,9 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (NewtonRequest, {"step": 0, "beta": none}),
         (TrainRequest, {"round": 1, "scope": "federated", "weights": none}),
         (GrowRequest, {"round": 1, "trees": none}),
-        (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": none, "weights": none}),
+        (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": line, "weights": none}),
         (EmbedRequest, {"size": 1, "weights": none}),
-        (ConformRequest, {"line": (0.0, 1.0), **dict.fromkeys(ConformRequest.tensors, none)}),
+        (ConformRequest, {"line": (0.0, 1.0), "weights": none, **range_}),
         (
             EvaluateRequest,
             {
@@ -177,7 +178,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
             ReleaseRequest,
             {
                 **{"threshold": 0.5, "admitted": 0.5, "limit": 1.0, "patients": 1},
-                **dict.fromkeys(ReleaseRequest.tensors, none),
+                **{"line": line, "weights": none, **range_},
             },
         ),
         (OverlapRequest, {"label": "federated", "split": split, "weights": none}),
