@@ -174,6 +174,9 @@ def audit(
     epsilon: Annotated[float, typer.Option(help="of the demo's study, where no file is given")] = 8.0,
     canaries: Annotated[int, typer.Option(min=100, help="planted patients; more prove more")] = 1000,
     runs: Annotated[int, typer.Option(min=1, help="canary runs, each with other coins and noise")] = 3,
+    run: Annotated[
+        Path | None, typer.Option(help="instead: a finished run on this machine; can its model tell who trained it?")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Attack a private study's own mechanism: canaries against its epsilon, and its gradients against inversion.
@@ -181,14 +184,22 @@ def audit(
     Needs no data. Canaries test the code that samples, clips and adds noise, as installed here; a bound below epsilon
     is no proof of privacy, one above it is proof of a fault. Exit code 1: a fault was found.
     """
-    from fedloupe_server.simulation.auditing.command import audited, content_of, say
+    from fedloupe_server.simulation.auditing import command
 
+    if run is not None:
+        with speaking(as_json):
+            told = command.attacked(run)
+        if as_json:
+            say_json(command.membership_content(told))
+        else:
+            command.say_membership(told, run.name)
+        return
     with speaking(as_json):
-        found = audited(load_study(file) if file else None, epsilon, canaries, runs)
+        found = command.audited(load_study(file) if file else None, epsilon, canaries, runs)
     if as_json:
-        say_json(content_of(found))
+        say_json(command.content_of(found))
     else:
-        say(found)
+        command.say(found)
     if found.broken:
         raise typer.Exit(1)
 

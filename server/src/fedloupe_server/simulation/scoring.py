@@ -112,7 +112,7 @@ def run_variant(variant: Variant, held: Mapping[str, Held], folder: Path) -> Non
             write_atomic(run_dir / REFUSED, json.dumps({"refused": refused.what}).encode())
     preparation = Preparation.read(Journal(run_dir).preparation_path)
     assert preparation is not None, "a run whose rounds are complete has its preparation"
-    cohorts = {name: _as_modelled(study, name, sites[name], run_name(run_dir)) for name in sites}
+    cohorts = {name: modelled(study, name, sites[name].cohort(study), held[name].home, run_dir) for name in sites}
     models = trained_models(run_dir)
     if variant.pooled:
         models["pooled"] = ("transformer", _pooled(study, cohorts, preparation, run_dir, meter))
@@ -186,12 +186,20 @@ def _all_trained(study: Study, run_dir: Path) -> bool:
     return (run_dir / "frozen.json").exists() and len(Journal(run_dir).rounds()) == study.training.rounds
 
 
-def _as_modelled(study: Study, name: str, site: HeldSite, run: str) -> Cohort:
-    """Features as the run's models see them: harmonised in a study that harmonises."""
-    measured, rules = site.cohort(study), study.harmonisation
+def modelled(study: Study, name: str, measured: Cohort, home: Path, run_dir: Path) -> Cohort:
+    """Features as the run's models see them: harmonised in a study that harmonises.
+
+    Args:
+        study: as it was run.
+        name: of the site.
+        measured: the site's patients.
+        home: of the site, which keeps its own shifts of the run.
+        run_dir: of a run whose rounds are complete.
+    """
+    rules = study.harmonisation
     if rules is None or (study.role(name) == "validate" and rules.unseen == "none"):
         return measured
-    own = Harmonised.read(site.home / "runs" / run / "harmonisation.safetensors")
+    own = Harmonised.read(home / "runs" / run_name(run_dir) / "harmonisation.safetensors")
     assert own is not None, "a run whose rounds are complete has harmonised its sites"
     return own.apply(study, measured)
 

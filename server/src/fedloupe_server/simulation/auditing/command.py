@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -11,11 +12,12 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.features import feature_table, parse_settings
 from fedloupe.models import group_order
 from fedloupe.privacy import Spend
-from fedloupe.study import DpSgd, Study, sees_group
+from fedloupe.study import DpSgd, Study, load_study, sees_group
 from fedloupe.terminal import console
 from fedloupe_client.training.private import planned_spend
 from fedloupe_server.simulation.auditing.canaries import CONFIDENCE, CanaryAudit, audit_canaries
 from fedloupe_server.simulation.auditing.inversion import Inversion, invert
+from fedloupe_server.simulation.auditing.membership import Membership, NothingToAttack, membership
 from fedloupe_server.simulation.demo import demo_study
 
 
@@ -62,6 +64,22 @@ def audited(study: Study | None, epsilon: float, canaries: int, runs: int) -> Au
     return Audited(chosen.study, spend, found, inversion)
 
 
+def attacked(run_dir: Path) -> Membership:
+    """Membership inference on a finished run of this machine; its sites' homes lie beside it, in `sites`.
+
+    Raises:
+        NothingToAttack: see there.
+        JournalDamaged: the run's study cannot be read.
+    """
+    file, sites = run_dir / "study.json", run_dir.parent / "sites"
+    if not file.exists():
+        raise NothingToAttack(
+            "no `study.json`", where=str(run_dir), remedy="name the folder of a run, such as demo/seed-1/demo-rectal"
+        )
+    study = load_study(file)
+    return membership(run_dir, {site: sites / site for site in study.train_sites}, study)
+
+
 def _groups(study: Study) -> tuple[str, ...]:
     if study.radiomics.source == "table":
         return ("table",)
@@ -81,6 +99,25 @@ def content_of(found: Audited) -> dict[str, Any]:
         "canaries": [asdict(run) for run in found.canaries],
         "inversion": asdict(found.inversion),
     }
+
+
+def membership_content(found: Membership) -> dict[str, Any]:
+    """The attack as plain values: JSON's."""
+    return {"pooled": asdict(found.pooled), "sites": {site: asdict(one) for site, one in found.sites.items()}}
+
+
+def say_membership(found: Membership, name: str) -> None:
+    """In words, to the terminal."""
+    table = Table("site", "trained", "tested", "AUC (95 %)", "found at 5 % false alarms", title=f"{name}: who trained?")
+    for site, one in {**found.sites, "all": found.pooled}.items():
+        interval = f"{one.auc:.3f} ({one.low:.3f}-{one.high:.3f})"
+        table.add_row(site, str(one.members), str(one.others), interval, f"{one.caught:.1%}")
+    console.print(table)
+    console.print(
+        "Loss threshold: members are guessed by the model's smaller loss. 0.5 and 5 % are what guessing gives; the "
+        "simplest attack finding little is no proof of privacy.",
+        highlight=False,
+    )
 
 
 def say(found: Audited) -> None:
