@@ -74,8 +74,8 @@ def make_study() -> Callable[..., Study]:
 def private_study(make_study: Callable[..., Study]) -> Callable[..., Study]:
     """The same under DP-SGD."""
 
-    def make(epsilon: float = 8.0, rounds: int = 4) -> Study:
-        training = {"rounds": rounds, "local_epochs": 1, "preparation": "public", "start": "random"}
+    def make(epsilon: float = 8.0, rounds: int = 4, local_epochs: int = 1) -> Study:
+        training = {"rounds": rounds, "local_epochs": local_epochs, "preparation": "public", "start": "random"}
         return make_study(privacy={"mode": "dp-sgd", "epsilon": epsilon}, training=training)
 
     return make

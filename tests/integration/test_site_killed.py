@@ -82,7 +82,7 @@ class TestASiteKilledWhileItTrains:
     def test_keeps_its_spent_epsilon_and_pays_the_lost_round_again(
         self, tables, private_study, public_preparation, tmp_path
     ):
-        study = private_study()
+        study = private_study(local_epochs=100)  # long enough to be killed in
         homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
         prepare_sites(study, homes, lambda *_: None)
         home, socket = homes["alpha"], tmp_path / "a.sock"
