@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from fedloupe.errors import FedLoupeError
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.config import load_site
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="The privacy ledger: every spend of every study on this site's patients.")
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
+
+
+class CopyNotWritten(FedLoupeError):
+    """The copy of the ledger is not written; the ledger itself is as it was."""
+
+    code = "FL-520"
+    title = "the copy of the ledger cannot be written"
 
 
 @app.command("show")
@@ -75,13 +83,22 @@ def verify_command(home: Home, as_json: Json = False) -> None:
 def export_command(
     home: Home, file: Annotated[Path, typer.Argument(help="JSON file to write", show_default=False)]
 ) -> None:
-    """Write spends, totals and the record's head as JSON: names of runs and studies, no patient. To keep elsewhere."""
+    """Write spends, totals and the record's head as JSON to a new file: names of runs and studies, no patient."""
     from fedloupe_client.gate.disk import write_atomic
     from fedloupe_client.gate.recount import recount
 
     with speaking():
+        if file.exists():
+            raise CopyNotWritten("there is a file of that name", where=str(file), remedy="name a new file")
         site, found = load_site(home).site, recount(home)
-        write_atomic(file, (json.dumps(content_of(site, found), indent=1, sort_keys=True) + "\n").encode())
+        try:
+            write_atomic(file, (json.dumps(content_of(site, found), indent=1, sort_keys=True) + "\n").encode())
+        except OSError as error:
+            raise CopyNotWritten(
+                f"writing failed: {error.strerror or error}",
+                where=str(file),
+                remedy="name a file in a folder that is there, may be written and has room",
+            ) from None
     console.print(f"{len(found.rows)} rows in {file}", highlight=False)
     if not found.sound:
         console.print("[red]It does not fit[/]: see `fedloupe-site ledger verify`.")
@@ -97,6 +114,7 @@ def content_of(site: str, found: Recount) -> dict[str, Any]:
         "spent": asdict(found.total),
         "studies": {study: asdict(value) for study, value in found.studies.items()},
         "head": {"sequence": found.head[0], "sha256": found.head[1]},
+        "unchecked": found.unchecked,
         "problems": list(found.problems),
         "rows": [asdict(row) for row in found.rows],
     }
@@ -111,5 +129,9 @@ def _say_total(found: Recount) -> None:
         f"accountant's bound is {found.total.renyi:.4f}, {found.total.apart:.1%} above",
         highlight=False,
     )
+    if found.unchecked:
+        console.print(
+            f"{found.unchecked} rows are from before there was a record: they count, and nothing vouches for them"
+        )
     for study, value in found.studies.items():
         console.print(f"  study {study[:12]}: {value.prv:.4f}, bound {value.renyi:.4f}", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ from dp_accounting.pld import PLDAccountant
 
 from fedloupe.privacy import Spend, epsilon
 from fedloupe_client.gate import Ledger, LedgerDamaged
+from fedloupe_client.gate.chain import Chain
 
 DELTA = 1e-5
 SPEND = Spend(8.0, 0.25, 4)
@@ -56,6 +58,15 @@ def lines(home):
     return [json.loads(line) for line in (home / "gate/ledger.jsonl").read_text().splitlines()]
 
 
+def older(home):
+    """The ledger as one was before there was a record."""
+    for name in ("ledger.jsonl", "ledger.head"):
+        (home / "gate" / name).unlink()
+    connection = sqlite3.connect(home / "gate/ledger.sqlite")
+    connection.execute("PRAGMA user_version = 0")
+    connection.close()
+
+
 @pytest.fixture
 def ledger(tmp_path):
     made = Ledger(tmp_path)
@@ -96,19 +107,38 @@ class TestRecord:
         assert len(Ledger(tmp_path).entries()) == 4
         assert Ledger(tmp_path).spent(DELTA) == epsilon([Spend(8.0, 0.25, 16)], DELTA)
 
-    def test_is_begun_for_a_ledger_that_had_none(self, ledger, tmp_path):
-        for name in ("ledger.jsonl", "ledger.head"):
-            (tmp_path / "gate" / name).unlink()
+    @pytest.mark.parametrize("written", range(5))
+    def test_is_begun_for_a_ledger_that_had_none_and_goes_on_after_a_full_disk(
+        self, ledger, tmp_path, monkeypatch, written
+    ):
+        """A ledger from before there was a record; the disk takes so many of its four lines at first."""
+        older(tmp_path)
+        append, room = Chain.append, [written]
+
+        def full(chain, event):
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            room[0] -= 1
+            return append(chain, event)
+
+        assert len(Ledger(tmp_path).entries()) == 3  # looking begins nothing
+        with monkeypatch.context() as disk:
+            disk.setattr(Chain, "append", full)
+            with pytest.raises(LedgerDamaged, match="No space"):
+                ledger.intend("run", 4, A, SPEND, 10.0, DELTA)
         assert len(Ledger(tmp_path).entries()) == 3
-        assert [line["event"] for line in lines(tmp_path)] == ["intended", "intended", "intended", "confirmed"]
-        assert len(Ledger(tmp_path).entries()) == 3 and len(lines(tmp_path)) == 4
+        assert ledger.intend("run", 4, A, SPEND, 10.0, DELTA) == 4
+        events = [(line["event"], line["entry"]) for line in lines(tmp_path)]
+        assert events == [*(("intended", n) for n in (1, 2, 3)), ("confirmed", 3), ("intended", 4)]
+        assert [row.confirmed for row in Ledger(tmp_path).entries()] == [False, False, True, False]
 
     def test_a_torn_line_was_no_spend(self, ledger, tmp_path):
         with (tmp_path / "gate/ledger.jsonl").open("ab") as file:
             file.write(b'{"budget":10')
         assert len(Ledger(tmp_path).entries()) == 3
         assert Ledger(tmp_path).intend("run", 4, A, SPEND, 10.0, DELTA) == 4
-        assert [line["event"] for line in lines(tmp_path)][-2:][1] == "intended"
+        torn, intended = [line["event"] for line in lines(tmp_path)][-2:]
+        assert torn.startswith("torn: 12 bytes") and intended == "intended"
         assert ledger.record.problems() == []
 
 
@@ -138,6 +168,22 @@ class TestDamage:
         connection.commit()
         connection.close()
         with pytest.raises(LedgerDamaged, match="row 2 is not what its record says"):
+            ledger.entries()
+
+    def test_a_record_that_is_gone_stops_everything(self, ledger, tmp_path):
+        for name in ("ledger.jsonl", "ledger.head"):
+            (tmp_path / "gate" / name).unlink()
+        with pytest.raises(LedgerDamaged, match="lacks row 1"):
+            ledger.entries()
+        with pytest.raises(LedgerDamaged, match="lacks row 1"):
+            ledger.intend("run", 4, A, SPEND, 10.0, DELTA)
+
+    def test_files_that_may_not_be_opened_are_named(self, ledger, tmp_path, monkeypatch):
+        def closed(chain):
+            raise PermissionError(errno.EACCES, "Permission denied", str(chain.path))
+
+        monkeypatch.setattr(Chain, "read", closed)
+        with pytest.raises(LedgerDamaged, match=r"Permission denied.*ledger\.jsonl.*as the site's user"):
             ledger.entries()
 
     def test_a_database_with_a_row_too_many_stops_everything(self, ledger, tmp_path):

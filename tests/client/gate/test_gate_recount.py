@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from fedloupe.privacy import Spend, epsilon, renyi_epsilon
 from fedloupe_client.cli import app
-from fedloupe_client.gate import Ledger
+from fedloupe_client.gate import Ledger, LedgerDamaged
+from fedloupe_client.gate import recount as module
 from fedloupe_client.gate.chain import Chain
 from fedloupe_client.gate.recount import recount
 
@@ -65,6 +66,36 @@ class TestRecount:
         forged(home, monkeypatch, noise_multiplier=60.0)
         assert [p[:5] for p in recount(home).problems] == ["row 2", "row 3"]
 
+    @pytest.mark.parametrize(("share", "says"), [(0.1, "too far below"), (3.0, "above")])
+    def test_an_accountant_that_tells_far_too_little_or_too_much_is_named(self, home, monkeypatch, share, says):
+        """A fourth row that brings the total to about 8."""
+        Ledger(home).intend("third", 1, B, Spend(1.8, 1 / 7, 240), 100.0, DELTA)
+        monkeypatch.setattr(module, "epsilon", lambda spends, delta: share * epsilon(spends, delta))
+        assert any(f"{says} the second accountant's bound" in problem for problem in recount(home).problems)
+
+    @pytest.mark.parametrize(
+        "spend", [Spend(100.0, 0.1, 1), Spend(1000.0, 1.0, 1), Spend(0.5, 0.001, 1), Spend(0.6, 0.001, 40)]
+    )
+    def test_odd_mechanisms_raise_no_false_alarm(self, spend):
+        assert module.Epsilon.of((spend,), DELTA).wrong == ""
+
+    def test_rows_that_nothing_vouches_for_are_counted(self, home):
+        """The record deleted, and the database made to look like one from before there was any."""
+        for name in ("ledger.jsonl", "ledger.head"):
+            (home / "gate" / name).unlink()
+        with pytest.raises(LedgerDamaged, match="lacks row 1"):
+            recount(home)
+        connection = sqlite3.connect(home / "gate/ledger.sqlite")
+        connection.execute("PRAGMA user_version = 0")
+        connection.close()
+        assert recount(home).unchecked == 3
+
+    def test_looking_writes_nothing(self, home):
+        (home / "gate/ledger.sqlite").unlink()
+        before = {path.name: path.read_bytes() for path in (home / "gate").iterdir()}
+        assert len(recount(home).rows) == 3
+        assert {path.name: path.read_bytes() for path in (home / "gate").iterdir()} == before
+
     def test_a_budget_that_was_passed_is_named(self, home):
         (home / "policy.yaml").write_text("epsilon_budget: 0.5\n")
         assert any("the policy's budget is 0.5" in problem for problem in recount(home).problems)
@@ -105,4 +136,12 @@ class TestCommands:
         content = json.loads(target.read_text())
         last = json.loads((home / "gate/ledger.jsonl").read_text().splitlines()[-1])
         assert content["head"]["sequence"] == last["sequence"] == 4
-        assert set(content) == {"site", "delta", "budget", "spent", "studies", "head", "problems", "rows"}
+        kinds = {"site", "delta", "budget", "spent", "studies", "head", "unchecked", "problems", "rows"}
+        assert set(content) == kinds
+
+    @pytest.mark.parametrize("name", ["gate/ledger.jsonl", "site.yaml", "nowhere/copy.json"])
+    def test_export_takes_no_files_place_and_names_what_it_cannot_write(self, home, name):
+        before = (home / "gate/ledger.jsonl").read_bytes()
+        done = RUNNER.invoke(app, ["ledger", "export", str(home), str(home / name)])
+        assert done.exit_code != 0 and "FL-520" in done.output
+        assert (home / "gate/ledger.jsonl").read_bytes() == before

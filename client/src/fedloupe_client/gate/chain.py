@@ -38,10 +38,12 @@ class Problem:
     Attributes:
         line: from 1; one past the last where lines are missing.
         what: in words.
+        torn: the bytes of a line that a crash cut off: the next event takes their place.
     """
 
     line: int
     what: str
+    torn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,21 @@ class Head:
 
 
 EMPTY = Head(-1, START)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The whole record at one moment.
+
+    Attributes:
+        lines: complete and readable, oldest first.
+        problems: empty where nothing was altered, dropped, moved or cut since it was written.
+        head: number and hash of the last line.
+    """
+
+    lines: tuple[Line, ...]
+    problems: tuple[Problem, ...]
+    head: Head
 
 
 class Chain:
@@ -109,28 +126,24 @@ class Chain:
             line, _ = self._put(file, event, last)
         return line
 
-    def lines(self) -> list[Line]:
-        """All complete lines, oldest first; what a crash tore at the end is no line.
+    def read(self) -> Reading:
+        """The record and its head, while nobody appends.
 
         Raises:
-            FedLoupeError: a line, their links or the end do not fit.
+            FedLoupeError: the head cannot be read.
+            OSError: the files cannot be opened.
         """
-        if problems := [problem for problem in self.problems() if not problem.what.endswith(_TORN)]:
-            raise self._error(f"line {problems[0].line}: {problems[0].what}")
-        content = self.path.read_bytes() if self.path.exists() else b""
-        return [self._parse(line) for line in content.split(b"\n")[:-1]]
-
-    def problems(self) -> list[Problem]:
-        """Walk the whole chain; empty where nothing was altered, dropped, moved or cut since it was written.
-
-        A line torn by a crash is reported too, until the next event replaces it.
-        """
-        content = self.path.read_bytes() if self.path.exists() else b""
-        lines = content.split(b"\n")
-        torn = lines.pop()
+        if not self.path.exists():
+            content, head = b"", self.head()
+        else:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                content, head = file.read(), self.head()
+        *complete, torn = content.split(b"\n")
+        lines: list[Line] = []
         problems: list[Problem] = []
-        last, number = EMPTY, 0
-        for number, line in enumerate(lines, start=1):
+        last = EMPTY
+        for number, line in enumerate(complete, start=1):
             try:
                 entry = self._parse(line)
             except ValueError as error:
@@ -143,14 +156,38 @@ class Chain:
                 problems.append(
                     Problem(max(number - 1, 1), f"this line or line {number} was altered: the hashes do not meet")
                 )
+            lines.append(entry)
             last = Head(entry["sequence"], _sha(line))
         if torn:
-            problems.append(Problem(number + 1, f"{len(torn)} bytes {_TORN}"))
+            problems.append(Problem(len(complete) + 1, f"{len(torn)} bytes of a line torn by a crash or by hand", True))
         try:
-            self._trusted_end(lines[-1] if lines else None, self.head())
+            self._trusted_end(complete[-1] if complete else None, head)
         except self._damaged as error:
-            problems.append(Problem(number + 1, error.what))
-        return problems
+            problems.append(Problem(len(complete) + 1, error.what))
+        return Reading(tuple(lines), tuple(problems), head)
+
+    def sound(self) -> Reading:
+        """As `read`, of a record in which nothing is wrong but what a crash tore.
+
+        Raises:
+            FedLoupeError: a line, their links or the end do not fit.
+            OSError: the files cannot be opened.
+        """
+        found = self.read()
+        if wrong := [problem for problem in found.problems if not problem.torn]:
+            raise self._error(f"line {wrong[0].line}: {wrong[0].what}")
+        return found
+
+    def problems(self) -> list[Problem]:
+        """What does not fit; a head that cannot be read is a problem too.
+
+        Raises:
+            OSError: the files cannot be opened.
+        """
+        try:
+            return list(self.read().problems)
+        except self._damaged as error:
+            return [Problem(1, error.what)]
 
     def head(self) -> Head:
         """Number and hash of the last line, as the head says.
@@ -218,9 +255,6 @@ class Chain:
             remedy=f"keep both files `{self._name}.jsonl` and `{self._name}.head` as evidence and find out who changed "
             "them, then restore them from their copies",
         )
-
-
-_TORN = "of a line torn by a crash or by hand"
 
 
 @contextmanager

@@ -6,8 +6,8 @@
 
 A row is on disk before training begins and counts from then on, confirmed or not: a crash never gives budget back.
 Rows stand in `gate/ledger.sqlite`, and as events in a hash-linked record beside it, `gate/ledger.jsonl` (`gate.chain`).
-The record is written first: what a crash kept from the database is put in from there at the next look, and a database
-that says less than its record, or something else, is damaged.
+The record is written first: what a crash kept from the database counts from there, and is put in before the next spend.
+A database that holds a row more than its record, or another one, is damaged.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedloupe.privacy import Spend, epsilon
-from fedloupe_client.gate.chain import Chain, Line
+from fedloupe_client.gate.chain import Chain, Line, Reading
 from fedloupe_client.gate.disk import gate_folder
 from fedloupe_client.gate.errors import BudgetExceeded, LedgerDamaged
 
@@ -101,15 +101,27 @@ class Ledger:
         self.record = Chain(home, "ledger", fields=_EVENT, damaged=LedgerDamaged, torn=_torn)
 
     def entries(self) -> tuple[LedgerEntry, ...]:
-        """All rows, oldest first; none where there are no files, and looking makes none.
+        """All rows, oldest first; none where there are no files. Looking writes nothing.
 
         Raises:
-            LedgerDamaged: the file is not a ledger, or not that of its record.
+            LedgerDamaged: the file is not a ledger, or not that of its record, or cannot be opened.
         """
-        if not (self._path.exists() or self.record.path.exists()):
-            return ()
-        with self._transaction() as connection:
-            return _rows(connection)
+        return self.look()[0]
+
+    def look(self) -> tuple[tuple[LedgerEntry, ...], Reading]:
+        """The rows and the record that they agree with, at one moment; see `entries`."""
+        with self._saying():
+            held: tuple[LedgerEntry, ...] = ()
+            begun = False
+            if self._path.exists():
+                address = f"{self._path.resolve().as_uri()}?mode=rw"
+                with closing(sqlite3.connect(address, uri=True, timeout=120, isolation_level=None)) as connection:
+                    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'spends'").fetchone():
+                        connection.execute("BEGIN")
+                        held, begun = _rows(connection), _has_record(connection)
+                        connection.execute("COMMIT")
+            record = self.record.sound()  # after the rows: whoever spends writes the record first
+            return self._agreed(held, begun, record.lines), record
 
     def spends(self, study: str | None = None) -> tuple[Spend, ...]:
         """What was spent, planned rows included; of one study's fingerprint, or of all."""
@@ -215,57 +227,79 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One writer at a time, from reading the rows to the committed insert: two rounds cannot share a remainder.
 
-        The database first takes over what its record has beyond it.
+        Database and record are first brought to the same rows.
         """
-        gate_folder(self._home)
-        try:
+        with self._saying():
+            gate_folder(self._home)
             # Two minutes: another round's accounting may hold the lock for some seconds.
             with closing(sqlite3.connect(self._path, timeout=120, isolation_level=None)) as connection:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.executescript(_SCHEMA)
                 connection.execute("BEGIN IMMEDIATE")
-                self._agree(connection)
+                self._catch_up(connection)
                 yield connection
                 connection.execute("COMMIT")
+
+    @contextmanager
+    def _saying(self) -> Iterator[None]:
+        """What SQLite and the disk say, as an error that names the ledger."""
+        try:
+            yield
         except sqlite3.Error as error:
             raise LedgerDamaged(
-                f"SQLite says: {error}",
-                where=str(self._path),
-                remedy=f"check permission and disk; {_RESTORE}",
+                f"SQLite says: {error}", where=str(self._path), remedy=f"check permission and disk; {_RESTORE}"
             ) from None
         except OSError as error:
             raise LedgerDamaged(
-                f"the record cannot be written: {error.strerror or error}",
-                where=str(self.record.path),
-                remedy="check permission and disk; nothing was trained",
+                f"it cannot be read or written: {error.strerror or error}",
+                where=error.filename or str(self.record.path),
+                remedy="check permission and disk, and run this as the site's user; what was written counts",
             ) from None
 
-    def _agree(self, connection: sqlite3.Connection) -> None:
-        """Bring the database up to its record.
+    def _agreed(self, rows: tuple[LedgerEntry, ...], begun: bool, lines: tuple[Line, ...]) -> tuple[LedgerEntry, ...]:
+        """The rows of the database, and those that a crash left in the record alone.
+
+        Args:
+            rows: of the database.
+            begun: the database says that it has a record.
+            lines: of the record.
 
         Raises:
             LedgerDamaged: they differ in a row, or the record lacks one.
         """
-        rows, lines = _rows(connection), self.record.lines()
-        if rows and not lines:  # a ledger from before there was a record
-            for row in rows:
-                self.record.append(_event(_spent(row), None, None, None))
-                if row.confirmed:
-                    self.record.append(_confirmation(row.entry))
-            return
         intended = [line for line in lines if line["event"] == "intended"]
         confirmed = {line["entry"] for line in lines if line["event"] == "confirmed"}
         if [line["entry"] for line in intended] != list(range(1, len(intended) + 1)):
             raise self._differs("its record skips a row")
+        older = _older(rows, begun, intended)
         for row, line in zip(rows, intended, strict=False):
-            if _spent(row) != {name: line[name] for name in _SPEND} or (row.confirmed and row.entry not in confirmed):
+            unknown = row.confirmed and row.entry not in confirmed and not older
+            if _spent(row) != {name: line[name] for name in _SPEND} or unknown:
                 raise self._differs(f"row {row.entry} is not what its record says")
-        if len(rows) > len(intended):
+        if len(rows) > len(intended) and not older:
             raise self._differs(f"its record lacks row {len(intended) + 1}")
+        known = tuple(replace(row, confirmed=row.confirmed or row.entry in confirmed) for row in rows)
+        return known + tuple(_entry(line, line["entry"] in confirmed) for line in intended[len(rows) :])
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        """Put into the database what its record has beyond it, and into the record the rows of an older ledger."""
+        rows, begun, lines = _rows(connection), _has_record(connection), self.record.sound().lines
+        intended = [line for line in lines if line["event"] == "intended"]
+        agreed = self._agreed(rows, begun, lines)
+        if _older(rows, begun, intended):
+            confirmed = {line["entry"] for line in lines if line["event"] == "confirmed"}
+            for row in rows[len(intended) :]:
+                self.record.append(_event(_spent(row), None, None, None))
+            for row in rows:
+                if row.confirmed and row.entry not in confirmed:
+                    self.record.append(_confirmation(row.entry))
         for line in intended[len(rows) :]:
             _insert(connection, line)
-        for entry in confirmed - {row.entry for row in rows if row.confirmed}:
-            connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ?", (entry,))
+        for row in agreed:
+            if row.confirmed:
+                connection.execute("UPDATE spends SET confirmed = 1 WHERE entry = ? AND confirmed = 0", (row.entry,))
+        if not begun:
+            connection.execute("PRAGMA user_version = 1")
 
     def _differs(self, what: str) -> LedgerDamaged:
         return LedgerDamaged(what, where=str(self._path), remedy=_RESTORE)
@@ -277,6 +311,21 @@ def _rows(connection: sqlite3.Connection) -> tuple[LedgerEntry, ...]:
         LedgerEntry(entry, time, run, round_, study, Spend(noise, rate, steps), bool(confirmed))
         for entry, time, run, round_, study, noise, rate, steps, confirmed in rows
     )
+
+
+def _has_record(connection: sqlite3.Connection) -> bool:
+    """Whether the database says that a record stands beside it: only one from before there was any may lack it."""
+    return bool(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _older(rows: tuple[LedgerEntry, ...], begun: bool, intended: list[Line]) -> bool:
+    """A ledger from before there was a record, or while that is begun for it: its lines tell no epsilon."""
+    return bool(rows) and not begun and all(line["epsilon"] is None for line in intended)
+
+
+def _entry(line: Line, confirmed: bool) -> LedgerEntry:
+    spend = Spend(line["noise_multiplier"], line["sampling_rate"], line["steps"])
+    return LedgerEntry(line["entry"], line["time"], line["run"], line["round"], line["study"], spend, confirmed)
 
 
 def _spent(row: LedgerEntry) -> Line:
