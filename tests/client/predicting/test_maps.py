@@ -170,6 +170,16 @@ class TestDeletion:
         assert found.ordered[1] - found.ordered[0] == pytest.approx(4, abs=1e-3)  # 8 x (1 - half the crop)
         assert found.passed
 
+    @pytest.mark.parametrize(("scale", "passes"), [(0.05, True), (0.001, False)])
+    def test_an_order_that_is_right_about_next_to_nothing_passes_nothing(self, image_inputs, scale, passes):
+        """The first test's model and order with weights so small that all blank is 0.37 or 0.007 log-odds away."""
+        weight = scale * self.blocks()
+        model, inputs = Linear(weight), image_inputs(weight > 0)
+        found = deletion(model, inputs, occlusion(model, inputs).map, seed=1)
+        share = 1 - (weight > 0).mean()
+        assert found.moved == pytest.approx(15 * scale * share, rel=1e-3) and found.sooner == 1.0
+        assert (found.matters, found.passed) == (passes, passes)
+
     def test_of_a_model_that_reads_no_image_passes_nothing(self, volumes, image_inputs):
         model = Linear(np.zeros(volumes.shape))
         found = deletion(model, image_inputs(volumes), np.random.default_rng(0).random((16, 16, 16)), seed=1)

@@ -76,7 +76,8 @@ class MapResult(_Frozen):
         deletion_share, deletion_ordered, deletion_random: the deletion curves.
         deletion_area: between them, log-odds.
         deletion_sooner: share of the random orders that the map's order beats.
-        deletion_passed: all of them.
+        deletion_moved: how far blanking moves the number at most, log-odds; `matters` where that is enough.
+        deletion_passed: it beats all of them, and the images matter.
         passed: both checks.
     """
 
@@ -94,6 +95,8 @@ class MapResult(_Frozen):
     deletion_random: tuple[float, ...]
     deletion_area: float
     deletion_sooner: float
+    deletion_moved: float
+    matters: bool
     deletion_passed: bool
     passed: bool
 

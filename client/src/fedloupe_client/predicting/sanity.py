@@ -3,8 +3,9 @@
 randomised = randomised_maps(study, schema, map_of)             # Adebayo 2018: another map without training
 deleted = deletion(model, inputs, heat, seed=1)                 # Petsiuk 2018: the most important places first
 
-Both rules are fixed: the mean absolute rank correlation with the maps of `DRAWS` models with random weights is below
-`ALIKE`; and removing places in the map's order moves the logit sooner than every one of `ORDERS` random orders does.
+The rules are fixed: the mean absolute rank correlation with the maps of `DRAWS` models with random weights is below
+`ALIKE`; removing places in the map's order moves the logit sooner than every one of `ORDERS` random orders does; and it
+moves it by `MATTERS` at least somewhere on the way, because an order can be right about next to nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ALIKE = 0.5
 """A quarter of the ranks' variance in common."""
 ORDERS = 19
 """With random orders alone, ours would be first among 20 one time in 20."""
+MATTERS = 0.1
+"""Log-odds: 2.5 points where the probability is one half."""
 STEPS = 9
 BLOCK = 8
 Floats = NDArray[np.float64]
@@ -56,7 +59,8 @@ class Deletion:
         random: (S) mean logit over the random orders.
         area: between both curves, in log-odds: above 0 the map's order moves the logit sooner.
         sooner: share of the random orders whose own curve the map's beats.
-        passed: it beats all of them.
+        moved: how far the logit goes at most while the map's order is followed, in log-odds.
+        passed: it beats all of them, and the images matter.
     """
 
     share: Floats
@@ -64,7 +68,13 @@ class Deletion:
     random: Floats
     area: float
     sooner: float
+    moved: float
     passed: bool
+
+    @property
+    def matters(self) -> bool:
+        """The images move the number enough for a map of them to be worth reading."""
+        return self.moved >= MATTERS
 
 
 def randomised_maps(
@@ -125,4 +135,6 @@ def deletion(model: RadiomicsModel, inputs: Inputs, heat: Floats, *, seed: int) 
     areas = down * trapezoid(curves, share, axis=1)
     beaten = float(np.mean(areas[1:] > areas[0]))
     random = curves[1:].mean(axis=0)
-    return Deletion(share, curves[0], random, float(areas[1:].mean() - areas[0]), beaten, beaten == 1.0)
+    moved = float(np.abs(curves[0] - begin).max())
+    passed = beaten == 1.0 and moved >= MATTERS
+    return Deletion(share, curves[0], random, float(areas[1:].mean() - areas[0]), beaten, moved, passed)

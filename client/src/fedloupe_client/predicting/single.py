@@ -211,6 +211,8 @@ def _map(
         deletion_random=tuple(curve.random.tolist()),
         deletion_area=curve.area,
         deletion_sooner=curve.sooner,
+        deletion_moved=curve.moved,
+        matters=curve.matters,
         deletion_passed=curve.passed,
         passed=other.passed and curve.passed,
     )
