@@ -370,9 +370,11 @@ def main() -> None:
     if arguments.folder is None:
         print(__doc__)
         return
+    chosen = list(ROWS) if arguments.rows is None else [name.strip() for name in arguments.rows.split(";")]
+    if unknown := [name for name in chosen if name not in ROWS]:
+        parser.error(f"no such rows: {unknown}; there are {list(ROWS)}")
     torch.set_num_threads(1)
     whole = prepared(arguments.folder)
-    chosen = list(ROWS) if arguments.rows is None else [name.strip() for name in arguments.rows.split(";")]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     content = plain(load_study(CONFIG))
     print(f"SYNTHETIC patients, cohort seed {SEED}; AUC at the training sites, seeds {seeds}", flush=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,11 @@ def main() -> None:
     if arguments.folder is None:
         print(__doc__)
         return
+    chosen = list(ROWS) if arguments.rows is None else [name.strip() for name in arguments.rows.split(";")]
+    if unknown := [name for name in chosen if name not in ROWS]:
+        parser.error(f"no such rows: {unknown}; there are {list(ROWS)}")
     study, held = prepared(arguments.folder)
     one_thread(arguments.folder / "sites.log")
-    chosen = list(ROWS) if arguments.rows is None else [name.strip() for name in arguments.rows.split(";")]
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
     print(f"SYNTHETIC patients, cohort seed {SEED}; mean over seeds {seeds}\n")
     print(f"| what | {' | '.join(NAMES)} |\n|---|{'---|' * len(NAMES)}")
@@ -119,7 +122,7 @@ def main() -> None:
             variant = changed(study, ROWS[name], seed)
             for one in held.values():
                 approve(one.home, variant, by="benchmark")
-            slug = f"{list(ROWS).index(name):02d}-{seed}"
+            slug = f"{re.sub('[^a-z0-9]+', '-', name.lower())}-{seed}"
             run_variant(Variant(slug, name, seed, "", variant, False), held, arguments.folder / "runs")
             rows.append(measured(arguments.folder / "runs" / slug / "results.json"))
         mean = np.mean(rows, axis=0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,6 +17,7 @@ from fedloupe_server.cli import app
 from fedloupe_server.federation import run_study
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.auditing import NothingToAttack, membership
+from fedloupe_server.simulation.auditing.command import attacked
 from fedloupe_server.simulation.sites import make_homes
 
 
@@ -56,16 +59,28 @@ def test_a_model_that_hardly_trained_gives_less_away(overfitted, tables, make_st
 
 
 def test_the_command_names_sites_and_all(overfitted):
-    done = CliRunner().invoke(app, ["audit", "--run", str(overfitted[2]), "--json"])
+    done = CliRunner().invoke(app, ["audit", "membership", str(overfitted[2]), "--json"])
     content = json.loads(done.stdout)
     assert done.exit_code == 0 and set(content["sites"]) == set(overfitted[0].train_sites)
-    words = CliRunner().invoke(app, ["audit", "--run", str(overfitted[2])], env={"COLUMNS": "160"}).stdout
+    words = CliRunner().invoke(app, ["audit", "membership", str(overfitted[2])], env={"COLUMNS": "160"}).stdout
     assert "no proof of privacy" in " ".join(words.split())
+
+
+def test_homes_are_found_where_the_commands_put_them(overfitted, tmp_path):
+    """Beside the run, one above it as `compare` has them, and where it is told."""
+    _, homes, run_dir = overfitted
+    told = membership(run_dir, homes, overfitted[0])
+    folder = next(iter(homes.values())).parent
+    (tmp_path / "runs").mkdir()
+    moved = Path(shutil.copytree(run_dir, tmp_path / "runs" / run_dir.name))
+    assert attacked(moved, folder) == told
+    (tmp_path / "sites").symlink_to(folder)
+    assert attacked(moved) == told
 
 
 def test_a_run_without_its_homes_is_refused(overfitted, tmp_path):
     study, homes, run_dir = overfitted
-    with pytest.raises(NothingToAttack, match="no homes of"):
+    with pytest.raises(NothingToAttack, match="no home of"):
         membership(run_dir, {site: tmp_path / site for site in homes}, study)
-    done = CliRunner().invoke(app, ["audit", "--run", str(tmp_path), "--json"])
+    done = CliRunner().invoke(app, ["audit", "membership", str(tmp_path), "--json"])
     assert done.exit_code != 0 and "FL-715" in done.output

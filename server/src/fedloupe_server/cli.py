@@ -6,7 +6,7 @@ fedloupe study fingerprint FILE     what hospitals approve
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
 fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
 fedloupe report RUN                 write the report of a finished run again
-fedloupe audit                      attacks on a private study's own mechanism; exit code 1 where one succeeds
+fedloupe audit mechanism|membership attacks: is epsilon what it says, can a model tell who trained it?
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import typer
 
 from fedloupe.study import Study, load_study
 from fedloupe.terminal import console, say_json, speaking
+from fedloupe_server.audit_cli import app as audit_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 study_app = typer.Typer(no_args_is_help=True, help="Look at a study file.")
 app.add_typer(study_app, name="study")
+app.add_typer(audit_app, name="audit")
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML", show_default=False)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="forget an earlier run in this folder instead of continuing it")]
@@ -164,44 +166,6 @@ def report(
         say_json({"report": str(path)})
     else:
         console.print(f"report  {path}", highlight=False, soft_wrap=True)
-
-
-@app.command("audit")
-def audit(
-    file: Annotated[
-        Path | None, typer.Argument(help="a study with `privacy.mode: dp-sgd`; the demo's if not given")
-    ] = None,
-    epsilon: Annotated[float, typer.Option(help="of the demo's study, where no file is given")] = 8.0,
-    canaries: Annotated[int, typer.Option(min=100, help="planted patients; more prove more")] = 1000,
-    runs: Annotated[int, typer.Option(min=1, help="canary runs, each with other coins and noise")] = 3,
-    run: Annotated[
-        Path | None, typer.Option(help="instead: a finished run on this machine; can its model tell who trained it?")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Attack a private study's own mechanism: canaries against its epsilon, and its gradients against inversion.
-
-    Needs no data. Canaries test the code that samples, clips and adds noise, as installed here; a bound below epsilon
-    is no proof of privacy, one above it is proof of a fault. Exit code 1: a fault was found.
-    """
-    from fedloupe_server.simulation.auditing import command
-
-    if run is not None:
-        with speaking(as_json):
-            told = command.attacked(run)
-        if as_json:
-            say_json(command.membership_content(told))
-        else:
-            command.say_membership(told, run.name)
-        return
-    with speaking(as_json):
-        found = command.audited(load_study(file) if file else None, epsilon, canaries, runs)
-    if as_json:
-        say_json(command.content_of(found))
-    else:
-        command.say(found)
-    if found.broken:
-        raise typer.Exit(1)
 
 
 def _show(outcome: object, as_json: bool) -> None:

@@ -81,6 +81,22 @@ class TestTraining:
         np.testing.assert_array_equal(found, weights)
         assert not np.array_equal(found, start)
 
+    def test_each_hospital_keeps_its_own_intercept_where_the_study_gives_it_one(self, study, preparation):
+        """By hand with who comes from where; and not as if all came from one hospital."""
+        training = study.training.model_copy(update={"random_intercept": 3.0, "rounds": 1})
+        own = study.model_copy(update={"training": training})
+        first, second = make_cohort(1), make_cohort(2, 12)
+        second = replace(second, labels=np.where(np.arange(12) % 4 == 0, 0, 1))
+        start = flatten(build_model(own, Schema.of(own, ("table",))))
+        found = train_pooled(own, [first, second], preparation, start)
+        together = pooled([first, second])
+        apart, alike = (
+            train_round(own, NAME, together, preparation, start, number=1, centres=np.array(centres)).weights
+            for centres in ([0] * 8 + [1] * 4, [0] * 12)
+        )
+        np.testing.assert_array_equal(found, apart)
+        assert np.abs(found - alike).max() > 1e-3
+
     def test_no_patient_who_tunes_or_tests_has_a_part_in_it(self, study, preparation):
         """Their features and outcomes changed, the model stays."""
         cohorts = [make_cohort(1), make_cohort(2)]

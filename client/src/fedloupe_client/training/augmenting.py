@@ -59,8 +59,8 @@ def strong(batch: Inputs) -> Inputs:
     size, device = (*mr.shape[:2], 1, 1, 1), mr.device
     mr = mr * (1 + SPREAD * torch.randn(size)).to(device) + SPREAD * torch.randn(size).to(device)
     mr, ct = (image + SPREAD * torch.randn(image.shape).to(device) for image in (mr, ct))
-    absent = (batch.mr_present[:, :, None, None, None], batch.ct_present[:, :, None, None, None])
-    return replace(batch, mr=mr * absent[0], ct=ct * absent[1])
+    present = (batch.mr_present[:, :, None, None, None], batch.ct_present[:, :, None, None, None])
+    return replace(batch, mr=mr * present[0], ct=ct * present[1])
 
 
 def _moved(images: Tensor, steps: list[list[int]]) -> Tensor:

@@ -85,7 +85,8 @@ def train_round(
     """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2).
 
     With `training.random_intercept` the round begins at the site's own intercept beside the round's weights: no feature
-    is needed to tell how often the event happens here. The mean over sites gives the model the hospitals' mean.
+    is needed to tell how often the event happens here. The mean over sites gives the model the hospitals' mean. FedProx
+    pulls towards the round's weights with that intercept in them.
 
     Args:
         study, site, cohort, preparation, weights, number, checkpoint: of the round.

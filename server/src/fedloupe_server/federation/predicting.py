@@ -196,7 +196,10 @@ def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Pr
 def _with_prior(
     terms: Callable[[int, Floats], Sequence[CalibrateReply]], prior: LinePrior, tempered: bool
 ) -> Callable[[int, Floats], Sequence[CalibrateReply | _Prior]]:
-    """The sites' terms and the prior's. The mean log-odds come from the Hessian at (0, 0), where all weigh alike."""
+    """The sites' terms and the prior's.
+
+    The mean log-odds come from the Hessian at (0, 0), where patients weigh alike; with own intercepts sites nearly do.
+    """
     flat = np.sum([reply.hessian for reply in terms(0, np.zeros(2))], axis=0)
     mean = None if tempered else float(flat[0, 1] / flat[0, 0])
     return lambda step, line: [*terms(step, line), _Prior.at(line, prior, mean)]

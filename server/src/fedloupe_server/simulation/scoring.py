@@ -100,6 +100,7 @@ def run_variant(variant: Variant, held: Mapping[str, Held], folder: Path) -> Non
     """
     run_dir, study = folder / variant.name, variant.study
     run_dir.mkdir(parents=True, exist_ok=True)
+    Journal(run_dir).open_for(study)  # a folder that an edited study made is another run's, also a finished one
     meter = Meter.at(run_dir)
     sites = {name: HeldSite(one, meter) for name, one in held.items()}
     if not (run_dir / "results.json").exists():

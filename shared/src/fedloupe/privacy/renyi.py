@@ -8,7 +8,7 @@ At whole orders a the Poisson-subsampled Gaussian mechanism has the exact Renyi 
     log( sum_k C(a, k) (1 - q)^(a - k) q^k exp((k^2 - k) / (2 s^2)) ) / (a - 1),
 
 divergences of steps add up, and the sum bounds epsilon (Canonne, Kamath & Steinke 2020, proposition 12). It is an upper
-bound, some 8 to 15 % above the PRV accountant's (docs/security.md): a ledger whose epsilon lies above it is wrong.
+bound, mostly 8 to 20 % above the PRV accountant's (docs/security.md): a ledger whose epsilon lies above it is wrong.
 """
 
 from __future__ import annotations

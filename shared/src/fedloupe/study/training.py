@@ -32,7 +32,7 @@ class Training(Grown):
         gt=0,
         le=10,
         description="each site has an intercept of its own while the model is fitted, of this standard deviation in "
-        "log-odds; it stays at the site, and the model keeps their mean. None: one intercept for all",
+        "log-odds; a round's weights begin at it, and the model keeps the mean. None: one intercept for all",
     )
     augmentation: Literal["mild", "strong"] = Field(
         default="mild",

@@ -18,7 +18,19 @@ def test_the_area_is_scikit_learns_of_smaller_losses_ties_and_all():
     assert (found.members, found.others) == (80, 50) and found.low < found.auc < found.high
 
 
-def test_members_are_caught_below_the_limit_that_one_in_twenty_others_is_below():
-    others = np.linspace(0, 1, 101)  # 5 % lie below 0.05
-    found = Attack.of(np.array([0.01, 0.02, 0.049, 0.06, 0.9]), others)
+def test_members_are_caught_below_the_limit_of_false_alarms():
+    others = np.linspace(0, 1, 99)  # the fifth smallest of 99: 5 of 100
+    found = Attack.of(np.array([0.01, 0.02, 0.04, 0.0409, 0.9]), others)
     assert found.caught == pytest.approx(3 / 5)
+
+
+@pytest.mark.parametrize("size", [19, 25, 39, 60])
+def test_guessing_catches_no_more_than_one_in_twenty(size):
+    """Members and others from one distribution, 2,000 times; four standard errors of the mean are 0.01 at most."""
+    rng = np.random.default_rng(size)
+    caught = [Attack.of(rng.random(40), rng.random(size)).caught for _ in range(2000)]
+    assert np.mean(caught) <= 0.05 + 0.01
+
+
+def test_too_few_others_give_none():
+    assert Attack.of(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.4, 0.5])).caught is None

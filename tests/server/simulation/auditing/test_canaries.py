@@ -53,9 +53,16 @@ class TestHonest:
         found = audit_canaries(spend, PRIVACY, seed=seed)
         assert not found.broken
         assert 0 < found.empirical < found.formal  # and it does find something: the audit is not blind
+        assert found.empirical < found.ceiling and found.tells == (spend == THREE)
 
 
 class TestBroken:
+    def test_at_a_large_epsilon_no_fault_could_show_and_it_says_so(self):
+        """Every guess right proves 4.7 with a thousand canaries: less than the 8 that is promised."""
+        found = audit_canaries(EIGHT, PRIVACY, source=Silent())
+        assert found.right == found.guesses and found.empirical == found.ceiling
+        assert not found.broken and not found.tells
+
     def test_no_noise(self):
         assert audit_canaries(THREE, PRIVACY, source=Silent()).broken
 

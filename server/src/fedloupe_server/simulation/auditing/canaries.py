@@ -28,7 +28,7 @@ LOUD = 10.0
 """Norm of a canary's gradient before clipping, in clipping bounds."""
 SHARES = (0.02, 0.05, 0.1, 0.25)
 """Shares of the canaries guessed in, and as many out; each pays for the others in confidence."""
-CONFIDENCE = 0.95
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class CanaryAudit:
     Attributes:
         formal: epsilon by the accountant, at `delta`.
         empirical: lower bound of epsilon that the guesses prove, at this confidence.
+        ceiling: what would be proven if every guess were right: above `formal`, or this audit can tell no fault.
         guesses: of the best share; `right` how many were right.
         canaries: how many there were.
         delta: of both.
@@ -45,6 +46,7 @@ class CanaryAudit:
 
     formal: float
     empirical: float
+    ceiling: float
     guesses: int
     right: int
     canaries: int
@@ -55,9 +57,20 @@ class CanaryAudit:
         """The guesses prove more than the accountant allows."""
         return self.empirical > self.formal
 
+    @property
+    def tells(self) -> bool:
+        """A fault that gives everybody away would show."""
+        return self.ceiling > self.formal
+
 
 def audit_canaries(
-    spend: Spend, privacy: DpSgd, *, canaries: int = 1000, seed: int = 1, source: Randomness | None = None
+    spend: Spend,
+    privacy: DpSgd,
+    *,
+    canaries: int = 1000,
+    seed: int = 1,
+    level: float = LEVEL,
+    source: Randomness | None = None,
 ) -> CanaryAudit:
     """Train once on canaries by the site's own mechanism, and guess who took part.
 
@@ -66,6 +79,7 @@ def audit_canaries(
         privacy: clipping bound and delta.
         canaries: how many; more prove more.
         seed: of the coins.
+        level: chance that a sound mechanism is called broken.
         source: of noise and sampling; the operating system's where None.
     """
     took_part = np.random.default_rng(seed).random(canaries) < 0.5
@@ -87,14 +101,16 @@ def audit_canaries(
     )
     moved = -weights.detach().numpy()
     order = np.argsort(moved)
-    best, guesses, hits = 0.0, 0, 0
-    for share in SHARES:
-        size = max(1, int(share * canaries))
+    found = []
+    for size in (max(1, int(share * canaries)) for share in SHARES):
         right = int(took_part[order[-size:]].sum() + (~took_part[order[:size]]).sum())
-        bound = epsilon_bound(canaries, 2 * size, right, privacy.delta, (1 - CONFIDENCE) / len(SHARES))
-        if bound >= best:
-            best, guesses, hits = bound, 2 * size, right
-    return CanaryAudit(epsilon([spend], privacy.delta), best, guesses, hits, canaries, privacy.delta)
+        proven, most = (
+            epsilon_bound(canaries, 2 * size, hits, privacy.delta, level / len(SHARES)) for hits in (right, 2 * size)
+        )
+        found.append((proven, most, 2 * size, right))
+    best, _, guesses, right = max(found)
+    ceiling = max(most for _, most, _, _ in found)
+    return CanaryAudit(epsilon([spend], privacy.delta), best, ceiling, guesses, right, canaries, privacy.delta)
 
 
 def epsilon_bound(canaries: int, guesses: int, right: int, delta: float, p: float) -> float:

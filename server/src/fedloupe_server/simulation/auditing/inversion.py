@@ -19,6 +19,8 @@ from fedloupe.privacy import Randomness, SecureNoise
 from fedloupe.study import Study
 from fedloupe_client.training.per_patient import PerPatient
 
+FEWEST = 4
+
 
 @dataclass(frozen=True)
 class Inversion:
@@ -27,15 +29,19 @@ class Inversion:
     Attributes:
         values: numbers a patient that the linear path reads.
         error: largest relative error for one patient's own gradient.
-        batch: mean correlation with the nearest patient, from a batch's mean gradient.
-        noisy: mean correlation, from one patient's clipped gradient with noise.
+        batch: mean correlation of a batch's mean gradient with the patient most like it, by size.
+        batch_by_chance: the same with numbers that no patient gave.
+        noisy: mean correlation with one patient's clipped gradient under noise, by size.
+        noisy_by_chance: likewise.
         patients: how many were tried each way.
     """
 
     values: int
     error: float
     batch: float
+    batch_by_chance: float
     noisy: float
+    noisy_by_chance: float
     patients: int
 
 
@@ -48,8 +54,10 @@ def invert(
     patients: int = 64,
     batch: int = 16,
     source: Randomness | None = None,
-) -> Inversion:
+) -> Inversion | None:
     """Invert gradients of the study's model, at its start, for patients of random values.
+
+    Nothing where the linear path reads fewer than `FEWEST` values: a correlation of so few says nothing.
 
     Args:
         study: its model and clinical variables.
@@ -62,6 +70,8 @@ def invert(
     """
     source = source or SecureNoise()
     schema = Schema.of(study, groups)
+    if len(schema.groups) * schema.components + schema.clinical < FEWEST:
+        return None
     model = build_model(study, schema).train()
     inputs, labels = _patients(schema, patients, study.seed)
     with torch.random.fork_rng(devices=[]):
@@ -76,16 +86,18 @@ def invert(
     whole = np.concatenate([_own(p).flatten(1).double().numpy() for p in model.parameters()], axis=1)
     truth = torch.cat([inputs.radiomics.flatten(1), inputs.clinical], dim=1).double().numpy()
     back = wide / bias
-    mixed = wide.reshape(-1, batch, wide.shape[1]).mean(1) / bias.reshape(-1, batch, 1).mean(1)
-    nearest = [max(_alike(one, truth[k * batch + i]) for i in range(batch)) for k, one in enumerate(mixed)]
+    # the sign of the bias gradient is one bit that the attacker can try both ways: sizes of correlations
+    mixed = wide.reshape(-1, batch, wide.shape[1]).mean(1)
     share = np.minimum(1, clip / np.linalg.norm(whole, axis=1))[:, None]
-    hidden = [part * share + source.normal(part.shape, noise * clip) for part in (wide, bias)]
-    noisy = [_alike(one, own) for one, own in zip(hidden[0] / hidden[1], truth, strict=True)]
+    noisy = wide * share + source.normal(wide.shape, noise * clip)
+    nobody = np.random.default_rng(study.seed).standard_normal((2, *wide.shape))
     return Inversion(
         values=truth.shape[1],
         error=float((np.linalg.norm(back - truth, axis=1) / np.linalg.norm(truth, axis=1)).max()),
-        batch=float(np.mean(nearest)),
-        noisy=float(np.mean(noisy)),
+        batch=_nearest(mixed, truth, batch),
+        batch_by_chance=_nearest(nobody[0], np.repeat(truth.reshape(-1, batch, truth.shape[1]), batch, 0), batch),
+        noisy=_nearest(noisy, truth, 1),
+        noisy_by_chance=_nearest(nobody[1], truth, 1),
         patients=patients,
     )
 
@@ -95,8 +107,11 @@ def _own(parameter: Tensor) -> Tensor:
     return own.detach()
 
 
-def _alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(one, other)[0, 1])
+def _nearest(guesses: NDArray[np.float64], truth: NDArray[np.float64], batch: int) -> float:
+    """Mean over guesses (n, q) of the largest size of a correlation with the `batch` patients behind it."""
+    groups = truth.reshape(len(guesses), batch, -1)
+    pairs = zip(guesses, groups, strict=True)
+    return float(np.mean([max(abs(np.corrcoef(one, own)[0, 1]) for own in group) for one, group in pairs]))
 
 
 def _patients(schema: Schema, patients: int, seed: int) -> tuple[Inputs, Tensor]:

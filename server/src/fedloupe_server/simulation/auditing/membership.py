@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.stats import rankdata
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.metrics import delong
@@ -45,7 +45,7 @@ class Attack:
     Attributes:
         members: patients who trained; `others`, who tested.
         auc: that a member has the smaller loss, with its 95 % interval (DeLong).
-        caught: share of members found where 5 % of the others are called members.
+        caught: share of members found where at most 5 % of others are called members; None with fewer than 19 others.
     """
 
     members: int
@@ -53,18 +53,18 @@ class Attack:
     auc: float
     low: float
     high: float
-    caught: float
+    caught: float | None
 
     @classmethod
     def of(cls, members: NDArray[np.float64], others: NDArray[np.float64]) -> Attack:
         """From losses."""
         losses = np.concatenate([members, others])
         truth = np.repeat([1, 0], [len(members), len(others)])
-        ranks = np.argsort(np.argsort(-losses, kind="stable")) / max(1, len(losses) - 1)  # `delong` reads ranks alone
-        ranks = np.array([ranks[losses == loss].mean() for loss in losses])  # equal losses rank alike
-        area = delong(truth, ranks)
-        limit = np.quantile(others, FALSE_ALARMS)
-        return cls(len(members), len(others), area.auc, area.low, area.high, float((members < limit).mean()))
+        area = delong(truth, rankdata(-losses) / len(losses))  # it reads ranks alone
+        # below the k-th smallest of n others, a further one falls with probability k / (n + 1)
+        k = int(FALSE_ALARMS * (len(others) + 1))
+        caught = float((members < np.sort(others)[k - 1]).mean()) if k else None
+        return cls(len(members), len(others), area.auc, area.low, area.high, caught)
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,21 @@ def membership(run_dir: Path, homes: Mapping[str, Path], study: Study) -> Member
         study: as it was run.
 
     Raises:
-        NothingToAttack: no finished run, or a training site without a home.
+        NothingToAttack: no finished run, one of a drawing study, or a training site without a home.
     """
-    missing = [site for site in study.train_sites if not (homes.get(site) and homes[site].is_dir())]
-    if missing or not (run_dir / "results.json").exists():
+    if study.segmentation is not None:
         raise NothingToAttack(
-            f"no homes of {', '.join(missing)}" if missing else "the run is not finished",
+            "its model draws tumours", where=str(run_dir), remedy="name the run of a study that predicts an outcome"
+        )
+    if not (run_dir / "results.json").exists():
+        raise NothingToAttack(
+            "the run is not finished", where=str(run_dir), remedy="finish it with the command that began it"
+        )
+    if missing := [site for site in study.train_sites if not (homes.get(site) and homes[site].is_dir())]:
+        raise NothingToAttack(
+            f"no home of {', '.join(missing)}",
             where=str(run_dir),
-            remedy="name a run that `fedloupe run`, `compare` or `demo` finished on this machine, beside its `sites`",
+            remedy="name a run whose sites' homes are still where `fedloupe run`, `compare` or `demo` made them",
         )
     preparation = Preparation.read(Journal(run_dir).preparation_path)
     assert preparation is not None, "a finished run has its preparation"
@@ -111,5 +118,4 @@ def membership(run_dir: Path, homes: Mapping[str, Path], study: Study) -> Member
 
 def _loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n) negative log-likelihood of each patient's outcome."""
-    odds = np.log(np.clip(scores, 1e-12, 1)) - np.log(np.clip(1 - scores, 1e-12, 1))
-    return np.asarray(-np.log(np.clip(expit(np.where(labels == 1, odds, -odds)), 1e-300, 1)), dtype=np.float64)
+    return np.asarray(-np.log(np.clip(np.where(labels == 1, scores, 1 - scores), 1e-12, 1)), dtype=np.float64)

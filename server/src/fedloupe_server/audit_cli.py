@@ -1,0 +1,71 @@
+"""`fedloupe audit`: attacks on FedLoupe's own promises.
+
+fedloupe audit mechanism [STUDY]      canaries against a private study's epsilon, and inversion of gradients; no data
+fedloupe audit membership RUN         can the model of a run on this machine tell who trained it?
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedloupe.study import load_study
+from fedloupe.terminal import say_json, speaking
+
+app = typer.Typer(no_args_is_help=True, help="Attack what is promised: epsilon, gradients, membership.")
+Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
+DEMO_EPSILON = 3.0
+
+
+@app.command("mechanism")
+def mechanism(
+    file: Annotated[
+        Path | None, typer.Argument(help="a study with `privacy.mode: dp-sgd`; the demo's if not given")
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option(help=f"of the demo's study, {DEMO_EPSILON:g} if not given; not with a file")
+    ] = None,
+    canaries: Annotated[int, typer.Option(min=100, help="planted patients; more prove more")] = 1000,
+    runs: Annotated[int, typer.Option(min=1, help="canary runs, each with other coins and noise")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Plant canaries in a private study's own mechanism, and invert its gradients. Needs no data.
+
+    Canaries test the code that samples, clips and adds noise, as installed here; a bound below epsilon is no proof of
+    privacy, one above it is proof of a fault. Exit code 1: a fault was found. Whether one could be is said: a large
+    epsilon allows that everybody is told apart.
+    """
+    from fedloupe_server.simulation.auditing import command
+
+    if file is not None and epsilon is not None:
+        raise typer.BadParameter("a study has its own epsilon: give one of the two")
+    with speaking(as_json):
+        study = load_study(file) if file else None
+        found = command.audited(study, epsilon or DEMO_EPSILON, canaries, runs)
+    if as_json:
+        say_json(command.content_of(found))
+    else:
+        command.say(found)
+    if found.broken:
+        raise typer.Exit(1)
+
+
+@app.command("membership")
+def membership(
+    run: Annotated[Path, typer.Argument(help="folder of a finished run on this machine", show_default=False)],
+    sites: Annotated[
+        Path | None, typer.Option(help="folder of its sites' homes; looked for beside the run if not given")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Rank each training site's patients by the released model's loss: who trained it, and who only tested?"""
+    from fedloupe_server.simulation.auditing import command
+
+    with speaking(as_json):
+        found = command.attacked(run, sites)
+    if as_json:
+        say_json(command.membership_content(found))
+    else:
+        command.say_membership(found, run.name)
