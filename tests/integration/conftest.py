@@ -21,11 +21,15 @@ FEATURES = 12
 @pytest.fixture(scope="session")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one clinical and one feature table a site, and `sites.yaml` for a one-machine run."""
-    folder = tmp_path_factory.mktemp("tables")
+    return write_tables(tmp_path_factory.mktemp("tables"), SITES)
+
+
+def write_tables(folder: Path, patients_of: dict[str, int]) -> Path:
+    """The folder with tables of these sites, and `sites.yaml`."""
     rng = np.random.default_rng(5)
     truth = rng.standard_normal(FEATURES)
     sites = {}
-    for site, patients in SITES.items():
+    for site, patients in patients_of.items():
         values = rng.standard_normal((patients, FEATURES)) + rng.normal(0, 0.2, FEATURES)
         event = rng.random(patients) < 1 / (1 + np.exp(-values @ truth))
         with (folder / f"{site}.csv").open("w", newline="") as file:
@@ -57,6 +61,7 @@ def make_study() -> Callable[..., Study]:
             "title": "Synthetic tables",
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["1"], "negative": ["0"]},
+            "aggregation": "plain",  # two sites train; test_secure_study.py has three
             "sites": [{"name": s, "role": "validate" if s == "omega" else "train"} for s in SITES],
             "radiomics": {"source": "table"},
             "model": {"components": 6, "image": False, "width": 16, "depth": 1, "heads": 2},

@@ -61,6 +61,7 @@ def study(tmp_path_factory):
         "title": "wire test",
         "synthetic": True,
         "endpoint": {"name": "response", "column": "y", "positive": ["1"], "negative": ["0"]},
+        "aggregation": "plain",
         "sites": [{"name": name, "role": "train"} for name in PATIENTS],
         "radiomics": {"source": "table"},
     }

@@ -1,13 +1,15 @@
-"""The same study in one process and through real processes over TLS: the same model to the last digits."""
+"""The same study in one process and through real processes over TLS, with secure sums: the same model to the bit."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tests.integration.conftest import write_tables
 
 from fedloupe_client.gate import approve, verify
 from fedloupe_server.evidence.loading import load_results
@@ -28,8 +30,12 @@ def start_site(home: Path, socket: Path) -> list[str]:
 
 
 class TestInProcessAndDeployed:
-    def test_give_equal_weights_and_results(self, tables, make_study, tmp_path):
-        study = make_study()
+    def test_give_equal_weights_and_results(self, make_study, tmp_path):
+        patients = {"alpha": 60, "beta": 48, "gamma": 40, "omega": 44}
+        (tmp_path / "tables").mkdir()
+        tables = write_tables(tmp_path / "tables", patients)
+        roles = [{"name": site, "role": "validate" if site == "omega" else "train"} for site in patients]
+        study = make_study(sites=roles, aggregation="secure")
         here = run_here(
             study,
             make_homes(study, tables / "sites.yaml", tables, tmp_path / "a"),
@@ -47,10 +53,14 @@ class TestInProcessAndDeployed:
                 load_file(d / "rounds" / f"{number:04d}.safetensors")["weights"]
                 for d in (tmp_path / "here/small", there)
             )
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(a, b)
         assert load_results(there) == here.results
         for home in homes.values():
             assert verify(home) == []
+        left = [json.loads(line) for line in (homes["gamma"] / "gate" / "audit.jsonl").read_text().splitlines()]
+        kinds = {line["kind"] for line in left if line["direction"] == "out"}
+        assert {"keys-reply", "shares-reply", "sum-reply", "unmask-reply"} <= kinds
+        assert not kinds & {"train-reply", "describe-reply", "sketch-reply", "midpoint-reply"}
 
 
 class TestAnUnapprovedFingerprint:

@@ -183,6 +183,7 @@ def federate(scanned, tmp_path):
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["1"], "negative": ["0"]},
             "clinical": [{"name": "age", "column": "age", "centre": 60, "scale": 10}],
+            "aggregation": "plain",
             "sites": [{"name": s, "role": "validate" if s == "omega" else "train"} for s in SCANNERS],
             "radiomics": {"source": "table"},
             "model": {"components": 5, "image": False, "width": 8, "depth": 1, "heads": 1},

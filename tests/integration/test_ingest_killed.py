@@ -25,6 +25,7 @@ STUDY = {
     "synthetic": True,
     "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
     "sequences": [{"name": "t2w"}],
+    "aggregation": "plain",
     "sites": [{"name": "alpha", "role": "train"}],
     "radiomics": {"source": "none"},
     "quorum": {"minimum": 1},

@@ -21,6 +21,14 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.masked import KeysReply as KeysReply
+from fedloupe.masked import KeysRequest as KeysRequest
+from fedloupe.masked import SharesReply as SharesReply
+from fedloupe.masked import SharesRequest as SharesRequest
+from fedloupe.masked import SumReply as SumReply
+from fedloupe.masked import SumRequest as SumRequest
+from fedloupe.masked import UnmaskReply as UnmaskReply
+from fedloupe.masked import UnmaskRequest as UnmaskRequest
 from fedloupe.record import A, C, M, P, Tensor, says
 from fedloupe.record import Disclosure as Disclosure
 from fedloupe.record import Message as Message
@@ -34,6 +42,8 @@ from fedloupe.scoring import EmbedReply as EmbedReply
 from fedloupe.scoring import EmbedRequest as EmbedRequest
 from fedloupe.scoring import EvaluateReply as EvaluateReply
 from fedloupe.scoring import EvaluateRequest as EvaluateRequest
+from fedloupe.scoring import MidpointReply as MidpointReply
+from fedloupe.scoring import MidpointRequest as MidpointRequest
 from fedloupe.scoring import ReleaseReply as ReleaseReply
 from fedloupe.scoring import ReleaseRequest as ReleaseRequest
 from fedloupe.statistics.records import BucketsReply as BucketsReply
@@ -249,6 +259,7 @@ class OverlapRequest(Message):
     kind: Literal["overlap"] = "overlap"
     label: str = says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
     split: Literal["test", "all"] = says(P, "all: validate-only sites")
+    alone: bool = says(P, "with the site's own model, trained from these weights on its patients alone", default=False)
     weights: Tensor = says(M, "(m) float32: all parameters of the U-Net, flat")
 
 
@@ -290,12 +301,17 @@ Request = (
     | NewtonRequest
     | TrainRequest
     | GrowRequest
+    | MidpointRequest
     | CalibrateRequest
     | EmbedRequest
     | ConformRequest
     | EvaluateRequest
     | ReleaseRequest
     | OverlapRequest
+    | KeysRequest
+    | SharesRequest
+    | SumRequest
+    | UnmaskRequest
 )
 Reply = (
     HelloReply
@@ -314,12 +330,17 @@ Reply = (
     | NewtonReply
     | TrainReply
     | GrowReply
+    | MidpointReply
     | CalibrateReply
     | EmbedReply
     | ConformReply
     | EvaluateReply
     | ReleaseReply
     | OverlapReply
+    | KeysReply
+    | SharesReply
+    | SumReply
+    | UnmaskReply
     | Failure
 )
 KINDS: dict[str, type[Message]] = {
@@ -351,8 +372,9 @@ def decode(blob: bytes) -> Request | Reply:
         if set(tensors) != set(kind.tensors):
             raise ValueError(f"arrays {sorted(tensors)}, expected {sorted(kind.tensors)}")
         for name, array in tensors.items():
-            if array.dtype not in (np.float32, np.float64, np.int64) or not np.isfinite(array).all():
-                raise ValueError(f"array `{name}` is not finite float32, float64 or int64")
+            wanted = ("uint8",) if name in kind.octets else ("float32", "float64", "int64")
+            if array.dtype.name not in wanted or not np.isfinite(array).all():
+                raise ValueError(f"array `{name}` is not finite {' or '.join(wanted)}")
         message: Request | Reply = _ANY.validate_python({**header, **tensors})
         return message
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, ValidationError) as error:

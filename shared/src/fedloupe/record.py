@@ -15,6 +15,7 @@ class Disclosure(StrEnum):
     COUNT = "count"  # how many patients
     AGGREGATE = "aggregate"  # sums and statistics over patients
     MODEL = "model"  # parameters trained on patients
+    MASKED = "masked"  # random to whoever lacks the other sites' shares; of all sites together, their sum
 
 
 def says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
@@ -23,6 +24,7 @@ def says(disclosure: Disclosure, meaning: str, **rules: Any) -> Any:
 
 
 P, C, A, M = Disclosure.PROTOCOL, Disclosure.COUNT, Disclosure.AGGREGATE, Disclosure.MODEL
+S = Disclosure.MASKED
 Tensor = Annotated[Any, "ndarray"]
 
 
@@ -31,6 +33,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     tensors: ClassVar[tuple[str, ...]] = ()
+    octets: ClassVar[tuple[str, ...]] = ()  # tensors that are bytes (uint8); all others are numbers
 
     version: str = says(P, "FedLoupe's version at the sender", max_length=20)
     fingerprint: str = says(P, "fingerprint of the study", pattern=r"^[0-9a-f]{64}$")

@@ -1,6 +1,7 @@
 """The messages that score a model, calibrate it and hand it over; part of `fedloupe.messages`.
 
-    calibrate, embed, conform       # sums that training sites give: line, training range, prediction sets
+    midpoint                        # sums that training sites give: of log-odds, for the threshold
+    calibrate, embed, conform       # likewise: line, training range, prediction sets
     evaluate                        # any site: discrimination, calibration, coverage
     release                         # every site of a study with `prediction`: what it keeps of the frozen model
 
@@ -44,6 +45,24 @@ def _none() -> NDArray[np.float64]:
 
 def _nothing() -> NDArray[np.float64]:
     return np.zeros((0, 0))
+
+
+class MidpointRequest(Message):
+    """Ask how the model's log-odds of tuning patients lie, from which the threshold follows (`youden_threshold`)."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["midpoint"] = "midpoint"
+    weights: Tensor = says(M, "(m) float32: all parameters, flat")
+
+
+class MidpointReply(Message):
+    """The site's sums over its tuning patients."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("odds",)
+    kind: Literal["midpoint-reply"] = "midpoint-reply"
+    patients: int = says(C, "tuning patients", ge=0)
+    positives: int = says(C, "of them with the event", ge=0)
+    odds: Tensor = says(A, "(2) float64: summed log-odds of patients without, and with the event")
 
 
 class CalibrateRequest(Message):
@@ -127,10 +146,11 @@ class EvaluateRequest(Message):
     kind: Literal["evaluate"] = "evaluate"
     label: str = says(P, "which model: federated, local-<site>, or a baseline", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
     architecture: Architecture = says(P, "how to read the weights")
-    split: Literal["tune", "test", "all"] = says(P, "all: validate-only sites, and a site left out of a fold")
-    threshold: float | None = says(P, "fixed before; None while it is being fixed", ge=0, le=1)
+    split: Literal["test", "all"] = says(P, "all: validate-only sites, and a site left out of a fold")
+    threshold: float = says(P, "fixed before", ge=0, le=1)
     shift: Literal["own", "none"] = says(P, "with the site's own shift taken out, or as measured", default="own")
     personal: bool = says(P, "with this site's own model made from these weights", default=False)
+    alone: bool = says(P, "with the site's own model, trained from these weights on its patients alone", default=False)
     weights: Tensor = says(M, "flat parameters; of trees, their table of nodes")
     line: tuple[float, float] | None = says(
         A, "intercept and slope of the log-odds; None: probabilities as the model gives them", default=None
@@ -144,7 +164,9 @@ class EvaluateRequest(Message):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        """Sets need calibrated probabilities and the training range."""
+        """Sets need calibrated probabilities and the training range; a site has one own model at a time."""
+        if self.personal and self.alone:
+            raise ValueError("`personal` and `alone` are two models")
         _check_range(self.centre, self.precision)
         if (self.admitted is None) != (self.limit is None) or (self.admitted is not None and self.line is None):
             raise ValueError("`admitted` and `limit` go together, and with `line`")
@@ -165,14 +187,12 @@ class EvaluateReply(Message):
     auc_low: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
     auc_high: float = says(A, "95 % interval, DeLong on the logit scale", ge=0, le=1)
     brier: float = says(A, "mean squared error of the probability", ge=0, le=1)
-    accuracy: float | None = says(A, "at the threshold", ge=0, le=1)
-    sensitivity: float | None = says(A, "at the threshold", ge=0, le=1)
-    specificity: float | None = says(A, "at the threshold", ge=0, le=1)
+    accuracy: float = says(A, "at the threshold", ge=0, le=1)
+    sensitivity: float = says(A, "at the threshold", ge=0, le=1)
+    specificity: float = says(A, "at the threshold", ge=0, le=1)
     calibration: tuple[tuple[float, float, int], ...] = says(
         A, "risk groups: mean predicted, observed rate, patients; groups below the site's cell size are merged"
     )
-    logit_positives: float = says(A, "mean log-odds of the score, patients with the event")
-    logit_negatives: float = says(A, "mean log-odds of the score, patients without the event")
     reference_auc: float | None = says(
         A, "AUC of the generator's true probability on the same patients; synthetic only"
     )
@@ -222,6 +242,8 @@ class ReleaseReply(Message):
 def shapes_of(reply: Message, request: Message) -> dict[str, tuple[int, ...]]:
     """The shape that each array of an answer must have; the gate asks before it leaves, the coordinator after."""
     match reply, request:
+        case MidpointReply(), _:
+            return {"odds": (2,)}
         case CalibrateReply(), _:
             return {"gradient": (2,), "hessian": (2, 2)}
         case EmbedReply(), EmbedRequest(size=d):

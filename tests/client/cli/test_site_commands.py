@@ -16,6 +16,7 @@ STUDY = {
     "title": "Synthetic table",
     "synthetic": True,
     "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
+    "aggregation": "plain",
     "sites": [{"name": "alpha", "role": "train"}],
     "radiomics": {"source": "table"},
     "model": {"components": 2, "image": False, "width": 8, "depth": 1, "heads": 2},

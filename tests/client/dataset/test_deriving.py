@@ -38,6 +38,7 @@ def study():
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
             "sequences": [{"name": "t1"}],
+            "aggregation": "plain",
             "sites": [{"name": "alpha", "role": "train"}],
             "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
             "radiomics": {"source": "computed", "settings": settings},

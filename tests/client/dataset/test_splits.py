@@ -17,6 +17,7 @@ def make(seed: int = 1, **split: float) -> Study:
         "study": "split-test",
         "title": "Synthetic study of the splits' tests",
         "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+        "aggregation": "plain",
         "sites": [{"name": n, "role": "train"} for n in ("north", "south")] + [{"name": "coast", "role": "validate"}],
         "radiomics": {"source": "table"},
         "seed": seed,

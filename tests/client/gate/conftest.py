@@ -20,6 +20,7 @@ from fedloupe.messages import (
     EvaluateRequest,
     HarmoniseRequest,
     HelloRequest,
+    MidpointRequest,
     NewtonRequest,
     PrepareRequest,
     PriorRequest,
@@ -42,6 +43,7 @@ def make_study() -> Callable[..., Study]:
             "title": "Synthetic study of the gate's tests",
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["1"], "negative": ["0"]},
+            "aggregation": "plain",
             "sites": [
                 {"name": "north", "role": "train"},
                 {"name": "south", "role": "train"},
@@ -50,7 +52,7 @@ def make_study() -> Callable[..., Study]:
             "radiomics": {"source": "table"},
             "model": {"image": False},
             "training": {"rounds": 4},
-            "evaluation": {"leave_one_site_out": True},
+            "evaluation": {"leave_one_site_out": True, "local_models": "everywhere"},
         }
         return Study.model_validate({**content, **changes})
 
@@ -114,6 +116,7 @@ BODIES: dict[str, tuple[type, dict[str, Any]]] = {
     ),
     "newton": (NewtonRequest, {"step": 0, "beta": np.zeros(3)}),
     "train": (TrainRequest, {"round": 1, "scope": "federated", "weights": np.zeros(5, np.float32)}),
+    "midpoint": (MidpointRequest, {"weights": np.zeros(5, np.float32)}),
     "evaluate": (
         EvaluateRequest,
         {
@@ -161,7 +164,6 @@ def scored() -> Callable[..., EvaluateReply]:
             **{"label": request.label, "split": request.split, "patients": 40, "positives": 10},
             **{"auc": 0.8, "auc_se": 0.05, "auc_low": 0.7, "auc_high": 0.88, "brier": 0.15, "accuracy": 0.8},
             **{"sensitivity": 0.7, "specificity": 0.8, "reference_auc": None},
-            **{"logit_positives": 0.7, "logit_negatives": -0.9},
             "calibration": ((0.2, 0.2, 30), (0.6, 0.4, 10)),
             **{"positives_by_score": positives, "negatives_by_score": negatives},
         }

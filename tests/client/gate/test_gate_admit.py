@@ -28,8 +28,8 @@ from fedloupe_client.gate import (
     verify,
 )
 
-KINDS = ["hello", "describe", "sketch", "prepare", "newton", "train", "evaluate"]
-CONTRIBUTING = ["describe", "sketch", "newton", "train"]
+KINDS = ["hello", "describe", "sketch", "prepare", "newton", "train", "midpoint", "evaluate"]
+CONTRIBUTING = ["describe", "sketch", "newton", "train", "midpoint"]
 
 
 def lines(home):
@@ -43,7 +43,7 @@ class TestAdmitted:
         assert request.kind == kind
         assert found == study
 
-    @pytest.mark.parametrize("kind", ["hello", "train", "evaluate"])
+    @pytest.mark.parametrize("kind", ["hello", "train", "midpoint", "evaluate"])
     def test_a_private_study_too(self, gate, ask, private_study, kind):
         assert gate.admit(encode(ask(kind, private_study)))[1] == private_study
 
@@ -147,9 +147,10 @@ class TestRefusedByRole:
     def test_a_validating_site_scores_all_its_patients_and_no_split(self, home, ask):
         coast = Gate(home, "coast")
         coast.admit(encode(ask("evaluate", site="coast", split="all")))
-        for split in ("tune", "test"):
-            with pytest.raises(SplitRefused):
-                coast.admit(encode(ask("evaluate", site="coast", split=split)))
+        with pytest.raises(SplitRefused):
+            coast.admit(encode(ask("evaluate", site="coast", split="test")))
+        with pytest.raises(ValueError, match="split"):
+            ask("evaluate", site="coast", split="tune")  # no request can name it
 
 
 class TestLeftOutSite:
@@ -188,7 +189,8 @@ class TestRefusedByStudy:
 
     def test_baselines_that_the_study_does_not_have(self, gate, ask, make_study, home):
         bare = make_study(
-            evaluation={"local_baseline": False, "logistic_baseline": False}, training={"rounds": 4, "start": "random"}
+            evaluation={"local_baseline": False, "local_models": "everywhere", "logistic_baseline": False},
+            training={"rounds": 4, "start": "random"},
         )
         approve(home, bare, by="officer")
         for request in (ask("train", bare, scope="local", round=0), ask("newton", bare)):

@@ -39,7 +39,8 @@ def summary(request: Any, **changes: Any) -> SummaryReply:
     values, event = table()
     some = Moments.of(values[event])
     sums = {**vars(Moments.of(values)), "event_count": some.count, "event_total": some.total}
-    return SummaryReply(**{**header(request), "patients": 30, "events": 10, **sums, **changes})
+    told = {f"told_{name}": array for name, array in vars(Moments.of(values)).items()}
+    return SummaryReply(**{**header(request), "patients": 30, "events": 10, **sums, **told, **changes})
 
 
 class TestAsked:
@@ -57,15 +58,24 @@ class TestSmallCells:
         request = ask("summary", described)
         out = decode(gate.release(summary(request), request))
         assert out.count.tolist() == [30, 0, 21]
-        assert out.event_count.tolist() == [10, -1, -1]
-        assert [sums.any() for sums in out.event_total] == [True, False, False]
-        assert [sums.any() for sums in out.square] == [True, False, True]
+        assert (out.event_count.tolist(), out.told_count.tolist()) == ([10, 0, 0], [30, 0, 0])
+        for name in ("told_total", "told_square", "event_total"):
+            assert [sums.any() for sums in getattr(out, name)] == [True, False, False], name
+        for name in ("total", "square"):
+            assert [sums.any() for sums in getattr(out, name)] == [True, False, True], name
+
+    def test_what_is_told_of_the_outcome_is_told_of_the_same_patients(self, gate, ask, described):
+        """Sums over sites then pair each value's sums with the outcome of those whose site tells it."""
+        request = ask("summary", described)
+        out = decode(gate.release(summary(request), request))
+        for name in ("count", "total", "square"):
+            assert np.array_equal(getattr(out, f"told_{name}")[0], getattr(out, name)[0])
 
     def test_a_column_known_in_few_without_the_event_is_not_told_apart_either(self, gate, ask, described):
         request = ask("summary", described)
         out = decode(gate.release(summary(request, event_count=np.array([28, 0, 0])), request))
-        assert out.event_count[0] == -1
-        assert not out.event_total.any()
+        assert (out.count[0], out.event_count[0], out.told_count[0]) == (30, 0, 0)
+        assert not out.event_total.any() and not out.told_total.any() and not out.told_square.any()
 
     def test_pairs_known_in_few_patients_are_absent(self, gate, ask, described):
         request = ask("covariance", described)
@@ -85,7 +95,8 @@ class TestSmallCells:
 
     def test_of_another_shape_or_too_small_a_cohort_do_not_leave(self, gate, ask, described):
         first, second = ask("summary", described), ask("buckets", described)
-        for changes in ({"square": ring.encode(np.ones(9))}, {"event_count": np.ones(3)}):
+        spoilt = ({"square": ring.encode(np.ones(9))}, {"event_count": np.ones(3)})
+        for changes in (*spoilt, {"told_square": ring.encode(np.ones(9))}, {"told_count": np.ones(3)}):
             with pytest.raises(ReplyRefused):
                 gate.release(summary(first, **changes), first)
         with pytest.raises(ReplyRefused):

@@ -28,10 +28,12 @@ class TestAsked:
         with pytest.raises(RoundRefused, match="personal"):
             gate.admit(encode(asked[3]))
 
-    @pytest.mark.parametrize("split", ["tune", "all"])
-    def test_no_other_split_is_scored(self, gate, ask, personal, split):
-        with pytest.raises(SplitRefused):
-            gate.admit(encode(ask("evaluate", personal, personal=True, split=split)))
+    def test_no_other_split_is_scored(self, gate, ask, personal):
+        gate.admit(encode(ask("evaluate", personal, split="all")))
+        with pytest.raises(SplitRefused, match="personal"):
+            gate.admit(encode(ask("evaluate", personal, personal=True, split="all")))
+        with pytest.raises(ValueError, match="split"):
+            ask("evaluate", personal, personal=True, split="tune")  # no request can name it
 
     def test_a_study_without_the_section_makes_none(self, gate, ask):
         gate.admit(encode(ask("evaluate")))

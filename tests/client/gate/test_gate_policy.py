@@ -29,7 +29,8 @@ class TestPolicy:
     def test_without_a_file_is_the_strict_default(self, tmp_path):
         policy = load_policy(tmp_path)
         assert (policy.minimum_cohort, policy.minimum_cell, policy.epsilon_budget, policy.delta) == (20, 3, 10.0, 1e-5)
-        assert (policy.require_dp, len(policy.messages), policy.maximum_rounds) == (False, 22, 500)
+        assert (policy.require_dp, policy.require_secure_sums) == (False, False)
+        assert (len(policy.messages), policy.maximum_rounds) == (27, 500)
 
     def test_describes_every_limit(self):
         text = Policy().describe()

@@ -16,6 +16,8 @@ from fedloupe.messages import (
     EmbedReply,
     EmbedRequest,
     MessageRefused,
+    MidpointReply,
+    MidpointRequest,
     ReleaseRequest,
     Request,
     decode,
@@ -80,8 +82,10 @@ def bins(size: int, **counts: int) -> np.ndarray:
     return found
 
 
-def answer(request: Request, **changes: Any) -> CalibrateReply | EmbedReply | ConformReply:
+def answer(request: Request, **changes: Any) -> MidpointReply | CalibrateReply | EmbedReply | ConformReply:
     header = {name: getattr(request, name) for name in ("version", "fingerprint", "run", "site")}
+    if isinstance(request, MidpointRequest):
+        return MidpointReply(**{**header, "patients": 9, "positives": 4, "odds": np.array([-3.0, 2.0]), **changes})
     if isinstance(request, CalibrateRequest):
         body = {"patients": 9, "positives": 4, "gradient": np.ones(2), "hessian": np.eye(2)}
         return CalibrateReply(**{**header, **body, **changes})
@@ -174,6 +178,32 @@ class TestAsked:
     def test_half_of_it_is_no_message(self, ask, predicting, half):
         with pytest.raises((ValueError, MessageRefused)):
             ask("evaluate", predicting, **half)
+
+
+class TestTheThreshold:
+    """Of any study: the sums of log-odds from which it follows."""
+
+    def test_other_weights_without_end_are_refused_and_the_same_again_are_not(self, gate, ask):
+        assert rules.REPEATS["midpoint"] == 3
+        asked = [ask("midpoint", weights=np.full(5, value, np.float32)) for value in range(4)]
+        for one in (*asked[:3], asked[0]):
+            gate.admit(encode(one))
+        with pytest.raises(RoundRefused, match="more than 3 different `midpoint`"):
+            gate.admit(encode(asked[3]))
+
+    @pytest.mark.parametrize("positives", [0, 2, 7, 9])
+    def test_too_few_tuning_patients_of_an_outcome_are_not_described(self, gate, ask, positives):
+        request = ask("midpoint")
+        sent = decode(gate.release(answer(request), request))
+        assert (sent.patients, sent.positives, sent.odds.tolist()) == (9, 4, [-3, 2])
+        with pytest.raises(CellTooSmall):
+            gate.release(answer(request, positives=positives), request)
+
+    @pytest.mark.parametrize("odds", [np.ones(1), np.ones(9), np.ones((2, 2))])
+    def test_there_is_room_for_two_sums(self, gate, ask, odds):
+        request = ask("midpoint")
+        with pytest.raises(ReplyRefused):
+            gate.release(answer(request, odds=odds), request)
 
 
 class TestLeaving:

@@ -34,6 +34,7 @@ def make_study():
                 "title": "Synthetic study of the harmonisation's tests",
                 "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
                 "clinical": [{"name": "sex", "column": "sex"}, {"name": "age", "column": "age"}],
+                "aggregation": "plain",
                 "sites": [{"name": n, "role": "train"} for n in ("north", "south")],
                 "radiomics": {"source": "table"},
                 "harmonisation": {"covariates": ["age"], **rules},

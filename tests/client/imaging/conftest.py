@@ -24,6 +24,7 @@ def make_study() -> Callable[..., Study]:
                 "title": "Tiny",
                 "endpoint": {"name": "response", "column": "trg", "positive": ["good"], "negative": ["poor"]},
                 "sequences": sequences,
+                "aggregation": "plain",
                 "sites": [{"name": "north", "role": "train"}],
                 "quorum": {"minimum": 1},
                 "radiomics": {"source": "none"},

@@ -38,6 +38,7 @@ def _study(**changes: Any) -> Study:
             {"name": "age", "column": "age", "centre": 60},
             {"name": "stage", "column": "ct", "levels": {"T2": -1, "T3": 0}},
         ],
+        "aggregation": "plain",
         "sites": [{"name": "north", "role": "train"}, {"name": "island", "role": "validate"}],
         "quorum": {"minimum": 1},
         "radiomics": {"source": "none"},

@@ -33,6 +33,7 @@ def study(**changes: Any) -> Study:
         "synthetic": True,
         "endpoint": {"name": "response", "column": "trg", "positive": ["good"], "negative": ["poor"]},
         "sequences": [{"name": "t2w"}],
+        "aggregation": "plain",
         "sites": [{"name": "north", "role": "train"}],
         "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
         "quorum": {"minimum": 1},

@@ -39,6 +39,7 @@ CONTENT: dict[str, Any] = {
     "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
     "sequences": [{"name": "t2w"}, {"name": "adc", "intensity": "physical", "required": False}],
     "clinical": [{"name": "age", "column": "age", "centre": 60, "scale": 10}],
+    "aggregation": "plain",
     "sites": [{"name": "alpha", "role": "train"}],
     "imaging": {"spacing_mm": 3.0, "crop_mm": 24, "bias_correction": "none"},
     "radiomics": {"source": "computed", "settings": FIRST_ORDER},

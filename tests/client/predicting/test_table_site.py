@@ -17,6 +17,7 @@ CONTENT = {
     "synthetic": True,
     "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
     "clinical": [{"name": "age", "column": "age", "centre": 60, "scale": 10}],
+    "aggregation": "plain",
     "sites": [{"name": "alpha", "role": "train"}],
     "radiomics": {"source": "table"},
     "model": {"components": 2, "image": False, "width": 8, "depth": 1, "heads": 2},

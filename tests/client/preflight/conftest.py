@@ -34,6 +34,7 @@ def make_study(**changes: Any) -> Study:
         "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
         "sequences": [{"name": "t2w"}, {"name": "adc", "intensity": "physical"}],
         "clinical": [{"name": "age", "column": "age", "centre": 60}],
+        "aggregation": "plain",
         "sites": [{"name": "alpha", "role": "train"}],
         "imaging": {"spacing_mm": 3.0, "crop_mm": 24, "bias_correction": "none"},
         "radiomics": {"source": "computed", "settings": FIRST_ORDER},

@@ -33,6 +33,7 @@ def make_study(**changes: Any) -> Study:
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
             "sequences": [{"name": "t2w"}],
+            "aggregation": "plain",
             "sites": [{"name": "alpha", "role": "train"}],
             "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
             "radiomics": {"source": "none"},

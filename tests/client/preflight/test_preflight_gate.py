@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from fedloupe.messages import encode
+from fedloupe.masking import is_summed
+from fedloupe.messages import Message, SumRequest, encode
 from fedloupe.privacy import Spend, epsilon
 from fedloupe.study import Study, parse_study
 from fedloupe_client.gate import Gate, GateRefused, Ledger, approve, load_policy
@@ -29,7 +31,10 @@ DRAWING = {
     "model": {"image": True},
     "segmentation": {"field_mm": 64, "channels": [4, 8]},
 }
-USUAL = ("hello", "describe", "sketch", "prepare", "newton", "train", "evaluate")
+SECURE = {"aggregation": "secure", "sites": [{"name": n, "role": "train"} for n in ("alpha", "beta", "gamma")]}
+SECURE["sites"] += [{"name": "coast", "role": "validate"}]
+USUAL = ("hello", "describe", "sketch", "prepare", "newton", "train", "midpoint", "evaluate")
+ADDING_UP = ("keys", "shares", "sum", "unmask")
 
 
 def make_study(**changes) -> Study:
@@ -38,6 +43,7 @@ def make_study(**changes) -> Study:
         "title": "Synthetic table",
         "synthetic": True,
         "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
+        "aggregation": "plain",
         "sites": [
             {"name": "alpha", "role": "train"},
             {"name": "beta", "role": "train"},
@@ -57,6 +63,15 @@ def look(home: Path, study: Study, site: str = "alpha", **policy):
     return look_at_gate(home, study, site, load_policy(home))
 
 
+def sent(request, study: Study) -> bytes:
+    """As the coordinator sends it: in a secure study what is summed comes in a sum's request."""
+    if study.aggregation == "plain" or not is_summed(request):
+        return encode(request)
+    header = {name: getattr(request, name) for name in Message.model_fields}
+    inner = np.frombuffer(encode(request), dtype=np.uint8)
+    return encode(SumRequest(**header, setup="0" * 32, session=0, inner=inner))
+
+
 def fixes(found) -> list[str]:
     return [one.code for one in found[1] if one.severity == "fix"]
 
@@ -70,9 +85,13 @@ class TestARequestOfEachKind:
             ({"evaluation": {"logistic_baseline": False}}, "alpha", tuple(k for k in USUAL if k != "newton")),
             ({"prediction": {}}, "alpha", (*USUAL[:-1], "calibrate", "embed", "conform", "evaluate", "release")),
             ({"prediction": {}}, "coast", ("hello", "prepare", "evaluate", "release")),
-            (PRIVATE, "alpha", ("hello", "prepare", "train", "evaluate")),
+            (PRIVATE, "alpha", ("hello", "prepare", "train", "midpoint", "evaluate")),
             (DRAWING, "alpha", ("hello", "train", "overlap")),
             (DRAWING, "coast", ("hello", "overlap")),
+            (SECURE, "alpha", (*USUAL, *ADDING_UP)),
+            (SECURE, "coast", ("hello", "prepare", "evaluate")),
+            ({**SECURE, **PRIVATE}, "alpha", ("hello", "prepare", "train", "midpoint", "evaluate", *ADDING_UP)),
+            ({**SECURE, **DRAWING}, "alpha", ("hello", "train", "overlap", *ADDING_UP)),
         ],
     )
     def test_is_expected_where_the_study_provides_for_it_and_then_admitted(self, tmp_path, changes, site, kinds):
@@ -85,11 +104,13 @@ class TestARequestOfEachKind:
         approve(tmp_path, study, by="officer")
         gate = Gate(tmp_path, site)
         for request in specimens(study, site):
+            if isinstance(request, SumRequest) and site != "coast":
+                continue  # it holds nothing; those that hold a request are sent below
             if request.kind in kinds:
-                gate.admit(encode(request))
+                gate.admit(sent(request, study))
             else:
                 with pytest.raises(GateRefused):
-                    gate.admit(encode(request))
+                    gate.admit(sent(request, study))
 
 
 class TestThePolicy:
@@ -99,7 +120,15 @@ class TestThePolicy:
             ({}, {"minimum_cell": 2, "require_dp": True}, "FL-507", "line 3: `require_dp: True`"),
             ({}, {"maximum_rounds": 3}, "FL-509", "line 2: `maximum_rounds: 3`"),
             ({}, {"messages": [k for k in USUAL if k != "newton"]}, "FL-505", "`newton`"),
-            ({}, {"messages": ["hello", "prepare"]}, "FL-505", "`describe`, `sketch`, `newton`, `train`, `evaluate`"),
+            (
+                {},
+                {"messages": ["hello", "prepare"]},
+                "FL-505",
+                "`describe`, `sketch`, `newton`, `train`, `midpoint`, `evaluate`",
+            ),
+            ({}, {"require_secure_sums": True}, "FL-523", "line 2: `require_secure_sums: True`"),
+            (SECURE, {"messages": list(USUAL)}, "FL-505", "`keys`, `shares`, `sum`, `unmask`"),
+            (SECURE, {"require_dp": True}, "FL-507", "line 2: `require_dp: True`"),
             (DRAWING, {"messages": list(USUAL)}, "FL-505", "`overlap`"),
             (PRIVATE, {"epsilon_budget": 5.0}, "FL-507", "line 2: `epsilon_budget: 5.0`"),
             (PRIVATE, {"delta": 1e-7}, "FL-507", "line 2: `delta: 1e-07`"),
@@ -120,10 +149,14 @@ class TestThePolicy:
         for request in specimens(study, "alpha"):
             if request.kind in found[0].requests:
                 try:
-                    Gate(tmp_path, "alpha").admit(encode(request))
+                    if not isinstance(request, SumRequest):  # which holds nothing; others come in one
+                        Gate(tmp_path, "alpha").admit(sent(request, study))
                 except GateRefused as error:
                     refused.add(error.code)
         assert refused == {code}  # the gate itself says the same
+
+    def test_that_requires_secure_sums_is_met_by_a_study_that_adds_up_securely(self, tmp_path):
+        assert fixes(look(tmp_path, make_study(**SECURE), require_secure_sums=True)) == []
 
     def test_may_leave_out_a_kind_that_the_study_does_not_send(self, tmp_path):
         study = make_study(evaluation={"logistic_baseline": False}, training={"rounds": 4, "start": "random"})
@@ -255,7 +288,7 @@ class TestOnPageTerminalAndJson:
         budget = seen.result.budget
         assert seen.result.ready and budget.spent == 0
         assert f"Epsilon 0 spent, {budget.planned:.3g} planned for the 4 rounds ahead" in page.read_text()
-        assert "hello, prepare, train, evaluate" in page.read_text()
+        assert "hello, prepare, train, midpoint, evaluate" in page.read_text()
         assert json.loads(page.with_name("check.json").read_text())["budget"]["budget"] == 10.0
         say_result(seen.result, page)
         assert "planned for 4 rounds" in " ".join(capsys.readouterr().out.split())

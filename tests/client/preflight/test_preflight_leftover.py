@@ -37,6 +37,7 @@ def study() -> Study:
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
             "sequences": [{"name": "t2w"}],
+            "aggregation": "plain",
             "sites": [{"name": "alpha", "role": "train"}],
             "radiomics": {"source": "none"},
             "quorum": {"minimum": 1},

@@ -37,6 +37,7 @@ def make_study(role: str = "train", **changes) -> Study:
         "title": "Synthetic table",
         "synthetic": True,
         "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
+        "aggregation": "plain",
         "sites": sites,
         "radiomics": {"source": "table"},
         "model": {"components": 2, "image": False, "width": 8, "depth": 1, "heads": 2},

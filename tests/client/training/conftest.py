@@ -26,6 +26,7 @@ def make_study() -> Callable[..., Study]:
             "synthetic": True,
             "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
             "clinical": [{"name": "age", "column": "age"}],
+            "aggregation": "plain",
             "sites": [{"name": n, "role": "train"} for n in ("north", "south")],
             "radiomics": {"source": "table"},
             "model": STILL,

@@ -86,6 +86,7 @@ class TestHiding:
         "study": "hiding",
         "title": "Synthetic",
         "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+        "aggregation": "plain",
         "sites": [{"name": "north", "role": "train"}],
         "quorum": {"minimum": 1},
         "sequences": [

@@ -14,6 +14,8 @@ from fedloupe.messages import OverlapRequest
 from fedloupe.models import build_unet, dice, flatten
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
+from fedloupe_client.site.training import Bench
+from fedloupe_client.training import drawing
 from fedloupe_client.training.drawing import NoMasks, augment, dices, overlap, train_alone, train_round
 
 EDGE, PATIENTS = 16, 24
@@ -28,6 +30,7 @@ def make_drawing() -> Callable[..., Study]:
             "synthetic": True,
             "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
             "sequences": [{"name": "t2w"}],
+            "aggregation": "plain",
             "sites": [{"name": n, "role": "train"} for n in ("north", "south")],
             "imaging": {"spacing_mm": 2.0},
             "radiomics": {"source": "none"},
@@ -119,6 +122,15 @@ class TestLearning:
         study = make_drawing(rounds=2, local_epochs=1)
         start = flatten(build_unet(study))
         assert train_alone(study, "north", balls, start).loss < train_round(study, "north", balls, start, number=1).loss
+
+    def test_the_own_model_is_made_once_and_kept(self, make_drawing, balls, tmp_path, monkeypatch):
+        study = make_drawing(rounds=1, local_epochs=1)
+        start = flatten(build_unet(study))
+        header = {"version": "1", "fingerprint": study.fingerprint, "run": "r", "site": "north"}
+        whole = train_alone(study, "north", balls, start).weights.tobytes()
+        assert Bench(tmp_path).alone(header, start, study, balls, None).tobytes() == whole
+        monkeypatch.setattr(drawing, "train_alone", lambda *_, **__: pytest.fail("trained again"))
+        assert Bench(tmp_path).alone(header, start, study, balls, None).tobytes() == whole
 
 
 class TestOverlap:

@@ -1,4 +1,4 @@
-"""A site's own model: fine-tuned from the federation's, or with normalisation layers that never leave."""
+"""A site's own model: fine-tuned from the federation's, with normalisation layers that never leave, or alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch.nn import functional as F
 
 from fedloupe.messages import EvaluateRequest, TrainRequest
-from fedloupe.models import Schema, build_model, norm_positions
+from fedloupe.models import Preparation, Schema, build_model, norm_positions
 from fedloupe_client.site import training
 from fedloupe_client.site.personal import NormsMissing, OwnDamaged, RoundPassed
 from fedloupe_client.site.training import Bench
-from fedloupe_client.training.local import fine_tune, model_for, seed_for, train_round
+from fedloupe_client.training.local import fine_tune, model_for, seed_for, train_alone, train_round
 
 TRAINING = {"rounds": 3, "local_epochs": 2, "batch_size": 8}
 
@@ -153,3 +153,62 @@ class TestThePersonalModel:
         assert not np.array_equal(first, other)
         monkeypatch.setattr(training, "fine_tune", lambda *_, **__: pytest.fail("trained again"))
         assert judged(start + 1, study).tobytes() == other.tobytes()
+
+
+class TestTheModelOfTheSiteAlone:
+    @pytest.fixture
+    def study(self, make_study):
+        return make_study(personalisation={"epochs": 1}, training=TRAINING)
+
+    @pytest.fixture
+    def alone(self, study, cohort, preparation, tmp_path) -> Callable[..., np.ndarray]:
+        """As a site makes it that was started anew: nothing but its folder is left."""
+
+        (tmp_path / "north").mkdir()
+
+        def do(weights, prepared=preparation) -> np.ndarray:
+            return Bench(tmp_path / "north").alone(header(), weights, study, cohort, prepared)
+
+        return do
+
+    @pytest.fixture
+    def expected(self, study, cohort, preparation, start) -> bytes:
+        return train_alone(study, "north", cohort, preparation, start).weights.tobytes()
+
+    def test_is_trained_once_and_kept(self, alone, start, expected, tmp_path, monkeypatch):
+        assert alone(start).tobytes() == expected
+        kept = tmp_path / "north" / "alone.safetensors"
+        assert kept.stat().st_mode & 0o077 == 0
+        monkeypatch.setattr(training, "train_alone", lambda *_, **__: pytest.fail("trained again"))
+        assert alone(start).tobytes() == expected
+        kept.unlink()
+        with pytest.raises(pytest.fail.Exception, match="trained again"):
+            alone(start)
+
+    def test_of_other_weights_or_another_preparation_is_another(self, alone, start, expected, preparation):
+        alone(start)
+        assert alone(start + 1).tobytes() != expected
+        other = Preparation(preparation.mean + 1, preparation.scale, preparation.projection, "federated")
+        assert alone(start, other).tobytes() not in (expected, alone(start + 1).tobytes())
+        assert alone(start).tobytes() == expected
+
+    def test_that_leaves_where_the_study_says_so_is_the_same(
+        self, study, cohort, preparation, start, expected, tmp_path
+    ):
+        request = TrainRequest(**header(), round=0, scope="local", weights=start)
+        reply = Bench(tmp_path).train(header(), request, study, cohort, preparation)
+        assert reply.weights.tobytes() == expected
+        assert (reply.round, reply.patients, reply.loss) == (0, 32, None)
+
+    def test_is_not_the_personal_one(self, alone, judged, start, study, expected, tmp_path):
+        personal = judged(start, study)
+        assert alone(start).tobytes() == expected != personal.tobytes()
+        assert judged(start, study).tobytes() == personal.tobytes()
+        assert {p.name for p in (tmp_path / "north").iterdir()} == {"alone.safetensors", "personal.safetensors"}
+
+    def test_that_is_damaged_is_an_error(self, alone, start, tmp_path):
+        alone(start)
+        path = tmp_path / "north" / "alone.safetensors"
+        path.write_bytes(path.read_bytes()[:-3])
+        with pytest.raises(OwnDamaged):
+            alone(start)

@@ -1,4 +1,4 @@
-"""Scores of a split against scikit-learn and by hand."""
+"""Scores of a split against scikit-learn and by hand, and the sums from which the threshold follows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedloupe.messages import EvaluateRequest, decode, encode
+from fedloupe.messages import EvaluateRequest, MidpointRequest, decode, encode
 from fedloupe.models import logistic_probability
 from fedloupe_client.dataset import OneClass
 from fedloupe_client.training.evaluation import evaluate, probabilities
+from fedloupe_client.training.predicting import answer
 
 HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
 
@@ -52,11 +53,11 @@ class TestNumbers:
         assert reply.specificity == pytest.approx((~called)[~truth].mean())
         assert reply.accuracy == pytest.approx((called == truth).mean())
 
-    def test_without_a_threshold_there_is_nothing_at_it(self, ask):
-        reply = ask(threshold=None)
-        assert reply.accuracy is reply.sensitivity is reply.specificity is None
+    def test_without_a_threshold_nothing_is_asked(self, ask):
+        with pytest.raises(ValueError, match="threshold"):
+            ask(threshold=None)
 
-    @pytest.mark.parametrize(("split", "patients"), [("tune", 8), ("test", 8), ("all", 48)])
+    @pytest.mark.parametrize(("split", "patients"), [("test", 8), ("all", 48)])
     def test_a_split_is_scored_whole_and_alone(self, ask, cohort, split, patients):
         reply = ask(split=split)
         labels = cohort.labels[cohort.rows(split)]
@@ -95,6 +96,37 @@ class TestNumbers:
 class TestOneOutcome:
     def test_it_is_refused_in_words(self, ask, cohort):
         labels = cohort.labels.copy()
+        labels[cohort.rows("test")] = 1
+        with pytest.raises(OneClass, match="same outcome"):
+            ask(cohort=replace(cohort, labels=labels), split="test")
+
+
+class TestMidpoint:
+    """The sums over tuning patients from which the coordinator has the threshold."""
+
+    @pytest.fixture
+    def midpoint(self, study, cohort, preparation, moved):
+        def make(cohort=cohort):
+            return answer(HEADER, MidpointRequest(**HEADER, weights=moved), study, cohort, preparation)
+
+        return make
+
+    def test_they_are_those_of_the_tuning_patients_log_odds_by_hand(self, midpoint, study, cohort, preparation, moved):
+        rows = cohort.rows("tune")
+        scores = probabilities(study, cohort, preparation, "transformer", moved, rows)
+        odds, truth = np.log(scores / (1 - scores)), cohort.labels[rows] == 1
+        reply = midpoint()
+        assert (reply.patients, reply.positives) == (8, truth.sum())
+        np.testing.assert_allclose(reply.odds, [odds[~truth].sum(), odds[truth].sum()], rtol=1e-6)
+        assert decode(encode(reply)).odds.tolist() == reply.odds.tolist()
+
+    def test_nobody_else_counts(self, midpoint, cohort):
+        others, features, labels = cohort.split != "tune", cohort.features.copy(), cohort.labels.copy()
+        features[others], labels[others] = 9.0, 1 - labels[others]
+        assert midpoint(replace(cohort, features=features, labels=labels)).odds.tolist() == midpoint().odds.tolist()
+
+    def test_of_one_outcome_they_are_refused_in_words(self, midpoint, cohort):
+        labels = cohort.labels.copy()
         labels[cohort.rows("tune")] = 1
         with pytest.raises(OneClass, match="same outcome"):
-            ask(cohort=replace(cohort, labels=labels), split="tune")
+            midpoint(replace(cohort, labels=labels))

@@ -109,13 +109,7 @@ def build(
             round=number,
             participants=tuple(n for n in SIZES if not (n == "west" and number in (5, 6))),
             absent=("west",) if number in (5, 6) else (),
-            loss={}
-            if private
-            else {
-                n: 0.36 + 0.03 * place + 0.36 * 0.87**number
-                for place, n in enumerate(SIZES)
-                if not (n == "west" and number in (5, 6))
-            },
+            loss=None if private else 0.42 + 0.36 * 0.87**number,
             epsilon={n: 2.0 + number * 0.27 + place / 10 for place, n in enumerate(SIZES)} if private else {},
             weights=digest(f"round {number}"),
         )

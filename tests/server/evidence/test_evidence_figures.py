@@ -121,6 +121,14 @@ class TestRounds:
         private, plain = journey.rounds(make_results(private=True)), journey.rounds(make_results())
         assert private and "Epsilon spent" in private.svg and "Training loss" not in private.svg
         assert plain and "Training loss" in plain.svg and "Epsilon spent" not in plain.svg
+        assert private.svg.count("<polyline") == 5  # one a site
+
+    def test_the_training_loss_is_one_line_of_all_sites_together(self, make_results: Maker) -> None:
+        results = make_results()
+        figure = journey.rounds(results)
+        assert figure and figure.svg.count("<polyline") == 1 and ">all sites</text>" in figure.svg
+        place = figure.header.index("loss_all_sites")
+        assert {(row[0], row[place]) for row in figure.rows} == {(r.round, r.loss) for r in results.rounds}
 
 
 class TestTables:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.server.federation.wire import SITES, SIZES, Wire
 
 from fedloupe.messages import (
     DescribeReply,
@@ -20,6 +21,8 @@ from fedloupe.messages import (
     HelloReply,
     HelloRequest,
     Message,
+    MidpointReply,
+    MidpointRequest,
     NewtonReply,
     NewtonRequest,
     PrepareReply,
@@ -33,6 +36,7 @@ from fedloupe.messages import (
 )
 from fedloupe.statistics import Moments
 from fedloupe.study import Study
+from fedloupe_server.federation.conversation import Conversation
 
 NAMES = tuple(f"feature-{i}" for i in range(6))
 COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
@@ -54,7 +58,8 @@ class Hospitals:
             `...` for the ordinary answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patients: Mapping[str, int] = PATIENTS) -> None:
+        self.patients = {**PATIENTS, **patients}
         self.log: list[Message] = []
         self.hook: Callable[[Any], Any] = lambda request: ...
         self.calls = 0
@@ -77,21 +82,25 @@ class Hospitals:
         """The requests of a kind that arrived, with these values."""
         return [m for m in self.log if m.kind == kind and all(getattr(m, k) == v for k, v in fields.items())]
 
-    @staticmethod
-    def shift(site: str) -> float:
+    def shift(self, site: str) -> float:
         """The constant of a site's linear rule."""
-        return 0.01 * PATIENTS[site]
+        return 0.01 * self.patients[site]
+
+    def table(self, site: str) -> np.ndarray:
+        """(n, 6) features of the site's training patients."""
+        size = self.patients[site]
+        return np.random.default_rng(size).standard_normal((size, 6)) * np.arange(1, 7) + 2
 
     @staticmethod
-    def table(site: str) -> np.ndarray:
-        """(n, 6) features of the site's training patients."""
-        return np.random.default_rng(PATIENTS[site]).standard_normal((PATIENTS[site], 6)) * np.arange(1, 7) + 2
+    def bytes_of(message: Message) -> bytes:
+        """A message as it crosses the wire."""
+        return encode(message)
 
     def answer(self, request: Message) -> Message:
         """The ordinary answer."""
         site = request.site
         header = {k: getattr(request, k) for k in ("version", "fingerprint", "run", "site")}
-        table, size = self.table(site), PATIENTS[site]
+        table, size = self.table(site), self.patients[site]
         match request:
             case HelloRequest():
                 parts = {"train": size, "tune": 6, "test": 8, "positives": size // 2, "excluded": {"FL-231": 1}}
@@ -118,6 +127,9 @@ class Hospitals:
                 )
             case GrowRequest():
                 return GrowReply(**header, round=request.round, trees=self.stump(request), patients=size)
+            case MidpointRequest():
+                odds = np.array([5 * -0.7, 3 * (0.5 + self.shift(site) / 10)])
+                return MidpointReply(**header, patients=8, positives=3, odds=odds)
             case EvaluateRequest():
                 return self.scores(request)
         raise AssertionError(request)
@@ -142,12 +154,10 @@ class Hospitals:
             auc_low=auc - 0.1,
             auc_high=min(1.0, auc + 0.1),
             brier=0.2,
-            accuracy=None if request.threshold is None else 0.75,
-            sensitivity=None if request.threshold is None else 0.7,
-            specificity=None if request.threshold is None else 0.8,
+            accuracy=0.75,
+            sensitivity=0.7,
+            specificity=0.8,
             calibration=((0.3, 0.25, 8),),
-            logit_positives=0.5 + self.shift(request.site) / 10,
-            logit_negatives=-0.7,
             reference_auc=None,
             positives_by_score=positives,
             negatives_by_score=negatives,
@@ -183,12 +193,14 @@ def make_study() -> Callable[..., Study]:
             "title": "Synthetic study of the federation's tests",
             "synthetic": True,
             "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+            "aggregation": "plain",
             "sites": [{"name": n, "role": "train"} for n in ("north", "south", "east")]
             + [{"name": "coast", "role": "validate"}],
             "radiomics": {"source": "table"},
             "model": {"components": 2, "width": 4, "depth": 1, "heads": 1, "image": False},
             "training": {"rounds": 3, "start": "random", **changes.pop("training", {})},
             "quorum": {"minimum": 2, "required": ["north"], "attempts": 2, "retry_after_s": 0},
+            "evaluation": {"local_models": "everywhere", **changes.pop("evaluation", {})},
         }
         return Study.model_validate({**content, **changes})
 
@@ -203,3 +215,21 @@ def study(make_study) -> Study:
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     return tmp_path / "trial"
+
+
+@pytest.fixture
+def secure(make_study) -> Study:
+    roles = [{"name": name, "role": "train"} for name in SITES] + [{"name": "coast", "role": "validate"}]
+    quorum = {"minimum": 2, "attempts": 2, "retry_after_s": 0}
+    study: Study = make_study(aggregation="secure", sites=roles, quorum=quorum, evaluation={"local_models": "home"})
+    return study
+
+
+@pytest.fixture
+def wire(new_hospitals, tmp_path, secure) -> Wire:
+    return Wire(new_hospitals(SIZES), tmp_path / "homes", secure)
+
+
+@pytest.fixture
+def talk(secure, wire) -> Conversation:
+    return Conversation(secure, wire, "trial")

@@ -41,6 +41,7 @@ def study_of(**changes: Any) -> Study:
         "synthetic": True,
         "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
         "sequences": [{"name": "t1", "intensity": "physical"}],
+        "aggregation": "plain",
         "sites": [{"name": name, "role": role} for name, role in SITES.items()],
         "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
         "radiomics": {"source": "computed", "settings": SETTINGS.model_dump(mode="json")},

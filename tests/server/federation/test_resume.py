@@ -94,7 +94,7 @@ class TestResume:
         """Killed while a validate-only site is opened; then a site that was refusing to tune answers."""
 
         def hook(r):
-            if r.kind == "evaluate" and r.split == "tune" and r.site == "south":
+            if r.kind == "midpoint" and r.site == "south":
                 return hospitals.failure(r, "FL-512", "a group of patients is too small to report")
             if r.site == "coast":
                 raise stopped
@@ -106,10 +106,10 @@ class TestResume:
         frozen = json.loads((run_dir / "frozen.json").read_text())
 
         def later(r):
-            if r.kind == "evaluate" and r.split == "tune" and r.site == "south":
+            if r.kind == "midpoint" and r.site == "south":
                 reply = hospitals.answer(r)
                 # events with low scores: a threshold fitted anew would fall
-                return reply.model_copy(update={"logit_positives": -5.0})
+                return reply.model_copy(update={"odds": np.array([-3.5, -15.0])})
             return ...
 
         hospitals.hook = later

@@ -167,22 +167,20 @@ class TestThreshold:
         """Half way between the mean log-odds: 0.5 + shift/10 of each site's three positives, and -0.7."""
         results = run_study(study, hospitals, run_dir)
         assert results.threshold_sites == ("east", "north", "south")
-        assert {m.site for m in hospitals.asked("evaluate", split="tune")} == set(SIZES)
+        assert {m.site for m in hospitals.asked("midpoint")} == set(SIZES)
         mean = np.mean([0.5 + hospitals.shift(site) / 10 for site in SIZES])
         assert results.threshold == pytest.approx(1 / (1 + np.exp(-(mean - 0.7) / 2)))
 
     def test_a_site_with_too_few_tuning_patients_leaves_it_to_the_others(self, study, hospitals, run_dir):
         few = ("FL-512", "a group of patients is too small to report")
-        hospitals.hook = lambda r: (
-            hospitals.failure(r, *few) if r.kind == "evaluate" and r.split == "tune" and r.site == "south" else ...
-        )
+        hospitals.hook = lambda r: hospitals.failure(r, *few) if r.kind == "midpoint" and r.site == "south" else ...
         assert run_study(study, hospitals, run_dir).threshold_sites == ("east", "north")
 
     def test_a_silent_required_site_stops_the_run_rather_than_moving_the_threshold(self, study, hospitals, run_dir):
         """Silence is not a refusal: the run pauses, as a round would."""
         from fedloupe.errors import FedLoupeError
 
-        hospitals.hook = lambda r: None if r.kind == "evaluate" and r.split == "tune" and r.site == "north" else ...
+        hospitals.hook = lambda r: None if r.kind == "midpoint" and r.site == "north" else ...
         with pytest.raises(FedLoupeError, match="north"):
             run_study(study, hospitals, run_dir)
         assert not (run_dir / "frozen.json").exists()
@@ -231,10 +229,10 @@ class TestComparisons:
             else ...
         )
         results = run_study(study, hospitals, run_dir)
-        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "evaluate"}
+        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "midpoint", "evaluate"}
         assert not hospitals.asked("train", scope="local")
         assert {s.site: s.epsilon for s in results.sites} == {"north": 3, "south": 3, "east": 3, "coast": None}
-        assert all(r.loss == {} for r in results.rounds)
+        assert all(r.loss is None for r in results.rounds)
         assert results.privacy.startswith("dp-sgd, epsilon 8")
 
     def test_the_logistic_baseline_is_at_its_optimum(self, make_study, hospitals, run_dir):

@@ -18,6 +18,7 @@ STUDY = {
     "study": "wire",
     "title": "wire test",
     "endpoint": {"name": "response", "column": "y", "positive": ["1"], "negative": ["0"]},
+    "aggregation": "plain",
     "sites": [
         {"name": "north", "role": "train"},
         {"name": "south", "role": "train"},

@@ -36,6 +36,7 @@ def study(**changes: Any) -> Study:
             "synthetic": True,
             "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
             "sequences": [{"name": "t2w"}],
+            "aggregation": "plain",
             "sites": [{"name": name, "role": "train"} for name in SITES],
             "imaging": {"spacing_mm": 2.0, "crop_mm": 16, "bias_correction": "none"},
             "radiomics": {"source": "none"},

@@ -30,6 +30,7 @@ CONTENT: dict[str, Any] = {
         "negative": ["partial", "none"],
     },
     "sequences": [{"name": "t2w"}],
+    "aggregation": "plain",
     "sites": [
         {"name": "lakeside", "role": "train"},
         {"name": "north", "role": "train"},

@@ -43,6 +43,7 @@ def study() -> Study:
         "study": "pooling",
         "title": "Synthetic",
         "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+        "aggregation": "plain",
         "sites": [{"name": "north", "role": "train"}, {"name": "south", "role": "train"}],
         "radiomics": {"source": "table"},
         "model": {"components": 2, "image": False, "width": 8, "depth": 1, "heads": 2},

@@ -10,6 +10,7 @@ from fedloupe.models import Preparation, standardise
 from fedloupe.statistics import Moments
 from fedloupe_server.statistics.projection import OVERSAMPLING, PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.scaling import pooled_moments, scaling
+from summed import added
 
 HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
 SIZES = (17, 40, 9, 64)
@@ -22,7 +23,7 @@ def described(table: np.ndarray) -> DescribeReply:
 
 def pooled_scaling(replies: list[DescribeReply]) -> tuple[np.ndarray, np.ndarray]:
     """What the coordinator makes of them."""
-    return scaling(pooled_moments(replies))
+    return scaling(pooled_moments(added(replies), len(replies[0].count)))
 
 
 @pytest.fixture(scope="module")

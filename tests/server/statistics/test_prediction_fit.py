@@ -13,6 +13,7 @@ from fedloupe.study import LinePrior, Prediction
 from fedloupe_client.training.predicting import line_terms
 from fedloupe_server.federation.predicting import FLATTEST, fit_line
 from fedloupe_server.statistics.prediction import shrunk, training_range
+from summed import added
 
 HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
 TARGETS = (0.05, 0.96)
@@ -135,9 +136,14 @@ class TestOwnIntercepts:
         np.testing.assert_allclose(fitted(patients, "platt", spread=1.5), best[:2], atol=1e-5)
 
 
-def embedded(places: np.ndarray) -> EmbedReply:
-    sums = {"count": (places != 0).sum(axis=0), "total": places.sum(axis=0), "product": places.T @ places}
-    return EmbedReply(**HEADER, patients=len(places), **sums)
+def embedded(*sites: np.ndarray) -> EmbedReply:
+    """The sum over these sites' patients."""
+    replies = []
+    for places in sites:
+        there = (places != 0).astype(np.int64)
+        sums = {"count": there.T @ there, "total": places.sum(axis=0), "product": places.T @ places}
+        replies.append(EmbedReply(**HEADER, patients=len(places), **sums))
+    return added(replies)
 
 
 class TestRange:
@@ -150,18 +156,18 @@ class TestRange:
 
     def test_it_is_blind_to_how_patients_are_spread_over_sites(self):
         places = np.random.default_rng(1).normal(5, 2, (60, 4))
-        one, two = training_range([embedded(places)]), training_range([embedded(places[:13]), embedded(places[13:])])
+        one, two = training_range(embedded(places)), training_range(embedded(places[:13], places[13:]))
         for together, apart in zip(one, two, strict=True):
             np.testing.assert_allclose(apart, together, rtol=1e-9)
 
     def test_a_number_that_never_varies_has_no_part(self):
         places = np.random.default_rng(2).normal(0, 1, (50, 3))
         wide = np.column_stack([places, np.full(50, 7.3), np.zeros(50)])
-        centre, precision = training_range([embedded(wide)])
+        centre, precision = training_range(embedded(wide))
         assert not precision[3:].any() and not precision[:, 3:].any()
-        np.testing.assert_allclose(precision[:3, :3], training_range([embedded(places)])[1], rtol=1e-9)
+        np.testing.assert_allclose(precision[:3, :3], training_range(embedded(places))[1], rtol=1e-9)
         assert centre[3] == pytest.approx(7.3)
 
     def test_with_fewer_patients_than_numbers_it_is_still_positive(self):
-        _, precision = training_range([embedded(np.random.default_rng(3).normal(0, 1, (8, 30)))])
+        _, precision = training_range(embedded(np.random.default_rng(3).normal(0, 1, (8, 30))))
         assert np.linalg.eigvalsh(precision).min() > 0

@@ -9,6 +9,7 @@ from fedloupe.messages import RedundancyReply
 from fedloupe.quality import Verdict
 from fedloupe_server.statistics import quality
 from fedloupe_server.statistics.quality import AgreedQuality, Greedy, QualitySummary, blocks, without_redundant
+from summed import added
 
 HEADER = {"version": "0", "fingerprint": "0" * 64, "run": "test", "site": "north"}
 LIMIT = 0.9
@@ -61,7 +62,7 @@ def by_definition(table: np.ndarray, found: tuple[Verdict, ...]) -> tuple[list[i
 def run(parts: list[np.ndarray], found: tuple[Verdict, ...]) -> Greedy:
     greedy = Greedy(LIMIT)
     for block in blocks(found):
-        greedy.judge(block, [reply(part, greedy.earlier, block) for part in parts])
+        greedy.judge(block, added([reply(part, greedy.earlier, block) for part in parts]))
     return greedy
 
 

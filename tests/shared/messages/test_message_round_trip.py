@@ -38,17 +38,25 @@ FIELDS: dict[str, dict[str, Any]] = {
     "release": {"threshold": 0.4, "admitted": 0.7, "limit": 1.5, "patients": 90},
     "release-reply": {"release": "ab" * 32},
     "evaluate": {
-        "label": "local-north", "architecture": "logistic", "split": "tune", "threshold": None, "shift": "none",
+        "label": "local-north", "architecture": "logistic", "split": "all", "threshold": 0.4, "shift": "none",
         "line": (0.1, 0.8), "admitted": 0.7, "limit": 1.5,
     },
     "evaluate-reply": {
         "label": "federated", "split": "test", "patients": 9, "positives": 4, "auc": 0.75, "auc_se": 0.1,
-        "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": None, "sensitivity": 0.5, "specificity": 1.0,
-        "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None, "logit_positives": 0.4,
-        "logit_negatives": -1.2,
+        "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": 0.7, "sensitivity": 0.5, "specificity": 1.0,
+        "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None,
     },
     "overlap": {"label": "federated", "split": "all"},
     "overlap-reply": {"label": "federated", "split": "all", "patients": 9, "mean": 0.7, "sd": 0.1},
+    "midpoint-reply": {"patients": 12, "positives": 5},
+    "keys": {"setup": "ab" * 16},
+    "keys-reply": {"setup": "ab" * 16},
+    "shares": {"setup": "ab" * 16, "members": ("east", "north", "south")},
+    "shares-reply": {"setup": "ab" * 16},
+    "sum": {"setup": "ab" * 16, "session": 3},
+    "sum-reply": {"setup": "ab" * 16, "session": 3, "of": "train-reply", "layout": {"weights": (5,), "patients": ()}},
+    "unmask": {"setup": "ab" * 16, "session": 3, "contributors": ("east", "north", "south")},
+    "unmask-reply": {"setup": "ab" * 16, "session": 3},
     "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
 }  # fmt: skip
 SHAPES = {
@@ -71,7 +79,7 @@ def sample(kind: str) -> Message:
     rng = np.random.default_rng(0)
     record = KINDS[kind]
     tensors = {
-        name: (100 * rng.standard_normal(shape)).astype(TYPES.get(name, "f8"))
+        name: np.abs(100 * rng.standard_normal(shape)).astype("u1" if name in record.octets else TYPES.get(name, "f8"))
         for name in record.tensors
         for shape in [OWN_SHAPES.get((kind, name), SHAPES.get(name, (5,)))]
     }
@@ -108,7 +116,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 45
+        assert len(set(KINDS.values())) == len(KINDS) == 55
 
 
 class TestDisclosure:

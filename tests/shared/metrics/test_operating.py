@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, logit
 from scipy.stats import norm
 from sklearn.metrics import brier_score_loss, recall_score
 
@@ -12,8 +12,8 @@ from fedloupe.metrics import (
     OneClassOnly,
     brier,
     calibration_groups,
-    mean_logits,
     score_histogram,
+    summed_logits,
     threshold_metrics,
     youden_threshold,
 )
@@ -73,24 +73,24 @@ class TestYouden:
         grid = np.linspace(-6, 6, 120_001)
         index = norm.sf(grid, 1.3, 0.9) - norm.sf(grid, -0.8, 0.9)
         best = expit(grid[np.argmax(index)])
-        assert youden_threshold([(1.3, 40)], [(-0.8, 60)]) == pytest.approx(best, abs=1e-4)
+        assert youden_threshold((1.3 * 40, 40), (-0.8 * 60, 60)) == pytest.approx(best, abs=1e-4)
 
     def test_sites_give_the_pooled_answer(self, cohort: tuple[np.ndarray, np.ndarray]) -> None:
         labels, scores = cohort
-        whole = mean_logits(labels, scores)
-        pooled = youden_threshold([(whole[0], int(labels.sum()))], [(whole[1], int((1 - labels).sum()))])
-        parts = [(labels[i::3], mean_logits(labels[i::3], scores[i::3])) for i in range(3)]
-        positives = [(odds[0], int(part.sum())) for part, odds in parts]
-        negatives = [(odds[1], int((1 - part).sum())) for part, odds in parts]
-        assert youden_threshold(positives, negatives) == pytest.approx(pooled, abs=1e-12)
+        odds = logit(np.clip(scores, 1e-6, 1 - 1e-6))
+        pooled = expit((odds[labels == 1].mean() + odds[labels == 0].mean()) / 2)
+        without, with_event = np.sum([summed_logits(labels[i::3], scores[i::3]) for i in range(3)], axis=0)
+        events = int(labels.sum())
+        found = youden_threshold((with_event, events), (without, len(labels) - events))
+        assert found == pytest.approx(pooled, abs=1e-12)
 
-    def test_mean_logits_are_the_means_of_each_group(self) -> None:
+    def test_summed_logits_are_the_sums_of_each_group(self) -> None:
         odds = np.array([-1.0, 0.5, 2.0, -3.0])
-        assert mean_logits([0, 1, 1, 0], expit(odds)) == (pytest.approx(1.25), pytest.approx(-2.0))
+        assert summed_logits([0, 1, 1, 0], expit(odds)) == (pytest.approx(-4.0), pytest.approx(2.5))
 
     def test_one_outcome_alone_gives_no_threshold(self) -> None:
         with pytest.raises(OneClassOnly):
-            youden_threshold([(1.0, 0)], [(-1.0, 5)])
+            youden_threshold((0.0, 0), (-5.0, 5))
 
 
 class TestCalibration:

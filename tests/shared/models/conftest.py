@@ -34,6 +34,7 @@ def make_study(architecture) -> Callable[..., Study]:
                 {"name": "ct", "modality": "CT", "required": False},
             ],
             "clinical": [{"name": "age", "column": "age"}, {"name": "cea", "column": "cea"}],
+            "aggregation": "plain",
             "sites": [{"name": "north", "role": "train"}, {"name": "south", "role": "train"}],
             "imaging": {"spacing_mm": 2.0, "crop_mm": 24},
             "radiomics": {"settings": {"version": 1}},

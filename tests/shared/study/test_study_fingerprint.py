@@ -12,7 +12,9 @@ import yaml
 
 from fedloupe.study import StudyInvalid, canonical_json, load_study, parse_study
 
-_SITES = [{"name": n, "role": "train"} for n in ("north", "south", "east")] + [{"name": "coast", "role": "validate"}]
+_SITES = [{"name": n, "role": "train"} for n in ("north", "south", "east", "west")] + [
+    {"name": "coast", "role": "validate"}
+]
 _PLAIN: dict[str, Any] = {
     "study": "rectal-test",
     "title": "Synthetic study of these tests",

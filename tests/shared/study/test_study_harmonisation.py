@@ -13,6 +13,7 @@ _PLAIN: dict[str, Any] = {
     "title": "Harmonised",
     "endpoint": {"name": "r", "column": "outcome", "positive": ["1"], "negative": ["0"]},
     "clinical": [{"name": "age", "column": "age"}, {"name": "told", "column": "outcome"}],
+    "aggregation": "plain",
     "sites": [{"name": n, "role": "train"} for n in ("north", "south")] + [{"name": "coast", "role": "validate"}],
     "radiomics": {"source": "table"},
 }

@@ -19,6 +19,7 @@ CONTENT: dict[str, Any] = {
         {"name": "ct", "modality": "CT", "intensity": "hounsfield", "required": False},
     ],
     "clinical": [{"name": "age", "column": "age"}],
+    "aggregation": "plain",
     "sites": [{"name": "north", "role": "train"}, {"name": "south", "role": "train"}],
     "imaging": {"spacing_mm": 2.0, "crop_mm": 24},
     "radiomics": {"settings": {"version": 1}},

@@ -12,11 +12,11 @@ _PLAIN: dict[str, Any] = {
     "study": "baselines-test",
     "title": "Baselines",
     "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
-    "sites": [{"name": "north", "role": "train"}],
+    "sites": [{"name": name, "role": "train"} for name in ("north", "south", "east")],
     "radiomics": {"source": "table"},
     "quorum": {"minimum": 1},
 }
-BEFORE = "ba7457c332cd456f0f0437cd0a8f7e675e818827416c70b20713a5e173c51d9c"
+BEFORE = "1107d7380cb695f7cd10f94a26cbe25b2831b3162db5900ecb26ef39b93f98c1"
 """Fingerprint of `_PLAIN` before these keys existed."""
 
 

@@ -12,14 +12,14 @@ _TABLE: dict[str, Any] = {
     "study": "quality-test",
     "title": "Quality",
     "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
-    "sites": [{"name": "north", "role": "train"}],
+    "sites": [{"name": name, "role": "train"} for name in ("north", "south", "east")],
     "radiomics": {"source": "table"},
     "model": {"image": False},
     "quorum": {"minimum": 1},
 }
 _COMPUTED = {**_TABLE, "sequences": [{"name": "t2w"}], "radiomics": {"source": "computed", "settings": {}}}
 # As this study's canonical form was before the section existed.
-BEFORE = "3045e716"
+BEFORE = "d95bb785"
 
 
 def judged(**section: Any) -> Study:

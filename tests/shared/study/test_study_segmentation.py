@@ -13,6 +13,7 @@ _PLAIN: dict[str, Any] = {
     "title": "Drawing",
     "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
     "sequences": [{"name": "t2w"}],
+    "aggregation": "plain",
     "sites": [{"name": "north", "role": "train"}],
     "imaging": {"spacing_mm": 2.0},
     "radiomics": {"source": "none"},

@@ -31,11 +31,12 @@ def protect(
             count, with_event = np.asarray(reply.count), np.asarray(reply.event_count)
             keep = count >= cell
             told = keep & (with_event >= cell) & (count - with_event >= cell)
-            sums = {name: getattr(reply, name) * keep[:, None] for name in ("total", "square")}
+            told_sums = ("told_total", "told_square", "event_total")
             return changed(
                 reply,
                 count=np.where(keep, count, 0),
-                event_count=np.where(told, with_event, -1),
-                event_total=reply.event_total * told[:, None],
-                **sums,
+                told_count=np.where(told, count, 0),
+                event_count=np.where(told, with_event, 0),
+                **{name: getattr(reply, name) * keep[:, None] for name in ("total", "square")},
+                **{name: getattr(reply, name) * told[:, None] for name in told_sums},
             )

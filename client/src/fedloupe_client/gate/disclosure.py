@@ -24,6 +24,7 @@ from fedloupe.messages import (
     GrowReply,
     HelloReply,
     Message,
+    MidpointReply,
     NewtonReply,
     NewtonRequest,
     OverlapReply,
@@ -95,7 +96,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
             return _protect_scores(reply, policy.minimum_cell)
-        case CalibrateReply() | EmbedReply() | ConformReply():
+        case MidpointReply() | CalibrateReply() | EmbedReply() | ConformReply():
             if isinstance(reply, EmbedReply):
                 check_cohort(reply.patients, policy)
             return predicting.protect(reply, policy.minimum_cell)

@@ -147,6 +147,27 @@ class AnswerDamaged(GateRefused):
     title = "a stored answer is damaged"
 
 
+class SumRefused(GateRefused):
+    """A secure sum as it is asked could show one site's answer."""
+
+    code = "FL-521"
+    title = "the secure sum asked for is not safe"
+
+
+class SetupUnknown(GateRefused):
+    """This site does not hold the secrets of that set-up of secure sums."""
+
+    code = "FL-522"
+    title = "the site does not hold this set-up of secure sums"
+
+
+class SecureSumsRequired(GateRefused):
+    """The site's policy asks for secure sums, and the study's coordinator would see each site's terms."""
+
+    code = "FL-523"
+    title = "the site requires secure sums"
+
+
 class GateFault(GateRefused):
     """Something unexpected inside the gate; treated as a refusal."""
 

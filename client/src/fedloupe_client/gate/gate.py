@@ -15,9 +15,26 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 import fedloupe
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import Failure, Message, MessageRefused, Reply, Request, TrainReply, TrainRequest, decode, encode
+from fedloupe.masking import sum_digest
+from fedloupe.messages import (
+    Failure,
+    KeysRequest,
+    Message,
+    MessageRefused,
+    Reply,
+    Request,
+    SharesRequest,
+    SumRequest,
+    TrainReply,
+    TrainRequest,
+    UnmaskRequest,
+    decode,
+    encode,
+)
 from fedloupe.privacy import Spend
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate import disclosure, rules
@@ -27,6 +44,7 @@ from fedloupe_client.gate.errors import AlreadyAnswered, GateFault, KindNotAllow
 from fedloupe_client.gate.ledger import Ledger
 from fedloupe_client.gate.policy import load_policy
 from fedloupe_client.gate.runs import Runs
+from fedloupe_client.gate.sums import SecureSums
 
 _NOBODY = "0" * 64
 
@@ -45,6 +63,7 @@ class Gate:
         self._home = home
         self._audit = Audit(home)
         self._runs = Runs(home)
+        self._sums = SecureSums(home, site)
 
     def admit(self, blob: bytes) -> tuple[Request, Study]:
         """Let a request in, or refuse it; either way it is in the audit chain.
@@ -61,12 +80,10 @@ class Gate:
         """
         message: Message | None = None
         try:
-            message = decode(blob)
-            if not isinstance(message, Request):
-                raise KindNotAllowed(
-                    f"`{message.kind}` is no request", remedy="only a coordinator's requests are answered"
-                )
+            message = _request(blob)
             study = self._check(message)
+            if isinstance(message, SumRequest):
+                self._check(self.asked(message), summed=True)
         except FedLoupeError as error:
             self._log("in", message, blob, outcome=error.code)
             raise
@@ -76,7 +93,55 @@ class Gate:
         self._log("in", message, blob)
         return message, study
 
-    def _check(self, request: Request) -> Study:
+    def asked(self, request: Request) -> Request:
+        """What a request is about: itself, or what a sum's request holds.
+
+        Raises:
+            MessageRefused: a sum's request holds no message.
+            KindNotAllowed: what it holds is no request, or one of another run, study or site.
+        """
+        if not isinstance(request, SumRequest):
+            return request
+        inner = _request(np.asarray(request.inner).tobytes())
+        if any(getattr(inner, name) != getattr(request, name) for name in Message.model_fields):
+            raise KindNotAllowed(
+                "a sum's request holds one for another run, study or site",
+                remedy="only a coordinator's requests are answered",
+            )
+        return inner
+
+    def set_up(self, request: KeysRequest | SharesRequest | UnmaskRequest, study: Study) -> bytes:
+        """The answer to a step of a secure sum: public keys, sealed shares, shares that unmask a sum.
+
+        Raises:
+            SumRefused, SetupUnknown: see there.
+        """
+        reply: Reply
+        match request:
+            case KeysRequest():
+                reply = self._sums.keys(request)
+            case SharesRequest():
+                reply = self._sums.shares(request, study)
+            case UnmaskRequest():
+                reply = self._sums.unmask(request)
+        return self._out(reply)
+
+    def mask(self, request: SumRequest, study: Study, blob: bytes) -> bytes:
+        """An answer, as `release` or `stored_answer` gave it, as a term of a sum: what leaves are random numbers.
+
+        Raises:
+            SumRefused, SetupUnknown, NotSummable: see there.
+        """
+        reply = decode(blob)
+        assert isinstance(reply, Reply), "what was stored is an answer"
+        return self._out(self._sums.mask(request, sum_digest(self.asked(request)), reply, study))
+
+    def _out(self, reply: Reply) -> bytes:
+        blob = encode(reply)
+        self._log("out", reply, blob)
+        return blob
+
+    def _check(self, request: Request, *, summed: bool = False) -> Study:
         rules.check_sender(request, self.site)
         policy = load_policy(self._home)
         study = approved_study(self._home, request.fingerprint)
@@ -89,8 +154,9 @@ class Gate:
             took_part=self._runs.took_part(request.run),
             asked=self._runs.contributions(request.run, rules.counted(request)),
             digest=digest,
+            summed=summed,
         )
-        if isinstance(request, rules.CONTRIBUTING) or rules.fine_tunes(request):
+        if isinstance(request, rules.CONTRIBUTING) or rules.makes_own(request):
             self._runs.take_part(request.run, rules.counted(request), digest)
         return study
 
@@ -142,12 +208,13 @@ class Gate:
             request.run, request.round, request.fingerprint, spend, policy.epsilon_budget, policy.delta
         )
 
-    def release(self, reply: Reply, request: Request) -> bytes:
+    def release(self, reply: Reply, request: Request, *, summed: bool = False) -> bytes:
         """Let an answer out: checked against the request, small cells suppressed, recorded, encoded.
 
         Args:
             reply: what the site worked out.
-            request: as admitted.
+            request: as admitted; what a sum's request holds.
+            summed: the answer stays here: `mask` makes of it what leaves.
 
         Raises:
             GateRefused: ReplyRefused, CohortTooSmall, CellTooSmall, or what holds for the study and policy now.
@@ -167,7 +234,7 @@ class Gate:
             raise self._held_back(request, error) from None
         except Exception as error:  # the wall: what nobody foresaw is a refusal too
             raise self._held_back(request, _fault(error)) from error
-        self._log("out", checked, blob)
+        self._log("local" if summed else "out", checked, blob, outcome="to be summed" if summed else "ok")
         return blob
 
     def _check_paid(self, reply: TrainReply) -> None:
@@ -199,14 +266,18 @@ class Gate:
         self._log("out", failure, blob, outcome=kind.code)
         return blob
 
-    def stored_answer(self, request: Request) -> bytes | None:
+    def stored_answer(self, request: Request, *, summed: bool = False) -> bytes | None:
         """The bytes that this very request got before, also before a restart; None where there are none.
+
+        Args:
+            request: as in `release`.
+            summed: as in `release`.
 
         Raises:
             AnswerDamaged: the file on disk is no longer a message.
         """
         blob = self._runs.answer(request.run, _digest(request))
-        if blob is not None:
+        if blob is not None and not summed:
             self._log("out", decode(blob), blob, outcome="repeated")
         return blob
 
@@ -235,7 +306,7 @@ class Gate:
             outcome,
             size=len(blob),
             digest=hashlib.sha256(blob).hexdigest(),
-            disclosed=disclosure.classes(message) if message and direction == "out" else (),
+            disclosed=disclosure.classes(message) if message and direction != "in" else (),
         )
 
     def _note(
@@ -262,6 +333,13 @@ class Gate:
             )
         except OSError as error:  # a full or unreadable disk: what cannot be recorded does not pass
             raise _fault(error) from error
+
+
+def _request(blob: bytes) -> Request:
+    message = decode(blob)
+    if not isinstance(message, Request):
+        raise KindNotAllowed(f"`{message.kind}` is no request", remedy="only a coordinator's requests are answered")
+    return message
 
 
 def _digest(request: Request) -> str:

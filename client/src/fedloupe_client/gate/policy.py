@@ -32,12 +32,17 @@ RequestKind = Literal[
     "newton",
     "train",
     "grow",
+    "midpoint",
     "calibrate",
     "embed",
     "conform",
     "evaluate",
     "release",
     "overlap",
+    "keys",
+    "shares",
+    "sum",
+    "unmask",
 ]
 # `true` must not pass for the number 1, which would be the loosest limit of all.
 Count = Annotated[int, Field(strict=True, ge=1)]
@@ -51,6 +56,9 @@ class Policy(BaseModel):
     minimum_cohort: Count = Field(default=20, description="training patients below which the site contributes nothing")
     minimum_cell: Count = Field(default=3, description="smallest group of patients that a statistic may describe")
     require_dp: bool = Field(default=False, description="refuse studies without differential privacy")
+    require_secure_sums: bool = Field(
+        default=False, description="refuse studies whose coordinator sees this site's sums and weights"
+    )
     epsilon_budget: float = Field(
         default=10.0, gt=0, le=100, description="epsilon that all runs of all studies may spend together"
     )

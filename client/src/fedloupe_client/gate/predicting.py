@@ -1,15 +1,17 @@
-"""What leaves of the tuning and training patients on which a study with `prediction` fits its line, sets and range."""
+"""What leaves of the tuning and training patients on which threshold, line, sets and range are fitted."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from fedloupe.messages import CalibrateReply, ConformReply, EmbedReply
+from fedloupe.messages import CalibrateReply, ConformReply, EmbedReply, MidpointReply
 from fedloupe_client.gate.cells import changed, check_cells, coarsen
 from fedloupe_client.gate.errors import ReplyRefused
 
+Fitted = MidpointReply | CalibrateReply | EmbedReply | ConformReply
 
-def protect(reply: CalibrateReply | EmbedReply | ConformReply, cell: int) -> CalibrateReply | EmbedReply | ConformReply:
+
+def protect(reply: Fitted, cell: int) -> Fitted:
     """The answer as it may leave.
 
     A number that is not zero in fewer than `cell` patients, such as a clinical value of one of them, counts as zero in
@@ -21,7 +23,7 @@ def protect(reply: CalibrateReply | EmbedReply | ConformReply, cell: int) -> Cal
         ReplyRefused: bins that do not count the patients.
     """
     match reply:
-        case CalibrateReply():
+        case MidpointReply() | CalibrateReply():
             check_cells(reply.patients, reply.positives, cell, "split `tune`")
             return reply
         case EmbedReply():

@@ -10,6 +10,7 @@ from collections.abc import Set
 import numpy as np
 
 import fedloupe
+from fedloupe.masking import is_summed
 from fedloupe.messages import (
     BucketsRequest,
     CalibrateRequest,
@@ -22,6 +23,8 @@ from fedloupe.messages import (
     GrowRequest,
     HarmoniseRequest,
     HelloRequest,
+    KeysRequest,
+    MidpointRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
@@ -30,10 +33,13 @@ from fedloupe.messages import (
     ReleaseRequest,
     Request,
     ResidualsRequest,
+    SharesRequest,
     SketchRequest,
     StabilityRequest,
     SummaryRequest,
+    SumRequest,
     TrainRequest,
+    UnmaskRequest,
 )
 from fedloupe.models import ASKS
 from fedloupe.study import DpSgd, Study
@@ -43,6 +49,7 @@ from fedloupe_client.gate.errors import (
     PrivacyRequired,
     RoleRefused,
     RoundRefused,
+    SecureSumsRequired,
     SplitRefused,
     VersionMismatch,
     WrongSite,
@@ -54,6 +61,7 @@ DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
 COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
 JUDGING = (StabilityRequest, RedundancyRequest)
 PREDICTING = (CalibrateRequest, EmbedRequest, ConformRequest)
+ADDING_UP = (KeysRequest, SharesRequest, SumRequest, UnmaskRequest)
 CONTRIBUTING = (
     *DESCRIBING,
     DescribeRequest,
@@ -63,23 +71,26 @@ CONTRIBUTING = (
     NewtonRequest,
     TrainRequest,
     GrowRequest,
+    MidpointRequest,
     *PREDICTING,
 )
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
-REPEATS = {"calibrate": 2 * ASKS, "embed": 3, "conform": 3, "personal": 3}
+REPEATS = {"calibrate": 2 * ASKS, "embed": 3, "conform": 3, "midpoint": 3, "personal": 3, "alone": 3}
 """Different requests of a kind in one run, at most: what fitting takes, and a little for a run that lost its place."""
 
 
-def fine_tunes(request: Request) -> bool:
+def makes_own(request: Request) -> bool:
     """Whether the site trains a model of its own to answer."""
-    return isinstance(request, EvaluateRequest) and request.personal
+    return counted(request) in ("personal", "alone")
 
 
 def counted(request: Request) -> str:
     """As what the gate counts a request."""
-    return "personal" if fine_tunes(request) else request.kind
+    if isinstance(request, EvaluateRequest | OverlapRequest) and request.alone:
+        return "alone"
+    return "personal" if isinstance(request, EvaluateRequest) and request.personal else request.kind
 
 
 def check_sender(request: Request, site: str) -> None:
@@ -98,7 +109,15 @@ def check_sender(request: Request, site: str) -> None:
 
 
 def check_request(
-    request: Request, study: Study, policy: Policy, *, site: str, took_part: bool, asked: Set[str], digest: str
+    request: Request,
+    study: Study,
+    policy: Policy,
+    *,
+    site: str,
+    took_part: bool,
+    asked: Set[str],
+    digest: str,
+    summed: bool = False,
 ) -> None:
     """Policy first, then role, then what the study provides for.
 
@@ -110,21 +129,26 @@ def check_request(
         took_part: whether this site's patients already shaped something in this run.
         asked: digests of the requests that count as this one does (`counted`), admitted in this run.
         digest: of this request.
+        summed: it came in a sum's request.
 
     Raises:
-        KindNotAllowed, PrivacyRequired, RoundRefused, WrongSite, RoleRefused, NotInStudy, SplitRefused: see there.
+        KindNotAllowed, PrivacyRequired, SecureSumsRequired, RoundRefused, WrongSite, RoleRefused, NotInStudy,
+        SplitRefused: see there.
     """
     _check_policy(request, study, policy)
+    _check_aggregation(request, study, policy, summed=summed)
     role = study.role(site)
     if role is None:
         raise WrongSite(f"the study names no site `{site}`", where=study.study, remedy=_ASK)
-    if role == "validate" and isinstance(request, CONTRIBUTING):
+    if role == "validate" and isinstance(request, (*CONTRIBUTING, *ADDING_UP)):
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
     _check_purpose(request, study)
     _check_preparation(request, study)
     _check_harmonisation(request, study, role, took_part)
     if isinstance(request, EvaluateRequest) and request.personal:
         _check_personal(request, study, role)
+    if isinstance(request, EvaluateRequest | OverlapRequest) and request.alone:
+        _check_alone(request, study, role)
     _check_prediction(request, study)
     _check_repeats(request, asked | {digest})
     match request:
@@ -144,6 +168,33 @@ def check_request(
             _check_split(request, study, role, took_part)
         case _:
             pass
+
+
+def _check_aggregation(request: Request, study: Study, policy: Policy, *, summed: bool) -> None:
+    """What a secure study adds up comes as a term of a sum, and nothing else does.
+
+    Args:
+        request: itself, or what a sum's request holds.
+        study: as approved.
+        policy: of the site.
+        summed: it came in a sum's request.
+
+    Raises:
+        SecureSumsRequired: the study has none.
+        NotInStudy: see above.
+    """
+    secure = study.aggregation == "secure"
+    if policy.require_secure_sums and not secure:
+        raise SecureSumsRequired(
+            "the policy requires secure sums, the study says `aggregation: plain`",
+            where=study.study,
+            remedy="let the coordinator leave `aggregation` out, or let the security officer change policy.yaml",
+        )
+    if (isinstance(request, ADDING_UP) or summed) and not secure:
+        raise NotInStudy(f"`{request.kind}` of a secure sum, which the study has not", where=study.study, remedy=_ASK)
+    if is_summed(request) != summed and secure:
+        way = "as a term of a sum, and it is none" if summed else "in the clear, in a study that adds up securely"
+        raise NotInStudy(f"`{request.kind}` {way}", where=study.study, remedy=_ASK)
 
 
 def _fits_logistic(study: Study) -> bool:
@@ -174,7 +225,7 @@ def _check_policy(request: Request, study: Study, policy: Policy) -> None:
 def _check_purpose(request: Request, study: Study) -> None:
     """A drawing study is asked to train and to draw, another study never to draw."""
     draws = study.segmentation is not None
-    if draws and not isinstance(request, HelloRequest | TrainRequest | OverlapRequest):
+    if draws and not isinstance(request, (HelloRequest, TrainRequest, OverlapRequest, *ADDING_UP)):
         raise NotInStudy(f"`{request.kind}` in a study that trains a drawing model", where=study.study, remedy=_ASK)
     if not draws and isinstance(request, OverlapRequest):
         raise NotInStudy("the study trains no drawing model", where=study.study, remedy=_ASK)
@@ -247,6 +298,8 @@ def _check_training(request: TrainRequest, study: Study, policy: Policy, trained
     if request.scope == "local":
         if not study.evaluation.local_baseline or isinstance(study.privacy, DpSgd):
             raise NotInStudy("the study trains no local baseline, or not under DP", where=where, remedy=_ASK)
+        if study.evaluation.local_models == "home":
+            raise NotInStudy("the site's own model, which stays here", where=where, remedy=_ASK)
         if request.round != 0:
             raise RoundRefused(f"round {request.round} of a local model, which has round 0", where=where, remedy=_ASK)
     elif not 1 <= request.round <= study.training.rounds:
@@ -287,6 +340,19 @@ def _check_personal(request: EvaluateRequest, study: Study, role: str) -> None:
         raise RoleRefused("a personal model at a site that only validates", where=where, remedy=_ASK)
     if request.split != "test":
         raise SplitRefused(f"a personal model on `{request.split}`", where=where, remedy=_ASK)
+
+
+def _check_alone(request: EvaluateRequest | OverlapRequest, study: Study, role: str) -> None:
+    """A site's own model that stays at home is judged at its training site, on the test split."""
+    where = f"run {request.run}"
+    if not study.evaluation.local_baseline or study.evaluation.local_models != "home" or study.privacy.mode != "none":
+        raise NotInStudy("the site's own model, which the study does not judge at home", where=where, remedy=_ASK)
+    if isinstance(request, EvaluateRequest) and request.architecture != "transformer":
+        raise NotInStudy("the site's own model, of another architecture", where=where, remedy=_ASK)
+    if role != "train":
+        raise RoleRefused("an own model at a site that only validates", where=where, remedy=_ASK)
+    if request.split != "test":
+        raise SplitRefused(f"the site's own model on `{request.split}`", where=where, remedy=_ASK)
 
 
 def _check_split(request: EvaluateRequest | OverlapRequest, study: Study, role: str, took_part: bool) -> None:

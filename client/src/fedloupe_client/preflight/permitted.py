@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 import fedloupe
+from fedloupe.masking import is_summed
 from fedloupe.messages import (
     BucketsRequest,
     CalibrateRequest,
@@ -29,6 +30,8 @@ from fedloupe.messages import (
     GrowRequest,
     HarmoniseRequest,
     HelloRequest,
+    KeysRequest,
+    MidpointRequest,
     NewtonRequest,
     OverlapRequest,
     PrepareRequest,
@@ -37,10 +40,13 @@ from fedloupe.messages import (
     ReleaseRequest,
     Request,
     ResidualsRequest,
+    SharesRequest,
     SketchRequest,
     StabilityRequest,
     SummaryRequest,
+    SumRequest,
     TrainRequest,
+    UnmaskRequest,
 )
 from fedloupe.privacy import AccountantFailed, epsilon
 from fedloupe.study import DpSgd, Study
@@ -57,6 +63,7 @@ from fedloupe_client.gate import (
     PrivacyRequired,
     RoleRefused,
     RoundRefused,
+    SecureSumsRequired,
     SplitRefused,
     StudyNotApproved,
     WrongSite,
@@ -161,6 +168,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (NewtonRequest, {"step": 0, "beta": none}),
         (TrainRequest, {"round": 1, "scope": "federated", "weights": none}),
         (GrowRequest, {"round": 1, "trees": none}),
+        (MidpointRequest, {"weights": none}),
         (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": line, "weights": none}),
         (EmbedRequest, {"size": 1, "weights": none}),
         (ConformRequest, {"line": (0.0, 1.0), "weights": none, **range_}),
@@ -170,7 +178,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
                 "label": "federated",
                 "architecture": "transformer",
                 "split": split,
-                "threshold": None,
+                "threshold": 0.5,
                 "weights": none,
             },
         ),
@@ -183,6 +191,16 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         ),
         (OverlapRequest, {"label": "federated", "split": split, "weights": none}),
     )
+    if study.aggregation == "secure":
+        octets, members = np.zeros(0, np.uint8), tuple(sorted(study.train_sites))
+        of: dict[str, object] = {"setup": "0" * 32}
+        content = (
+            *content,
+            (KeysRequest, of),
+            (SharesRequest, {**of, "members": members, "channels": octets, "masks": octets}),
+            (SumRequest, {**of, "session": 0, "inner": octets}),
+            (UnmaskRequest, {**of, "session": 0, "contributors": members, "boxes": octets}),
+        )
     return tuple(kind.model_validate({**header, **fields}) for kind, fields in content)
 
 
@@ -229,7 +247,8 @@ def _requests(home: Path, study: Study, site: str, policy: Policy) -> tuple[tupl
 
 def _ask(request: Request, study: Study, policy: Policy, site: str) -> GateRefused | None:
     try:
-        check_request(request, study, policy, site=site, took_part=False, asked=set(), digest="")
+        summed = study.aggregation == "secure" and is_summed(request)
+        check_request(request, study, policy, site=site, took_part=False, asked=set(), digest="", summed=summed)
     except GateRefused as error:
         return error
     return None
@@ -244,6 +263,7 @@ def _refusal(home: Path, study: Study, policy: Policy, error: GateRefused, sever
         KindNotAllowed: ("messages",),
         RoundRefused: ("maximum_rounds",),
         BudgetExceeded: ("epsilon_budget",),
+        SecureSumsRequired: ("require_secure_sums",),
         PrivacyRequired: ("epsilon_budget", "delta") if isinstance(study.privacy, DpSgd) else ("require_dp",),
     }[type(error)]
     lines = "; ".join(policy_line(home, key, policy) for key in keys)

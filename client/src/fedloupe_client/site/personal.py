@@ -4,7 +4,7 @@ own = OwnNorms(home / "runs" / run / "norms.safetensors")     # local-norm: scal
 start, before = own.overlay(weights, positions, number)
 own.keep(number, before, trained[positions])
 
-`personal.safetensors` beside it holds the fine-tuned weights.
+`personal.safetensors` beside it holds the fine-tuned weights, `alone.safetensors` those of the site's patients alone.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ def read(path: Path, names: tuple[str, ...], mark: str) -> tuple[list[Vector], s
         raise _damaged(path, f"{type(error).__name__}: {error}") from None
 
 
-def read_fine_tuned(path: Path, key: str) -> Vector | None:
-    """The fine-tuned weights made under this key, or None.
+def read_own(path: Path, key: str) -> Vector | None:
+    """The weights made under this key, or None.
 
     Raises:
         OwnDamaged: the file cannot be read.
@@ -153,7 +153,7 @@ def read_fine_tuned(path: Path, key: str) -> Vector | None:
     return found[0][0] if found and found[1] == key else None
 
 
-def write_fine_tuned(path: Path, key: str, weights: Vector) -> None:
+def write_own(path: Path, key: str, weights: Vector) -> None:
     """Keep them, whole or not at all."""
     keep(path, save_tensors({"weights": weights}, metadata={"key": key}))
 
@@ -162,6 +162,6 @@ def _damaged(path: Path, why: str) -> OwnDamaged:
     return OwnDamaged(
         why,
         where=str(path),
-        remedy="restore it from a backup, or start a run under another name; `personal.safetensors` may be deleted: it "
-        "is made again",
+        remedy="restore it from a backup, or start a run under another name; `personal.safetensors` and "
+        "`alone.safetensors` may be deleted: they are made again",
     )

@@ -30,8 +30,11 @@ from fedloupe.messages import (
     HarmoniseRequest,
     HelloReply,
     HelloRequest,
+    KeysRequest,
+    MidpointRequest,
     NewtonReply,
     NewtonRequest,
+    OverlapReply,
     OverlapRequest,
     PrepareReply,
     PrepareRequest,
@@ -42,20 +45,23 @@ from fedloupe.messages import (
     Reply,
     Request,
     ResidualsRequest,
+    SharesRequest,
     SketchReply,
     SketchRequest,
     StabilityReply,
     StabilityRequest,
     SummaryRequest,
+    SumRequest,
     TrainReply,
     TrainRequest,
+    UnmaskRequest,
 )
 from fedloupe.models import Preparation
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
 from fedloupe_client.gate import Gate, load_policy
-from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING
+from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING, makes_own
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
@@ -116,16 +122,10 @@ class Site:
         request: Request | None = None
         try:
             request, study = self.gate.admit(blob)
-            if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
-                self._check_same_data(request.run, study)
-                if (stored := self.gate.stored_answer(request)) is not None:
-                    self._forget(request)
-                    return stored
-            reply, entry = self._answer(request, study)
-            answer = self.gate.release(reply, request)
-            self.gate.store_answer(request, answer, entry)
-            self._forget(request)
-            return answer
+            if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest):
+                return self.gate.set_up(request, study)
+            answer = self._work(self.gate.asked(request), study, summed=isinstance(request, SumRequest))
+            return self.gate.mask(request, study, answer) if isinstance(request, SumRequest) else answer
         except FedLoupeError as error:
             _log.warning("refused: %s", error)
             return self.gate.refuse(error, request)
@@ -135,6 +135,19 @@ class Site:
                 f"{type(error).__name__}: {error}", remedy="send the site's log to the FedLoupe maintainers"
             )
             return self.gate.refuse(wrapped, request)
+
+    def _work(self, request: Request, study: Study, *, summed: bool) -> bytes:
+        """The answer, worked out or as it was stored; of a sum's term it stays here."""
+        if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
+            self._check_same_data(request.run, study)
+            if (stored := self.gate.stored_answer(request, summed=summed)) is not None:
+                self._forget(request)
+                return stored
+        reply, entry = self._answer(request, study)
+        answer = self.gate.release(reply, request, summed=summed)
+        self.gate.store_answer(request, answer, entry)
+        self._forget(request)
+        return answer
 
     def cohort(self, study: Study) -> Cohort:
         """The site's patients for this study; derived and loaded on first use."""
@@ -186,15 +199,15 @@ class Site:
                 reply = self._install(header, request)
             case GrowRequest():
                 reply = self._grow(header, request, study, cohort)
-            case EvaluateRequest():
-                reply = self._evaluate(header, request, study, cohort)
-            case CalibrateRequest() | EmbedRequest() | ConformRequest():
+            case EvaluateRequest() | OverlapRequest():
+                reply = self._judge(header, request, study, cohort)
+            case MidpointRequest() | CalibrateRequest() | EmbedRequest() | ConformRequest():
                 reply = predicting.answer(header, request, study, cohort, self._preparation(request.run))
             case ReleaseRequest():
                 preparation, shifts = self._preparation(request.run), self._harmonised_path(request.run)
                 reply = releasing.answer(header, request, study, cohort, preparation, self.home, shifts)
-            case OverlapRequest():
-                reply = drawing.overlap(study, cohort, request)
+            case KeysRequest() | SharesRequest() | SumRequest() | UnmaskRequest():
+                raise TypeError("the gate answers these")
             case _:
                 reply = self._sums(header, request, study, cohort)
         return reply, None
@@ -261,17 +274,25 @@ class Site:
 
     def _forget(self, request: Request) -> None:
         """Once an answer is stored, where its training stood is no longer needed."""
-        if isinstance(request, TrainRequest) or (isinstance(request, EvaluateRequest) and request.personal):
+        if isinstance(request, TrainRequest) or makes_own(request):
             self._bench(request.run).clear()
 
-    def _evaluate(
-        self, header: dict[str, Any], request: EvaluateRequest, study: Study, cohort: Cohort
-    ) -> EvaluateReply:
-        preparation = self._preparation(request.run)
-        if request.personal:
+    def _judge(
+        self, header: dict[str, Any], request: EvaluateRequest | OverlapRequest, study: Study, cohort: Cohort
+    ) -> EvaluateReply | OverlapReply:
+        """Scores of the weights that came, or of the site's own model, which is made first and stays here."""
+        preparation = None if isinstance(request, OverlapRequest) else self._preparation(request.run)
+        if makes_own(request):
             self.gate.check_cohort(len(cohort.rows("train")))
-            own = self._bench(request.run).personal(header, request, study, cohort, preparation)
+            bench = self._bench(request.run)
+            if isinstance(request, EvaluateRequest) and request.personal and preparation is not None:
+                own = bench.personal(header, request, study, cohort, preparation)
+            else:
+                own = bench.alone(header, request.weights, study, cohort, preparation)
             request = request.model_copy(update={"weights": own})
+        if isinstance(request, OverlapRequest):
+            return drawing.overlap(study, cohort, request)
+        assert preparation is not None, "only a drawing study has none"
         return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:

@@ -20,7 +20,7 @@ from fedloupe.models import Preparation, Schema, build_model, norm_positions
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.site.checkpoint import INTERVAL_S, FileCheckpoint, key_of
-from fedloupe_client.site.personal import OwnNorms, read_fine_tuned, write_fine_tuned
+from fedloupe_client.site.personal import OwnNorms, read_own, write_own
 from fedloupe_client.training import drawing
 from fedloupe_client.training.local import Trained, fine_tune, train_alone, train_round
 
@@ -57,27 +57,45 @@ class Bench:
         Raises:
             RoundPassed, OwnDamaged, RunFileUnwritable: see there.
         """
-        site, number, weights = header["site"], request.round, request.weights
-        local = request.scope == "local"
-        if preparation is None:
-            checkpoint = self._checkpoint(header, request.scope, number, weights)
-            if local:
-                trained = drawing.train_alone(study, site, cohort, weights, checkpoint=checkpoint)
-            else:
-                trained = drawing.train_round(study, site, cohort, weights, number=number, checkpoint=checkpoint)
-        elif local:
-            checkpoint = self._checkpoint(header, request.scope, number, weights, *_arrays(preparation))
-            trained = train_alone(study, site, cohort, preparation, weights, checkpoint=checkpoint)
+        number, weights, loss = request.round, request.weights, None
+        if request.scope == "local":
+            found = self.alone(header, weights, study, cohort, preparation)
         else:
-            trained = self._round(header, request, study, cohort, preparation)
-        return TrainReply(
-            **header,
-            round=number,
-            weights=trained.weights,
-            patients=len(cohort.rows("train")),
-            loss=trained.loss,
-            epsilon=None,
-        )
+            if preparation is None:
+                checkpoint = self._checkpoint(header, request.scope, number, weights)
+                trained = drawing.train_round(
+                    study, header["site"], cohort, weights, number=number, checkpoint=checkpoint
+                )
+            else:
+                trained = self._round(header, request, study, cohort, preparation)
+            found, loss = trained.weights, trained.loss
+        patients = len(cohort.rows("train"))
+        return TrainReply(**header, round=number, weights=found, patients=patients, loss=loss, epsilon=None)
+
+    def alone(
+        self,
+        header: dict[str, Any],
+        weights: NDArray[Any],
+        study: Study,
+        cohort: Cohort,
+        preparation: Preparation | None,
+    ) -> NDArray[Any]:
+        """(m) the site's own model, trained from these weights on its own patients alone; made once.
+
+        Raises:
+            OwnDamaged, RunFileUnwritable: see there.
+        """
+        start = (weights, *(_arrays(preparation) if preparation else ()))
+        key, path = key_of(header, "alone", 0, *start), self.folder / "alone.safetensors"
+        if (kept := read_own(path, key)) is not None:
+            return kept
+        site, checkpoint = header["site"], self._checkpoint(header, "alone", 0, *start)
+        if preparation is None:
+            trained = drawing.train_alone(study, site, cohort, weights, checkpoint=checkpoint)
+        else:
+            trained = train_alone(study, site, cohort, preparation, weights, checkpoint=checkpoint)
+        write_own(path, key, trained.weights)
+        return trained.weights
 
     def personal(
         self, header: dict[str, Any], request: EvaluateRequest, study: Study, cohort: Cohort, preparation: Preparation
@@ -91,11 +109,11 @@ class Bench:
             return self._norms.personal(request.weights, _positions(study, cohort))
         start = (request.weights, *_arrays(preparation))
         key, path = key_of(header, "personal", 0, *start), self.folder / "personal.safetensors"
-        if (kept := read_fine_tuned(path, key)) is not None:
+        if (kept := read_own(path, key)) is not None:
             return kept
         checkpoint = self._checkpoint(header, "personal", 0, *start)
         trained = fine_tune(study, header["site"], cohort, preparation, request.weights, checkpoint=checkpoint)
-        write_fine_tuned(path, key, trained.weights)
+        write_own(path, key, trained.weights)
         return trained.weights
 
     def clear(self) -> None:

@@ -68,6 +68,7 @@ def answer(
                 patients=len(values),
                 events=int(event.sum()),
                 **vars(all_),
+                **{f"told_{name}": sums for name, sums in vars(all_).items()},
                 event_count=some.count,
                 event_total=some.total,
             )

@@ -16,7 +16,6 @@ from fedloupe.metrics import (
     calibration_slope,
     delong,
     expected_calibration_error,
-    mean_logits,
     score_histogram,
     threshold_metrics,
 )
@@ -68,8 +67,7 @@ def evaluate(
     scores, more = _scores(study, cohort, preparation, request, rows)
     area = delong(labels, scores)
     positives, negatives = score_histogram(labels, scores)
-    odds = mean_logits(labels, scores)
-    at = None if request.threshold is None else threshold_metrics(labels, scores, request.threshold)
+    at = threshold_metrics(labels, scores, request.threshold)
     reference = None if cohort.reference is None else delong(labels, cohort.reference[rows]).auc
     return EvaluateReply(
         version=request.version,
@@ -85,12 +83,10 @@ def evaluate(
         auc_low=area.low,
         auc_high=area.high,
         brier=brier(labels, scores),
-        accuracy=at.accuracy if at else None,
-        sensitivity=at.sensitivity if at else None,
-        specificity=at.specificity if at else None,
+        accuracy=at.accuracy,
+        sensitivity=at.sensitivity,
+        specificity=at.specificity,
         calibration=calibration_groups(labels, scores, groups=5, minimum=minimum_cell),
-        logit_positives=odds[0],
-        logit_negatives=odds[1],
         reference_auc=reference,
         positives_by_score=positives,
         negatives_by_score=negatives,
@@ -107,7 +103,7 @@ def _scores(
     else:
         odds = request.line[0] + request.line[1] * model_logits(study, cohort, preparation, request.weights, rows)
         scores = np.asarray(expit(odds), dtype=np.float64)
-    if study.prediction is None or request.split == "tune":
+    if study.prediction is None:
         return scores, {}
     labels, odds = cohort.labels[rows], logit(np.clip(scores, EXTREME, 1 - EXTREME))
     slope, large = calibration_slope(labels, odds), calibration_in_the_large(labels, odds)

@@ -1,6 +1,6 @@
-"""A site's terms of the calibration line, the training range and the prediction sets (`study.prediction`).
+"""A site's terms of the threshold, and of calibration line, training range and prediction sets (`study.prediction`).
 
-answer(header, request, study, cohort, preparation)      # calibrate, embed or conform
+answer(header, request, study, cohort, preparation)      # midpoint, calibrate, embed or conform
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from fedloupe.messages import (
     ConformRequest,
     EmbedReply,
     EmbedRequest,
+    MidpointReply,
+    MidpointRequest,
     Reply,
 )
+from fedloupe.metrics import summed_logits
 from fedloupe.metrics.conformal import distance, distance_counts, misfit_counts
 from fedloupe.models import Preparation, logistic_terms, range_vector
 from fedloupe.study import Study
@@ -40,18 +43,23 @@ class RangeMisfit(FedLoupeError):
 
 def answer(
     header: dict[str, Any],
-    request: CalibrateRequest | EmbedRequest | ConformRequest,
+    request: MidpointRequest | CalibrateRequest | EmbedRequest | ConformRequest,
     study: Study,
     cohort: Cohort,
     preparation: Preparation,
 ) -> Reply:
-    """The answer to one of the three.
+    """The answer to one of the four.
 
     Raises:
         OneClass: of the tuning patients.
         RangeMisfit, WrongSize: see there.
     """
     match request:
+        case MidpointRequest():
+            rows, labels = _tuning(cohort, request.site)
+            scores = expit(model_logits(study, cohort, preparation, request.weights, rows))
+            both = np.array(summed_logits(labels, scores))
+            return MidpointReply(**header, patients=len(rows), positives=int(labels.sum()), odds=both)
         case CalibrateRequest():
             rows, labels = _tuning(cohort, request.site)
             logits = model_logits(study, cohort, preparation, request.weights, rows)
@@ -119,7 +127,7 @@ def _tuning(cohort: Cohort, site: str) -> tuple[NDArray[np.int64], NDArray[np.in
     labels = cohort.labels[rows]
     if len(set(labels.tolist())) < 2:
         raise OneClass(
-            "all tuning patients have the same outcome, so nothing is calibrated on them",
+            "all tuning patients have the same outcome, so nothing is fixed on them",
             where=site,
             remedy="check the label mapping, or raise `split.tune`",
         )

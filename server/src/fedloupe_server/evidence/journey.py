@@ -1,4 +1,4 @@
-"""How the rounds went: who took part, and what each site's training loss, or privacy loss, did.
+"""How the rounds went: who took part, and what the training loss, or each site's privacy loss, did.
 
 rounds(results)      # a Figure, or None where no round was recorded
 """
@@ -10,17 +10,19 @@ from fedloupe_server.evidence.results import Results, RoundRecord
 
 WIDTH, LEFT, RIGHT, TOP, PLOT, ROW, MOST_POINTS = 720, 130, 600, 30, 150, 22, 300
 # A bar and a line of one site share a colour; past eight sites colours repeat.
+ALL = "all sites"
 SITE_COLOURS = (FEDERATED, "#3b5ba5", LOCAL, "#7c8a2e", "#a34a6f", "#4f6d7a", "#8a5a44", "#2f855a")
 
 
 def rounds(results: Results) -> Figure | None:
-    """Lines: training loss by site (under differential privacy, epsilon spent). Bars: rounds taken part in."""
+    """Lines: training loss over all sites (under DP, epsilon spent by each). Bars: rounds taken part in."""
     record = results.rounds
     if not record:
         return None
     sites = [s.site for s in results.sites if s.role == "train"]
     private = not any(r.loss for r in record)
-    values = {s: _values(record, s, private) for s in sites}
+    losses = [(place, r.loss) for place, r in enumerate(record) if r.loss is not None]
+    values = {s: _spent(record, s) for s in sites} if private else {ALL: losses}
     highest = max((v for points in values.values() for _, v in points), default=0.0)
     plot = PLOT if highest > 0 else 0
     bars = TOP + plot + (46 if plot else 0)
@@ -49,18 +51,16 @@ def rounds(results: Results) -> Figure | None:
     bottom = bars + ROW * len(sites) + 16
     drawing.text(LEFT, bottom, f"round {record[0].round}", SOFT, 11.5)
     drawing.text(RIGHT, bottom, f"round {record[-1].round}", SOFT, 11.5, "end")
-    header = ("round", "site", "took_part", "loss", "epsilon", "weights")
+    header = ("round", "site", "took_part", "loss_all_sites", "epsilon", "weights")
     rows = tuple(
-        (r.round, s, int(s in r.participants), r.loss.get(s), r.epsilon.get(s), r.weights)
-        for r in record
-        for s in sites
+        (r.round, s, int(s in r.participants), r.loss, r.epsilon.get(s), r.weights) for r in record for s in sites
     )
     return Figure("rounds", drawing.render(), header, rows)
 
 
-def _values(record: tuple[RoundRecord, ...], site: str, private: bool) -> list[tuple[int, float]]:
-    """(place of the round, value) where the site gave one."""
-    every = ((place, (r.epsilon if private else r.loss).get(site)) for place, r in enumerate(record))
+def _spent(record: tuple[RoundRecord, ...], site: str) -> list[tuple[int, float]]:
+    """(place of the round, epsilon spent so far) where the site said so."""
+    every = ((place, r.epsilon.get(site)) for place, r in enumerate(record))
     return [(place, value) for place, value in every if value is not None]
 
 

@@ -122,7 +122,7 @@ class RoundRecord(_Frozen):
     round: int
     participants: tuple[str, ...]
     absent: tuple[str, ...]
-    loss: dict[str, float]
+    loss: float | None  # mean over the training patients of those who took part; None under DP
     epsilon: dict[str, float]
     weights: str  # SHA-256 of the round's model
 
@@ -164,6 +164,7 @@ class Results(_Frozen):
     endpoint: str
     seed: int
     strategy: str  # in words
+    aggregation: Literal["secure", "plain"] = "plain"  # whether the coordinator saw sums alone
     privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1"
     preparation: str  # SHA-256
     preparation_origin: Literal["federated", "public"]

@@ -151,7 +151,7 @@ def benefit(results: Results) -> list[str]:
 
 def privacy(results: Results) -> list[str]:
     """What protects patients, and what does not."""
-    stays = "Images, labels and patient rows stayed at the hospitals; model weights and aggregates left them."
+    stays = f"Images, labels and patient rows stayed at the hospitals. {seen(results)}"
     if not is_private(results):
         return [
             f"{NO_GUARANTEE} {stays} Nothing here bounds what those could tell about a patient.",
@@ -164,6 +164,19 @@ def privacy(results: Results) -> list[str]:
         else "No site reported the epsilon it spent.",
         f"{stays} Epsilon covers the weights only: evaluation aggregates of held-out patients are outside the account.",
     ]
+
+
+def seen(results: Results) -> str:
+    """What the coordinator got to see of weights and sums."""
+    if results.aggregation == "plain":
+        return "Each hospital's weights and aggregates left it, and the coordinator saw them one by one."
+    text = (
+        "Weights and fitted statistics were added up securely: the coordinator saw sums over at least three hospitals, "
+        "and each hospital's test results as its policy releases them."
+    )
+    if any(s.local_elsewhere for s in results.sites):
+        text += " Hospitals' own models left them in the clear, to be judged elsewhere (`evaluation.local_models`)."
+    return text
 
 
 def quality(found: QualitySummary) -> list[str]:

@@ -62,8 +62,7 @@ def logistic_baseline(
     """
 
     def ask(step: int, beta: NDArray[np.float64]) -> list[NewtonReply]:
-        replies = talk.ask_all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)
-        return list(replies.values())
+        return [talk.sums.all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)]
 
     penalty = Penalty(study.evaluation.ridge, study.evaluation.l1_ratio)
     beta = fit_logistic(ask, width, penalty, kept, where=f"{talk.run}, {label}")

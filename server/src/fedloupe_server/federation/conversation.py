@@ -2,12 +2,14 @@
 
 conversation = Conversation(study, exchange, run="demo")
 replies = conversation.ask_all(study.train_sites, lambda header: HelloRequest(**header), HelloReply)
+total = conversation.sums.all(study.train_sites, lambda header: DescribeRequest(**header), DescribeReply)
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.summing import Sums
 
 R = TypeVar("R", bound=Message)
 
@@ -47,22 +50,43 @@ class WrongAnswer(FedLoupeError):
 class Conversation:
     """Speaks to the sites of one run.
 
+    Args:
+        study: the protocol.
+        exchange: how to reach the sites.
+        run: its name on the wire.
+        folder: of the run or fold; without one a crash may leave a sum that cannot be repeated.
+
     Attributes:
         refusals: the latest refusal of each site, as `code title`.
+        sums: of answers that are only ever added.
     """
 
-    def __init__(self, study: Study, exchange: Exchange, run: str) -> None:
+    def __init__(self, study: Study, exchange: Exchange, run: str, folder: Path | None = None) -> None:
         self.study, self.run = study, run
         self._exchange = exchange
         self._covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
         self.refusals: dict[str, str] = {}
+        self.sums = Sums(self, folder / "sums.json" if folder else None)
 
     def header(self, site: str) -> dict[str, Any]:
         """The fields that every request to this site shares."""
         return {"version": __version__, "fingerprint": self.study.fingerprint, "run": self.run, "site": site}
 
-    def ask(self, requests: Mapping[str, Request], expected: type[R]) -> dict[str, R]:
+    def ask(
+        self,
+        requests: Mapping[str, Request],
+        expected: type[R],
+        *,
+        timeout_s: float | None = None,
+        enough: int | None = None,
+    ) -> dict[str, R]:
         """Ask these sites; repeat for the silent ones as often as the study allows.
+
+        Args:
+            requests: by site.
+            expected: kind of the answers.
+            timeout_s: seconds to wait for them; as the study says where None.
+            enough: answers after which nobody is asked again; all where None.
 
         Returns:
             The replies by site, in sorted order; sites that stayed silent or refused are absent.
@@ -76,27 +100,21 @@ class Conversation:
             if attempt:
                 time.sleep(self.study.quorum.retry_after_s)  # a site that restarts needs a moment
             blobs = {site: encode(request) for site, request in sorted(waiting.items())}
-            for site, blob in self._exchange(blobs, self.study.quorum.timeout_s).items():
+            for site, blob in self._exchange(blobs, timeout_s or self.study.quorum.timeout_s).items():
                 if site not in waiting:
                     raise WrongAnswer(f"{site} was not asked", where=site, remedy="check the site table")
                 reply = self._read(site, blob)
                 if isinstance(reply, Failure):
                     self.refusals[site] = f"{reply.code} {reply.title}"
                 elif not isinstance(reply, expected):
-                    raise WrongAnswer(
-                        f"{site} sent a {type(reply).__name__}", where=site, remedy="run the same version everywhere"
-                    )
-                elif not (_fits(waiting[site], reply) and shapes.fits(reply, waiting[site], self._covariates)):
-                    raise WrongAnswer(
-                        f"{site} answered another request, or with arrays of another shape",
-                        where=site,
-                        remedy="run the same version everywhere",
-                    )
+                    raise self.wrong_answer(site, f"sent a {type(reply).__name__}")
+                elif not self._fits(waiting[site], reply):
+                    raise self.wrong_answer(site, "answered another request, or with arrays of another shape")
                 else:
                     self.refusals.pop(site, None)
                     replies[site] = reply
                 waiting.pop(site, None)
-            if not waiting:
+            if not waiting or (enough is not None and len(replies) >= enough):
                 break
         for site in waiting:
             self.refusals[site] = "no answer"
@@ -111,36 +129,40 @@ class Conversation:
             SiteRefused: naming each site that did not, and its code.
         """
         replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
-        if missing := [site for site in sites if site not in replies]:
+        self.require_all(replies, sites)
+        return replies
+
+    def require_all(self, answered: Mapping[str, object], sites: tuple[str, ...]) -> None:
+        """Check that each of these sites answered.
+
+        Raises:
+            SiteRefused: naming each that did not, and its code.
+        """
+        if missing := [site for site in sites if site not in answered]:
             raise SiteRefused(
                 "; ".join(f"{site}: {self.refusals.get(site, 'no answer')}" for site in missing),
                 where=self.run,
                 remedy="the site's own log has the details; start the run again when the site is ready: it continues",
             )
-        return replies
 
-    def ask_willing(
-        self, sites: tuple[str, ...], make: Callable[[dict[str, Any]], Request], expected: type[R], what: str
-    ) -> dict[str, R]:
-        """Ask each of these sites about its tuning patients; one with too few may refuse, none may be silent.
+    def require_willing(self, answered: Mapping[str, object], sites: tuple[str, ...], what: str) -> None:
+        """Check answers about tuning patients: a site with too few may refuse, none may be silent.
 
         Args:
-            sites: whom.
-            make: the request from its header.
-            expected: kind of the answer.
+            answered: by site.
+            sites: that were asked.
             what: the tuning patients are for, for the error.
 
         Raises:
             SiteRefused: a site was silent or refused for another reason, or all have too few.
         """
-        replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
         if silent := [site for site in sites if self.refusals.get(site) == "no answer"]:
             raise SiteRefused(
                 f"no answer about {what} from {', '.join(silent)}",
                 where=self.run,
                 remedy="start the run again when these sites are ready: it continues",
             )
-        refused = {site: self.refusals[site] for site in sites if site not in replies}
+        refused = {site: self.refusals[site] for site in sites if site not in answered}
         refusals = "; ".join(f"{site}: {why}" for site, why in refused.items())
         if any(not why.startswith(TOO_FEW) for why in refused.values()):
             raise SiteRefused(
@@ -148,13 +170,12 @@ class Conversation:
                 where=self.run,
                 remedy="the site's own log has the details; start the run again when the site is ready: it continues",
             )
-        if not replies:
+        if not answered:
             raise SiteRefused(
                 f"no site has enough tuning patients for {what}: {refusals}",
                 where=self.run,
                 remedy="raise `split.tune`",
             )
-        return replies
 
     def require_quorum(self, answered: Mapping[str, object], sites: tuple[str, ...]) -> None:
         """Check the study's quorum among the sites asked.
@@ -173,6 +194,22 @@ class Conversation:
                 where=self.run,
                 remedy="see to the sites named and start the run again: it continues after the last complete round",
             )
+
+    def check_fit(self, request: Request, reply: Message) -> None:
+        """Check that a sum is one of answers to this request.
+
+        Raises:
+            WrongAnswer: it has other shapes.
+        """
+        if not self._fits(request, reply):
+            raise self.wrong_answer(self.run, "gave a sum of arrays of another shape than was asked")
+
+    def wrong_answer(self, site: str, what: str) -> WrongAnswer:
+        """The error for an answer that cannot be used."""
+        return WrongAnswer(f"{site} {what}", where=site, remedy="run the same version everywhere")
+
+    def _fits(self, request: Message, reply: Message) -> bool:
+        return _fits(request, reply) and shapes.fits(reply, request, self._covariates)
 
     def _read(self, site: str, blob: bytes) -> Message:
         try:
@@ -193,7 +230,7 @@ def _fits(request: Message, reply: Message) -> bool:
     """Whether the reply repeats what was asked and has its shapes: a late answer to another round must not count."""
     repeated = all(
         getattr(reply, name) == getattr(request, name)
-        for name in ("round", "label", "split")
+        for name in ("round", "label", "split", "setup", "session")
         if name in type(request).model_fields and name in type(reply).model_fields
     )
     shaped = all(

@@ -18,12 +18,12 @@ from fedloupe.messages import (
     SummaryRequest,
 )
 from fedloupe.models import group_order
-from fedloupe.statistics import Products
+from fedloupe.statistics import Moments, Products
 from fedloupe.statistics.sketch import ACCURACY, CENTRE
 from fedloupe.study import Study, clinical_inputs
-from fedloupe_server.federation.conversation import Conversation, WrongAnswer
+from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.journal import Journal, write_atomic
-from fedloupe_server.statistics.description import describe, pooled, table
+from fedloupe_server.statistics.description import describe, table
 
 WIDEST = 64
 """Columns of a group up to which its covariance is asked; with the clinical values."""
@@ -46,23 +46,20 @@ def describe_sites(
     if path.exists():
         return
     names = (*features, *(variable.name for variable in clinical_inputs(study)))
-    summaries = list(talk.ask_all(sites, lambda header: SummaryRequest(**header), SummaryReply).values())
-    if other := [reply.site for reply in summaries if len(reply.count) != len(names)]:
-        raise WrongAnswer(
-            f"{other[0]} described other columns", where=other[0], remedy="run the same version everywhere"
-        )
-    moments = pooled(summaries)
-    replies = talk.ask_all(
+    total = talk.sums.all(sites, lambda header: SummaryRequest(**header), SummaryReply)
+    if len(total.count) != len(names):
+        raise talk.wrong_answer("the sites", "described other columns")
+    moments = Moments(total.count, total.total, total.square)
+    buckets = talk.sums.all(
         sites, lambda header: BucketsRequest(**header, centre=moments.mean, scale=moments.sd), BucketsReply
     )
-    counts: NDArray[np.int64] = np.sum([reply.counts for reply in replies.values()], axis=0)
-    rows = describe(names, summaries, counts)
+    rows = describe(names, total, buckets.counts)
     content = {
         "study": study.study,
         "fingerprint": study.fingerprint,
         "sites": list(sites),
-        "patients": sum(reply.patients for reply in summaries),
-        "events": sum(reply.events for reply in summaries),
+        "patients": total.patients,
+        "events": total.events,
         "quantiles": {"relative_error_of_distance_from_mean": ACCURACY, "sd_near_the_mean": CENTRE},
         "variables": [asdict(row) for row in rows],
         "covariance": _covariances(talk, sites, names, groups),
@@ -86,8 +83,8 @@ def _covariances(
         def ask(header: dict[str, Any], places: NDArray[np.int64] = places) -> CovarianceRequest:
             return CovarianceRequest(**header, columns=places)
 
-        replies = talk.ask_all(sites, ask, CovarianceReply)
-        sums = Products.sum([Products(r.count, r.total, r.square, r.product) for r in replies.values()])
+        total = talk.sums.all(sites, ask, CovarianceReply)
+        sums = Products(total.count, total.total, total.square, total.product)
         matrices = {"covariance": sums.covariance, "correlation": sums.correlation}
         found.append(
             {

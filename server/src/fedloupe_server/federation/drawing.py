@@ -22,6 +22,7 @@ from fedloupe.messages import HelloReply, HelloRequest, OverlapReply, OverlapReq
 from fedloupe.models import build_unet, flatten
 from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
+from fedloupe_server.federation.evaluating import shows_own_models
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import train_rounds
@@ -50,7 +51,7 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
     assert study.segmentation is not None, "only a drawing study draws"
     journal = Journal(run_dir)
     journal.open_for(study)
-    talk = Conversation(study, exchange, run_name(run_dir))
+    talk = Conversation(study, exchange, run_name(run_dir), journal.folder)
     train, validate = study.train_sites, study.validate_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
     hellos = talk.ask_all(train, lambda header: HelloRequest(**header), HelloReply)
@@ -58,7 +59,7 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
 
     start = flatten(build_unet(study))
     weights, _ = train_rounds(study, talk, train, start, journal, observer, "rounds")
-    own = local_models(study, talk, train, lambda: start, journal, observer)
+    own = local_models(study, talk, train, start, journal, observer)
     content = model_bytes(weights)
     name = hashlib.sha256(content).hexdigest()
     journal.freeze({"frozen": name})
@@ -70,7 +71,8 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
     federated = _overlap(study, talk, "federated", dict.fromkeys((*train, *validate), weights))
     refused = {site: text for site, text in sorted(talk.refusals.items()) if site not in federated}
     observer(Event("evaluation", 1, 2, "own"))
-    alone = _overlap(study, talk, "local-{site}", own)
+    at_home = shows_own_models(study) and not own
+    alone = _overlap(study, talk, "local-{site}", dict.fromkeys(train, start) if at_home else own, alone=at_home)
     observer(Event("evaluation", 2, 2))
     card = DrawingCard(
         study=study.study,
@@ -102,8 +104,10 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
     return card
 
 
-def _overlap(study: Study, talk: Conversation, label: str, weights: Mapping[str, Vector]) -> dict[str, OverlapReply]:
-    """Dice of one model, or of each site's own, at the sites that may describe it.
+def _overlap(
+    study: Study, talk: Conversation, label: str, weights: Mapping[str, Vector], *, alone: bool = False
+) -> dict[str, OverlapReply]:
+    """Dice of one model, or of each site's own, at the sites that may describe it; `alone`: each trains its own first.
 
     Raises:
         SiteRefused: a site was silent.
@@ -113,6 +117,7 @@ def _overlap(study: Study, talk: Conversation, label: str, weights: Mapping[str,
             **talk.header(site),
             label=label.format(site=site),
             split="test" if study.role(site) == "train" else "all",
+            alone=alone,
             weights=vector,
         )
         for site, vector in weights.items()

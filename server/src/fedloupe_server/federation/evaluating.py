@@ -33,12 +33,13 @@ def score_sites(
     prediction: FittedPrediction | None = None,
     *,
     personal: bool = False,
+    alone: bool = False,
 ) -> dict[str, Scores]:
     """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
 
     `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `prediction`
     the probabilities are calibrated and their sets judged. With `personal` each site makes its own model from the
-    weights first.
+    weights first, with `alone` one of its patients alone.
     """
     calibrated: dict[str, Any] = {}
     if prediction:
@@ -53,6 +54,7 @@ def score_sites(
             threshold=threshold,
             shift="none" if site in unshifted else "own",
             personal=personal,
+            alone=alone,
             weights=weights,
             **calibrated,
         )
@@ -67,10 +69,17 @@ def evaluate_sites(
     talk: Conversation,
     hellos: Mapping[str, HelloReply],
     fitted: Fitted,
+    start: Vector,
     locals_: Mapping[str, Vector],
     observer: Observer,
 ) -> tuple[SiteResult, ...]:
-    """Every model at every site where it belongs: a few exchanges, each with all sites at once."""
+    """Every model at every site where it belongs: a few exchanges, each with all sites at once.
+
+    Args:
+        study, talk, hellos, fitted, observer: of the run.
+        start: (m) from which sites' own models are trained.
+        locals_: those that left their sites; empty where they stay at home.
+    """
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
     everywhere = dict.fromkeys(splits, fitted.weights)
@@ -97,7 +106,12 @@ def evaluate_sites(
         for step, b in enumerate(fitted.further, start=2)
     }
     first = 2 + len(further)
-    own = score(first - 1, "local-{site}", "transformer", locals_)
+    if shows_own_models(study) and not locals_:
+        observer(Event("evaluation", first - 1, steps, "each site's own model, trained there"))
+        asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(study.train_sites, ("test", start))
+        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True)
+    else:
+        own = score(first - 1, "local-{site}", "transformer", locals_)
     elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
     for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
         for site, scores in score(
@@ -132,6 +146,11 @@ def evaluate_sites(
         )
         for s in sorted(study.sites, key=lambda s: s.role)
     )
+
+
+def shows_own_models(study: Study) -> bool:
+    """Whether the federated model is compared with each site's own."""
+    return study.evaluation.local_baseline and study.privacy.mode == "none"
 
 
 def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observer) -> dict[str, Scores]:

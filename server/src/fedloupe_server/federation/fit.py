@@ -16,10 +16,10 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     DescribeReply,
     DescribeRequest,
-    EvaluateReply,
-    EvaluateRequest,
     HarmoniseReply,
     HelloReply,
+    MidpointReply,
+    MidpointRequest,
     PrepareReply,
     PrepareRequest,
     SketchReply,
@@ -242,8 +242,8 @@ def _federated_preparation(
     if not columns:
         return Preparation(np.zeros(0), np.zeros(0), np.zeros((0, study.model.components), np.float32), "federated")
     harmonised = study.harmonisation is not None
-    described = talk.ask_all(sites, lambda header: DescribeRequest(**header, harmonised=harmonised), DescribeReply)
-    moments = pooled_moments(list(described.values()), len(columns))
+    described = talk.sums.all(sites, lambda header: DescribeRequest(**header, harmonised=harmonised), DescribeReply)
+    moments = pooled_moments(described, len(columns))
     mean, scale = scaling(moments)
     if study.quality:
         agreed = agree_quality(study, talk, sites, features, mean, scale, journal, observer)
@@ -260,8 +260,7 @@ def _federated_preparation(
         ) -> SketchRequest:
             return SketchRequest(**header, mean=mean, scale=scale, probe=probe, iteration=iteration)
 
-        replies = talk.ask_all(sites, ask, SketchReply)
-        sketch = np.sum([reply.sketch for reply in replies.values()], axis=0)
+        sketch = talk.sums.all(sites, ask, SketchReply).sketch
     return Preparation(
         mean, scale, principal_projection(probe, sketch, columns, study.model.components, patients), "federated"
     )
@@ -288,34 +287,30 @@ def train_rounds(
         weights, state = journal.load_round(records[-1])
         strategy.restore(state)
     for number in range(len(records) + 1, study.training.rounds + 1):
-        requests = {
-            site: TrainRequest(**talk.header(site), round=number, scope="federated", weights=weights) for site in sites
-        }
-        replies = talk.ask(requests, TrainReply)
-        talk.require_quorum(replies, sites)
-        shares = {
-            site: (reply.weights, float(reply.patients) if study.training.weighting == "patients" else 1.0)
-            for site, reply in replies.items()
-        }
-        weights = strategy.aggregate(weights, shares)
+
+        def ask(header: dict[str, Any], number: int = number, weights: NDArray[np.float32] = weights) -> TrainRequest:
+            return TrainRequest(**header, round=number, scope="federated", weights=weights)
+
+        summed = talk.sums.quorum(sites, ask, TrainReply)
+        weights = strategy.aggregate(weights, summed.reply.weights)
         record = RoundRecord(
             round=number,
-            participants=tuple(replies),
-            absent=tuple(site for site in sites if site not in replies),
-            loss={site: r.loss for site, r in replies.items() if r.loss is not None},
-            epsilon={site: r.epsilon for site, r in replies.items() if r.epsilon is not None},
+            participants=summed.sites,
+            absent=tuple(site for site in sites if site not in summed.sites),
+            loss=summed.reply.loss,
+            epsilon=summed.epsilon,
             weights=digest(weights),
         )
         journal.save_round(record, weights, strategy.state())
         records.append(record)
-        observer(Event(stage, number, study.training.rounds, ", ".join(replies)))
+        observer(Event(stage, number, study.training.rounds, ", ".join(summed.sites)))
     return weights, tuple(records)
 
 
 def _threshold(
     talk: Conversation, sites: tuple[str, ...], weights: NDArray[np.float32], journal: Journal
 ) -> tuple[float, tuple[str, ...]]:
-    """Youden's threshold on the tuning patients of the training sites, from their mean log-odds.
+    """Youden's threshold on the tuning patients of the training sites, from their summed log-odds.
 
     A site with too few tuning patients of an outcome refuses to describe them; the others decide, and are named.
     Fixed once: a run that goes on takes the threshold that it had.
@@ -328,15 +323,11 @@ def _threshold(
         kept = json.loads(path.read_text())
         return float(kept["threshold"]), tuple(kept["sites"])
 
-    def ask(header: dict[str, Any]) -> EvaluateRequest:
-        return EvaluateRequest(
-            **header, label="federated", architecture="transformer", split="tune", threshold=None, weights=weights
-        )
-
-    replies = talk.ask_willing(sites, ask, EvaluateReply, "a threshold")
-    threshold = youden_threshold(
-        [(r.logit_positives, r.positives) for r in replies.values()],
-        [(r.logit_negatives, r.patients - r.positives) for r in replies.values()],
+    summed = talk.sums.willing(
+        sites, lambda header: MidpointRequest(**header, weights=weights), MidpointReply, "a threshold"
     )
-    write_atomic(path, (json.dumps({"threshold": threshold, "sites": list(replies)}) + "\n").encode())
-    return threshold, tuple(replies)
+    total = summed.reply
+    without, with_event = total.odds
+    threshold = youden_threshold((with_event, total.positives), (without, total.patients - total.positives))
+    write_atomic(path, (json.dumps({"threshold": threshold, "sites": list(summed.sites)}) + "\n").encode())
+    return threshold, summed.sites

@@ -67,22 +67,20 @@ def fit_harmoniser(
                 remedy="restore it, or delete it: its step is then repeated",
             )
         return kept
-    described = talk.ask_all(sites, lambda header: DescribeRequest(**header), DescribeReply)
-    centre, scale = scaling(pooled_moments(list(described.values()), features))
+    described = talk.sums.all(sites, lambda header: DescribeRequest(**header), DescribeReply)
+    centre, scale = scaling(pooled_moments(described, features))
     shared: dict[str, Any] = {"centre": centre, "scale": scale, "beta": np.zeros((features, 0))}
     if rules.covariates:
-        first = talk.ask_all(
+        first = talk.sums.all(
             sites, lambda header: CrossProductsRequest(**header, centre=centre, scale=scale), CrossProductsReply
         )
-        shared["beta"] = slopes([CrossProducts(r.count, r.cross, r.moment) for r in first.values()])
-    second = talk.ask_all(sites, lambda header: ResidualsRequest(**header, **shared), ResidualsReply)
-    shared["level"], shared["spread"] = level_and_spread(
-        [Residuals(r.count, r.total, r.square) for r in second.values()]
-    )
+        shared["beta"] = slopes([CrossProducts(first.count, first.cross, first.moment)])
+    second = talk.sums.all(sites, lambda header: ResidualsRequest(**header, **shared), ResidualsReply)
+    shared["level"], shared["spread"] = level_and_spread([Residuals(second.count, second.total, second.square)])
     prior = None
     if rules.empirical_bayes:
-        third = talk.ask_all(sites, lambda header: PriorRequest(**header, **shared), PriorReply)
-        prior = pooled_prior([reply.sums for reply in third.values()])
+        third = talk.sums.all(sites, lambda header: PriorRequest(**header, **shared), PriorReply)
+        prior = pooled_prior([third.sums])
     harmoniser = Harmoniser(**shared, prior=NONE if prior is None else prior.array)
     write_tensors(path, harmoniser.arrays)
     return harmoniser

@@ -115,36 +115,32 @@ def fit_prediction(
     def ask(step: int, line: Floats, targets: tuple[float, float] = (0.0, 1.0)) -> Callable[..., CalibrateRequest]:
         return lambda header: CalibrateRequest(**header, step=step, targets=targets, line=line, weights=weights)
 
-    first = talk.ask_willing(sites, ask(0, np.zeros(2)), CalibrateReply, "the calibration")
-    willing = tuple(first)
-    tuned = sum(reply.patients for reply in first.values())
-    positives = sum(reply.positives for reply in first.values())
+    first = talk.sums.willing(sites, ask(0, np.zeros(2)), CalibrateReply, "the calibration")
+    willing, tuned, positives = first.sites, first.reply.patients, first.reply.positives
     targets = (1 / (tuned - positives + 2), (positives + 1) / (positives + 2))
 
     def terms(step: int, line: Floats) -> list[CalibrateReply]:
-        return list(talk.ask_all(willing, ask(step, line, targets), CalibrateReply).values())
+        return [talk.sums.all(willing, ask(step, line, targets), CalibrateReply)]
 
     line = fit_line(terms, rules, where=f"{talk.run}, calibration")
-    embedded = talk.ask_all(sites, lambda header: EmbedRequest(**header, size=size, weights=weights), EmbedReply)
-    centre, precision = training_range(list(embedded.values()))
+    embedded = talk.sums.all(sites, lambda header: EmbedRequest(**header, size=size, weights=weights), EmbedReply)
+    centre, precision = training_range(embedded)
     shared: dict[str, Any] = {
         "line": (float(line[0]), float(line[1])),
         "weights": weights,
         "centre": centre,
         "precision": precision,
     }
-    conformed = talk.ask_all(willing, lambda header: ConformRequest(**header, **shared), ConformReply).values()
-    misfits = np.sum([reply.misfits for reply in conformed], axis=0)
-    distances = np.sum([reply.distances for reply in conformed], axis=0)
+    conformed = talk.sums.all(willing, lambda header: ConformRequest(**header, **shared), ConformReply)
     wanted = rank(tuned, rules.coverage)
     prediction = FittedPrediction(
         line=line,
-        admitted=1.0 if wanted > tuned else quantile(misfits, MISFIT_EDGES, wanted),
-        limit=quantile(distances, DISTANCE_EDGES, rank(tuned, 1 - rules.beyond)),
+        admitted=1.0 if wanted > tuned else quantile(conformed.misfits, MISFIT_EDGES, wanted),
+        limit=quantile(conformed.distances, DISTANCE_EDGES, rank(tuned, 1 - rules.beyond)),
         centre=centre,
         precision=precision,
         tuned=tuned,
-        trained=sum(reply.patients for reply in embedded.values()),
+        trained=embedded.patients,
         sites=willing,
     )
     write_tensors(path, prediction.arrays, sites=" ".join(willing))

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import RedundancyReply, RedundancyRequest, StabilityReply, StabilityRequest
+from fedloupe.metrics import RepeatSums
 from fedloupe.quality import Verdict, judge, verdicts
 from fedloupe.study import Quality, Study
-from fedloupe_server.federation.conversation import Conversation, WrongAnswer
+from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.journal import Journal, JournalDamaged, write_atomic
-from fedloupe_server.statistics.quality import AgreedQuality, Greedy, blocks, pooled_sums, without_redundant
+from fedloupe_server.statistics.quality import AgreedQuality, Greedy, blocks, without_redundant
 
 Floats = NDArray[np.float64]
 FILE = "quality.json"
@@ -99,9 +100,9 @@ def agree_quality(
         greedy = Greedy(study.quality.redundancy)
         for done, block in enumerate(blocks(judged)):
             observer(Event(STAGE, 1 + done, 2 + done, f"correlations of {len(block)} of {kept} features"))
-            replies = _correlations(talk, sites, mean, scale, greedy.earlier, block)
-            patients = sum(reply.patients for reply in replies)
-            greedy.judge(block, replies)
+            total = _correlations(talk, sites, mean, scale, greedy.earlier, block)
+            patients = total.patients
+            greedy.judge(block, total)
         judged = without_redundant(judged, greedy)
     agreed = AgreedQuality(
         sites=sites,
@@ -130,13 +131,12 @@ def _stable(
         flat = zip(names, constant, strict=True)
         return tuple(Verdict(name=name, patients=0, why="constant" if is_ else "") for name, is_ in flat), 0
     observer(Event(STAGE, 0, 2, "asking how features repeat; sites perturb their cases"))
-    replies = talk.ask_all(sites, lambda header: StabilityRequest(**header, mean=mean, scale=scale), StabilityReply)
+    total = talk.sums.all(sites, lambda header: StabilityRequest(**header, mean=mean, scale=scale), StabilityReply)
     versions = 1 + len(quality.perturbations)
     shapes = ((len(names),), (len(names), versions), (len(names), versions * (versions + 1) // 2))
-    for site, reply in replies.items():
-        _check_shapes(site, (reply.count, reply.total, reply.product), shapes)
-    found = verdicts(names, judge(pooled_sums(list(replies.values())), quality), constant)
-    return found, sum(reply.patients for reply in replies.values())
+    _check_shapes(talk, (total.count, total.total, total.product), shapes)
+    sums = RepeatSums(total.count, total.total, total.product)
+    return verdicts(names, judge(sums, quality), constant), total.patients
 
 
 def _correlations(
@@ -146,19 +146,16 @@ def _correlations(
     scale: Floats,
     earlier: NDArray[np.int64],
     block: NDArray[np.int64],
-) -> list[RedundancyReply]:
+) -> RedundancyReply:
     def ask(header: dict[str, Any]) -> RedundancyRequest:
         return RedundancyRequest(**header, mean=mean, scale=scale, earlier=earlier, block=block)
 
-    replies = talk.ask_all(sites, ask, RedundancyReply)
+    total = talk.sums.all(sites, ask, RedundancyReply)
     table = (len(earlier) + len(block), len(block))
-    for site, reply in replies.items():
-        _check_shapes(site, (reply.pairs, reply.product, reply.total), (table, table, (len(block),)))
-    return list(replies.values())
+    _check_shapes(talk, (total.pairs, total.product, total.total), (table, table, (len(block),)))
+    return total
 
 
-def _check_shapes(site: str, arrays: tuple[Any, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
+def _check_shapes(talk: Conversation, arrays: tuple[Any, ...], shapes: tuple[tuple[int, ...], ...]) -> None:
     if any(array.shape != shape for array, shape in zip(arrays, shapes, strict=True)):
-        raise WrongAnswer(
-            f"{site} answered with arrays of another shape", where=site, remedy="run the same version everywhere"
-        )
+        raise talk.wrong_answer("the sites", "answered with arrays of another shape")

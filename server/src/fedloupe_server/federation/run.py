@@ -5,7 +5,6 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from fedloupe import __version__
@@ -28,7 +27,13 @@ from fedloupe_server.evidence.results import (
 )
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
-from fedloupe_server.federation.evaluating import Vector, evaluate_sites, score_beside, score_sites
+from fedloupe_server.federation.evaluating import (
+    Vector,
+    evaluate_sites,
+    score_beside,
+    score_sites,
+    shows_own_models,
+)
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
@@ -55,7 +60,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     journal = Journal(run_dir)
     journal.open_for(study)
     name = run_name(run_dir)
-    talk = Conversation(study, exchange, name)
+    talk = Conversation(study, exchange, name, journal.folder)
     train, validate = study.train_sites, study.validate_sites
 
     observer(Event("hello", 0, 1, "asking the training sites"))
@@ -66,7 +71,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
-    locals_ = local_models(study, talk, train, lambda: initial_weights(study, columns), journal, observer)
+    start = initial_weights(study, columns)
+    locals_ = local_models(study, talk, train, start, journal, observer)
     journal.freeze(
         {
             "frozen": fitted.digest,
@@ -84,7 +90,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         agreed_columns(hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
-    sites = evaluate_sites(study, talk, hellos, fitted, locals_, observer)
+    sites = evaluate_sites(study, talk, hellos, fitted, start, locals_, observer)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
@@ -104,6 +110,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         endpoint=study.endpoint.name,
         seed=study.seed,
         strategy=_strategy(study),
+        aggregation=study.aggregation,
         privacy=_privacy(study),
         preparation=fitted.preparation.digest,
         preparation_origin=fitted.preparation.origin,
@@ -190,20 +197,22 @@ def local_models(
     study: Study,
     talk: Conversation,
     sites: tuple[str, ...],
-    start: Callable[[], Vector],
+    start: Vector,
     journal: Journal,
     observer: Observer,
 ) -> dict[str, Vector]:
-    """Each training site's own model, from the study's start with the study's whole budget; none under DP."""
-    if not study.evaluation.local_baseline or study.privacy.mode != "none":
+    """Each training site's own model, from the study's start with the study's whole budget.
+
+    None under DP, and none where they stay at home: each is then trained and judged there (`EvaluateRequest.alone`).
+    """
+    if not shows_own_models(study) or study.evaluation.local_models == "home":
         return {}
     paths = {site: journal.folder / "local" / f"{site}.safetensors" for site in sites}
     todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
     observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
     if todo:
-        weights = start()
         replies = talk.ask_all(
-            todo, lambda header: TrainRequest(**header, round=0, scope="local", weights=weights), TrainReply
+            todo, lambda header: TrainRequest(**header, round=0, scope="local", weights=start), TrainReply
         )
         for site, reply in replies.items():
             write_tensors(paths[site], {"weights": reply.weights})
@@ -225,8 +234,9 @@ def _leave_one_out(
     folds = []
     for site in study.train_sites:
         rest = tuple(s for s in study.train_sites if s != site)
-        talk = Conversation(study, exchange, f"{name}/without-{site}")
-        fitted = fit(study, talk, rest, features, columns, journal.fold(site), observer, stage=f"without {site}")
+        fold = journal.fold(site)
+        talk = Conversation(study, exchange, f"{name}/without-{site}", fold.folder)
+        fitted = fit(study, talk, rest, features, columns, fold, observer, stage=f"without {site}")
         _open(talk, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
 

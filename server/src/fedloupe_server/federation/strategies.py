@@ -1,6 +1,6 @@
-"""How the sites' weights become the next round's: one small class a strategy, its mathematics in its text.
+"""How the sites' mean becomes the next round's weights: one small class a strategy, its mathematics in its text.
 
-Sums run in float64 over sites in sorted order, so a result depends on who took part and on nothing else.
+The mean comes from a sum of integers (`federation.summing`), so a result depends on who took part and on nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Vector = NDArray[np.float32]
 class Strategy(Protocol):
     """Aggregation with a state that the journal can keep."""
 
-    def aggregate(self, current: Vector, replies: Mapping[str, tuple[Vector, float]]) -> Vector:
-        """The next weights from the current ones and each site's (weights, weight)."""
+    def aggregate(self, current: Vector, mean: NDArray[np.float64]) -> Vector:
+        """The next weights from the current ones and the sites' weighted mean, sum_k n_k w_k / sum_k n_k."""
         ...
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -32,22 +32,12 @@ class Strategy(Protocol):
         ...
 
 
-def weighted_mean(replies: Mapping[str, tuple[Vector, float]]) -> NDArray[np.float64]:
-    """sum_k n_k w_k / sum_k n_k in float64."""
-    total = sum(weight for _, weight in replies.values())
-    mean = np.zeros(len(next(iter(replies.values()))[0]))
-    for site in sorted(replies):
-        weights, weight = replies[site]
-        mean += weights.astype(np.float64) * (weight / total)
-    return mean
-
-
 class FedAvg:
     """w' = sum_k (n_k / n) w_k (McMahan 2017, alg. 1). FedProx aggregates alike; its term acts at the sites."""
 
-    def aggregate(self, current: Vector, replies: Mapping[str, tuple[Vector, float]]) -> Vector:
+    def aggregate(self, current: Vector, mean: NDArray[np.float64]) -> Vector:
         """The weighted mean of the sites' weights."""
-        return weighted_mean(replies).astype(np.float32)
+        return mean.astype(np.float32)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Nothing."""
@@ -70,9 +60,9 @@ class FedAdam:
         self.m: NDArray[np.float64] | None = None
         self.v: NDArray[np.float64] | None = None
 
-    def aggregate(self, current: Vector, replies: Mapping[str, tuple[Vector, float]]) -> Vector:
+    def aggregate(self, current: Vector, mean: NDArray[np.float64]) -> Vector:
         """The current weights after one server step."""
-        change = weighted_mean(replies) - current.astype(np.float64)
+        change = mean - current.astype(np.float64)
         m = np.zeros_like(change) if self.m is None else self.m
         v = np.zeros_like(change) if self.v is None else self.v
         self.m = self.beta1 * m + (1 - self.beta1) * change

@@ -186,11 +186,14 @@ def variants(study: Study, plan: Plan) -> tuple[Variant, ...]:
     for seed in plan.seeds:
         for part, change in _parts(study, design, plan).items():
             for group, model in groups.items():
+                # one machine holds every site's patients: what leaves a site is hidden from nobody
                 evaluation: dict[str, Any] = {"leave_one_site_out": False, "describe": False}
+                evaluation["local_models"] = "everywhere"
                 evaluation["local_baseline"] = not plan.modalities and study.evaluation.local_baseline
                 if group != reference:
                     evaluation |= {"clinical_baseline": False, "trees": None}
                 shared = {"seed": seed, "model": model, "evaluation": evaluation, **_harmonised(study, model)}
+                shared["aggregation"] = "plain"
                 one = _changed(study, {**shared, **change})
                 words = (re.sub(r"[+ ]", "-", group.lower()), f"seed-{seed}", part)
                 name = "-".join(word for word in words if word)

@@ -1,6 +1,6 @@
 """What a statistician sees first: each feature and clinical value over all training sites, and against the outcome.
 
-rows = describe(names, summaries, counts)         # one `Variable` a column
+rows = describe(names, summary, counts)           # one `Variable` a column
 """
 
 from __future__ import annotations
@@ -46,28 +46,21 @@ class Variable:
     correlated: int
 
 
-def pooled(summaries: Sequence[SummaryReply]) -> Moments:
-    """The sums of all columns over all sites."""
-    return Moments.sum([Moments(r.count, r.total, r.square) for r in summaries])
-
-
-def describe(
-    names: Sequence[str], summaries: Sequence[SummaryReply], counts: NDArray[np.int64]
-) -> tuple[Variable, ...]:
+def describe(names: Sequence[str], summary: SummaryReply, counts: NDArray[np.int64]) -> tuple[Variable, ...]:
     """One row a column.
 
     Args:
         names: of the m columns.
-        summaries: one a site.
+        summary: summed over sites.
         counts: (m, buckets) patients by bucket about the pooled mean, summed over sites.
     """
-    moments, patients = pooled(summaries), sum(r.patients for r in summaries)
+    moments, patients = Moments(summary.count, summary.total, summary.square), summary.patients
     mean, sd = moments.mean, moments.sd
     found = quantiles(counts, mean, sd, tuple(QUANTILES.values()))
     rows = []
     for i, name in enumerate(names):
         n = int(moments.count[i])
-        with_outcome, correlated = _with_outcome(summaries, i)
+        with_outcome, correlated = _with_outcome(summary, i)
         rows.append(
             Variable(
                 name=name,
@@ -92,16 +85,11 @@ def table(rows: Sequence[Variable]) -> str:
     return text.getvalue()
 
 
-def _with_outcome(summaries: Sequence[SummaryReply], i: int) -> tuple[float, int]:
+def _with_outcome(summary: SummaryReply, i: int) -> tuple[float, int]:
     """Correlation with the outcome, and patients behind it; an outcome of 0 and 1 is its own square."""
-    n = events = total = square = event_total = 0
-    for reply in summaries:
-        if reply.event_count[i] < 0:
-            continue
-        n, events = n + int(reply.count[i]), events + int(reply.event_count[i])
-        sums = (ring.unpack(getattr(reply, name)[i : i + 1])[0] for name in ("total", "square", "event_total"))
-        one, two, three = map(int, sums)
-        total, square, event_total = total + one, square + two, event_total + three
+    n, events = int(summary.told_count[i]), int(summary.event_count[i])
+    arrays = (summary.told_total, summary.told_square, summary.event_total)
+    total, square, event_total = (int(ring.unpack(array[i : i + 1])[0]) for array in arrays)
     unit = 1 << ring.FRACTION
     return correlation(n, (total, events * unit), (square, events * unit**2), event_total * unit), n
 

@@ -1,11 +1,9 @@
 """The training range from sums over patients: mean and shrunk covariance of all training sites.
 
-centre, precision = training_range(replies)
+centre, precision = training_range(total)
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +15,18 @@ CONSTANT = 1e-6
 """A number whose standard deviation is below this share of its root mean square does not vary: it has no part."""
 
 
-def training_range(replies: Sequence[EmbedReply]) -> tuple[Floats, Floats]:
+def training_range(total: EmbedReply) -> tuple[Floats, Floats]:
     """Mean (d) and precision (d, d) of the training patients' vectors.
 
     The correlations are shrunk towards none by oracle approximating shrinkage, which needs second moments only (Chen,
     Wiesel, Eldar & Hero, IEEE Trans Signal Process 2010;58:5016, eq. 23). Rows of numbers that never vary are zero.
 
     Args:
-        replies: of all training sites.
+        total: summed over all training sites.
     """
-    patients = sum(reply.patients for reply in replies)
-    centre: Floats = np.sum([reply.total for reply in replies], axis=0) / patients
-    raw: Floats = np.sum([reply.product for reply in replies], axis=0) / patients
+    patients = total.patients
+    centre: Floats = total.total / patients
+    raw: Floats = total.product / patients
     covariance = raw - np.outer(centre, centre)
     variance = np.diagonal(covariance)
     varies = variance > CONSTANT**2 * np.diagonal(raw)

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from fedloupe.messages import RedundancyReply, StabilityReply
-from fedloupe.metrics import RepeatSums
+from fedloupe.messages import RedundancyReply
 from fedloupe.quality import MINIMUM_PATIENTS, Row, Verdict, by_family, by_filter
 
 BLOCK = 256
@@ -80,15 +79,6 @@ class QualitySummary(BaseModel):
         )
 
 
-def pooled_sums(replies: Sequence[StabilityReply]) -> RepeatSums:
-    """All sites' patients together."""
-    return RepeatSums(
-        np.sum([r.count for r in replies], axis=0),
-        np.sum([r.total for r in replies], axis=0),
-        np.sum([r.product for r in replies], axis=0),
-    )
-
-
 def blocks(found: Sequence[Verdict]) -> Iterator[NDArray[np.int64]]:
     """Positions of the features that are not dropped yet, most repeatable first, `BLOCK` at a time."""
     left = [place for place, verdict in enumerate(found) if verdict.kept]
@@ -118,18 +108,16 @@ class Greedy:
         """`kept` as a request wants it."""
         return np.array(self.kept, dtype=np.int64)
 
-    def judge(self, block: NDArray[np.int64], replies: Sequence[RedundancyReply]) -> None:
+    def judge(self, block: NDArray[np.int64], sums: RedundancyReply) -> None:
         """Decide on a block, in its order.
 
         Args:
             block: positions asked about, together with `earlier`.
-            replies: every site's sums.
+            sums: over all sites.
         """
-        pairs = np.sum([r.pairs for r in replies], axis=0)
-        total = np.sum([r.total for r in replies], axis=0)
-        patients = sum(r.patients for r in replies)
+        pairs, total = sums.pairs, sums.total
         rows = np.concatenate([self._total, total])
-        covariance = np.sum([r.product for r in replies], axis=0) - np.outer(rows, total) / patients
+        covariance = sums.product - np.outer(rows, total) / sums.patients
         before = len(self.kept)
         spread = np.sqrt(np.clip(np.diagonal(covariance[before:]), 0.0, None))
         size = np.outer(np.concatenate([self._spread, spread]), spread)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,30 +16,29 @@ processors to this much, so a smaller spread is rounding of the feature engine."
 
 
 class SumsDiffer(FedLoupeError):
-    """A site's sums are of another number of features than the others' or the study's."""
+    """Sums are of another number of features than the study's."""
 
     code = "FL-725"
-    title = "sites sent sums of different numbers of features"
+    title = "sums are not of the study's features"
 
 
-def pooled_moments(replies: Sequence[DescribeReply], features: int | None = None) -> Moments:
+def pooled_moments(total: DescribeReply, features: int) -> Moments:
     """The sums over all sites.
 
     Args:
-        replies: one a site.
-        features: how many there must be; as many as in the first reply where None.
+        total: summed over sites.
+        features: how many there must be.
 
     Raises:
-        SumsDiffer: naming a site.
+        SumsDiffer: there are others.
     """
-    wanted = len(replies[0].count) if features is None else features
-    if other := [reply for reply in replies if len(reply.count) != wanted]:
+    if len(total.count) != features:
         raise SumsDiffer(
-            f"{len(other[0].count)} sums, {wanted} features",
-            where=other[0].site,
+            f"{len(total.count)} sums, {features} features",
+            where=total.run,
             remedy="run the same FedLoupe version everywhere",
         )
-    return Moments.sum([Moments(r.count, r.total, r.square) for r in replies])
+    return Moments(total.count, total.total, total.square)
 
 
 def scaling(moments: Moments) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

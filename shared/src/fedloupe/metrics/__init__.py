@@ -17,8 +17,8 @@ from fedloupe.metrics.checks import NothingToPool, OneClassOnly, ScoresInvalid, 
 from fedloupe.metrics.discrimination import Auc, PairedDifference, delong, hanley_mcneil_se, paired_delong
 from fedloupe.metrics.operating import (
     ThresholdMetrics,
-    mean_logits,
     score_histogram,
+    summed_logits,
     threshold_metrics,
     youden_threshold,
 )
@@ -50,13 +50,13 @@ __all__ = [
     "hanley_mcneil_se",
     "intraclass",
     "mean_correlation",
-    "mean_logits",
     "paired_delong",
     "pool_auc",
     "repeat_sums",
     "repeated_auc",
     "repeated_difference",
     "score_histogram",
+    "summed_logits",
     "threshold_metrics",
     "youden_threshold",
 ]

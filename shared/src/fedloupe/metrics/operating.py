@@ -1,13 +1,12 @@
 """From probabilities to decisions: score histograms that can be summed over sites, and a threshold from them.
 
 positives, negatives = score_histogram(labels, scores)        # at each site
-threshold = youden_threshold([(mean, n), ...], [(mean, n), ...])   # at the coordinator, from means alone
+threshold = youden_threshold((total, n), (total, n))   # at the coordinator, from sums alone
 threshold_metrics(labels, scores, threshold)                  # at each site, threshold frozen
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +65,8 @@ def score_histogram(
     )
 
 
-def mean_logits(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
-    """Mean log-odds of the scores of patients with and without the event; what `youden_threshold` needs of a site.
+def summed_logits(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
+    """Summed log-odds of the scores of patients without and with the event; what `youden_threshold` needs of a site.
 
     Args:
         labels: (n) 0 or 1, both present.
@@ -79,17 +78,17 @@ def mean_logits(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
     truth, values = checked(labels, scores)
     two_classes(truth)
     odds = logit(np.clip(values, 1e-6, 1 - 1e-6))
-    return float(odds[truth].mean()), float(odds[~truth].mean())
+    return float(odds[~truth].sum()), float(odds[truth].sum())
 
 
-def youden_threshold(positives: Sequence[tuple[float, int]], negatives: Sequence[tuple[float, int]]) -> float:
+def youden_threshold(positives: tuple[float, int], negatives: tuple[float, int]) -> float:
     """The probability that maximises Youden's index where log-odds are normal with one variance in both groups.
 
     That is the point half way between the two means (Fluss, Faraggi & Reiser 2005, equal variances). Sums over
     sites give exactly the pooled answer, and a few dozen tuning patients fix it where a histogram would not.
 
     Args:
-        positives: (mean log-odds, patients) of the patients with the event, a pair a site.
+        positives: summed log-odds and number of the patients with the event, over all sites.
         negatives: likewise without the event.
 
     Returns:
@@ -98,9 +97,9 @@ def youden_threshold(positives: Sequence[tuple[float, int]], negatives: Sequence
     Raises:
         OneClassOnly: no patient in a group.
     """
-    if not sum(n for _, n in positives) or not sum(n for _, n in negatives):
+    if not positives[1] or not negatives[1]:
         raise OneClassOnly("no tuning patient of one outcome", remedy="let more sites take part, or raise `split.tune`")
-    means = [sum(mean * n for mean, n in group) / sum(n for _, n in group) for group in (positives, negatives)]
+    means = [total / n for total, n in (positives, negatives)]
     return float(expit((means[0] + means[1]) / 2))
 
 

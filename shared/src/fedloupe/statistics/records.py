@@ -100,14 +100,19 @@ class SummaryRequest(Message):
 class SummaryReply(Message):
     """Sums over training patients; m columns: the features, then the clinical variables."""
 
-    tensors: ClassVar[tuple[str, ...]] = ("count", "total", "square", "event_count", "event_total")
+    tensors: ClassVar[tuple[str, ...]] = (
+        *("count", "total", "square", "told_count", "told_total", "told_square", "event_count", "event_total"),
+    )
     kind: Literal["summary-reply"] = "summary-reply"
     patients: int = says(C, "training patients", ge=0)
     events: int = says(C, "of them with the event", ge=0)
     count: Tensor = says(A, "(m) int64: patients with a value")
     total: Tensor = says(A, "(m, 6) int64: exact sum of values, ring elements")
     square: Tensor = says(A, "(m, 6) int64: exact sum of squares")
-    event_count: Tensor = says(A, "(m) int64: patients with value and event; -1 where a cell is too small to tell")
+    told_count: Tensor = says(A, "(m) int64: `count` where the site tells of the outcome; 0 where a cell is too small")
+    told_total: Tensor = says(A, "(m, 6) int64: `total`, likewise")
+    told_square: Tensor = says(A, "(m, 6) int64: `square`, likewise")
+    event_count: Tensor = says(A, "(m) int64: patients with value and event, where the site tells of the outcome")
     event_total: Tensor = says(A, "(m, 6) int64: exact sum of their values")
 
 

@@ -40,7 +40,8 @@ def wanted(reply: Message, request: Message, covariates: int) -> dict[str, tuple
             found = _sums((np.size(reply.count),), "total", "square")
         case SummaryReply(), _:
             m = np.size(reply.count)
-            found = _sums((m,), "total", "square", "event_total") | {"event_count": (m,)}
+            sums = ("total", "square", "told_total", "told_square", "event_total")
+            found = _sums((m,), *sums) | {"told_count": (m,), "event_count": (m,)}
         case BucketsReply(), BucketsRequest():
             found = {"counts": (np.size(request.centre), BUCKETS)}
         case CovarianceReply(), CovarianceRequest():

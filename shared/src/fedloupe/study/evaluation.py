@@ -5,7 +5,7 @@ evaluation: {ridge: 5.0, l1_ratio: 0.5, leave_one_site_out: true}      # in a st
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,9 +36,14 @@ class TreePlan(BaseModel):
 class Evaluation(Grown):
     """What is compared with the federated model."""
 
-    later: ClassVar = ("l1_ratio", "clinical_baseline", "trees", "describe")
+    later: ClassVar = ("l1_ratio", "clinical_baseline", "trees", "describe", "local_models")
 
     local_baseline: bool = Field(default=True, description="each site's own model, same budget; not run under DP")
+    local_models: Literal["home", "everywhere"] = Field(
+        default="home",
+        description="home: a site's own model stays there and is judged there; everywhere: its weights leave, so that "
+        "it is judged at the validate-only sites as well",
+    )
     logistic_baseline: bool = Field(default=True, description="federated logistic regression, exact; not run under DP")
     ridge: float = Field(
         default=5.0,

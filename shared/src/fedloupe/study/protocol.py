@@ -31,6 +31,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Role = Literal["train", "validate"]
 SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personalisation")
 """Those that a study may lack."""
+LEAST_SITES = 3
+"""Training sites of a secure sum: of two, each would know the other's term."""
 
 
 class Sequence(Frozen):
@@ -167,6 +169,11 @@ class Study(Frozen):
     model: Model = Model()
     training: Training = Training()
     privacy: Annotated[NoPrivacy | DpSgd, Field(discriminator="mode")] = NoPrivacy()
+    aggregation: Literal["secure", "plain"] = Field(
+        default="secure",
+        description="secure: the coordinator sees sums over at least three sites, and no site's term of them; "
+        "plain: it sees each site's weights and sums, and adds them up",
+    )
     quorum: Quorum = Quorum()
     split: Split = Split()
     evaluation: Evaluation = Evaluation()
@@ -301,11 +308,27 @@ class Study(Frozen):
             raise ValueError(misfit)
         return self
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.aggregation == "plain":
+            return self
+        plain = "or say `aggregation: plain`: the coordinator then sees each site's weights and sums"
+        if len(self.train_sites) < LEAST_SITES:
+            raise ValueError(f"`aggregation: secure` needs at least {LEAST_SITES} training sites; bring more, {plain}")
+        if self.evaluation.leave_one_site_out and len(self.train_sites) == LEAST_SITES:
+            raise ValueError(
+                f"`evaluation.leave_one_site_out` leaves fewer than {LEAST_SITES} sites to add up; bring more, {plain}"
+            )
+        if self.evaluation.trees:
+            raise ValueError(f"`evaluation.trees` cannot be summed; leave it out, {plain}")
+        return self
+
     @model_serializer(mode="wrap")
     def _without_absent_sections(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A study without a section keeps the canonical form, and so the fingerprint, that hospitals approved."""
         content: dict[str, Any] = handler(self)
         absent = [name for name in SECTIONS if getattr(self, name) is None]
+        absent += ["aggregation"] if self.aggregation == "secure" else []
         return {name: value for name, value in content.items() if name not in absent}
 
     @property
@@ -325,7 +348,7 @@ class Study(Frozen):
     @property
     def canonical(self) -> str:
         """The study as JSON with sorted keys and every default written out, but for absent `endpoint.scales`,
-        `SECTIONS`, and the later keys of `evaluation`, `model`, `split` and `training`."""
+        `SECTIONS`, `aggregation: secure`, and the later keys of `evaluation`, `model`, `split` and `training`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property

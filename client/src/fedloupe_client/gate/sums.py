@@ -1,0 +1,176 @@
+"""The site's part in secure sums: its secrets, what it masked, whom it helped to unmask; and when it says no.
+
+    sums = SecureSums(home, site="north")
+    sums.keys(request), sums.shares(request, study)       # a set-up
+    sums.mask(request, digest, reply, study)              # the answer, as random numbers
+    sums.unmask(request)                                  # shares, once a sum, for one set of sites
+
+On disk, below `gate/sums/<run>/`: `<setup>.root` (32 random bytes, from which every secret of the set-up follows, and
+which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digest of what the sum is of)
+and `<digest>.opened` (whom it was of). Each is written before anything follows from it, so a site that is killed gives
+the same bytes again or none. A new set-up destroys the secrets of the one before.
+
+A site refuses what would let its term be told from the others': fewer than three members, members that do not train, a
+second vector under one sum's masks, shares for two sets of sites of one sum, or of one request in two sums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedloupe.masked import SESSIONS
+from fedloupe.masking import KEY, LEAST, Secrets, term_of, threshold_of
+from fedloupe.masking.keys import BOX
+from fedloupe.messages import (
+    KeysReply,
+    KeysRequest,
+    Message,
+    Reply,
+    SharesReply,
+    SharesRequest,
+    SumReply,
+    SumRequest,
+    UnmaskReply,
+    UnmaskRequest,
+    decode,
+    encode,
+)
+from fedloupe.study import Study
+from fedloupe_client.gate.disk import gate_folder, write_atomic
+from fedloupe_client.gate.errors import SetupUnknown, SumRefused
+
+_ASK = "find out why the coordinator asked this; nothing left"
+
+
+class SecureSums:
+    """One site's secure sums, all runs.
+
+    Args:
+        home: the site's home folder.
+        site: its name.
+    """
+
+    def __init__(self, home: Path, site: str) -> None:
+        self._home, self._site = home, site
+
+    def keys(self, request: KeysRequest) -> KeysReply:
+        """Public keys of a set-up; new secrets where it is new."""
+        folder = self._folder(request.run)
+        path = folder / f"{request.setup}.root"
+        if not path.exists():
+            for old in folder.glob("*.root"):
+                old.unlink()
+            write_atomic(path, os.urandom(KEY))
+        secrets = self._secrets(request.run, request.setup)
+        return KeysReply(**_header(request), channel=secrets.channel, masks=secrets.masks(SESSIONS))
+
+    def shares(self, request: SharesRequest, study: Study) -> SharesReply:
+        """Shares of every sum's secrets, sealed for each member.
+
+        Raises:
+            SetupUnknown: no keys were made here for it.
+            SumRefused: the members are not three or more training sites with this one among them, a key is not this
+                site's or stands twice, or other members were named before.
+        """
+        secrets = self._secrets(request.run, request.setup)
+        members, channels, masks = list(request.members), np.asarray(request.channels), np.asarray(request.masks)
+        if members != sorted(set(members)) or not set(members) <= set(study.train_sites) or self._site not in members:
+            raise SumRefused(f"members {members}", where=f"run {request.run}", remedy=_ASK)
+        if channels.shape != (len(members), KEY) or masks.shape != (len(members), SESSIONS, KEY):
+            raise SumRefused("keys of another shape", where=f"run {request.run}", remedy=_ASK)
+        own = members.index(self._site)
+        mine = np.array_equal(channels[own], secrets.channel) and np.array_equal(masks[own], secrets.masks(SESSIONS))
+        every = np.concatenate([channels, masks.reshape(-1, KEY)])
+        if not mine or len(np.unique(every, axis=0)) != len(every):
+            raise SumRefused("a key is not this site's, or stands twice", where=f"run {request.run}", remedy=_ASK)
+        self._once(self._folder(request.run) / f"{request.setup}.members", encode(request), "other members")
+        return SharesReply(**_header(request), boxes=secrets.boxes(members, channels, SESSIONS))
+
+    def mask(self, request: SumRequest, digest: str, reply: Reply, study: Study) -> SumReply:
+        """The answer as a term of the sum.
+
+        Args:
+            request: that asks for it.
+            digest: of what is asked of every site (`sum_digest`).
+            reply: the answer, as it may leave in a sum.
+            study: as approved.
+
+        Raises:
+            SetupUnknown: no set-up of that name was agreed here.
+            SumRefused: the sum's masks served another request.
+            NotSummable: see there.
+        """
+        secrets, members = self._secrets(request.run, request.setup), self._members(request)
+        self._once(self._session(request), digest.encode(), "another request under the masks of this sum")
+        term, layout = term_of(reply, equal=study.training.weighting == "equal")
+        keys = np.asarray(members.masks)[:, request.session]
+        masked = secrets.mask(term, request.session, digest, members.members, keys)
+        epsilon = getattr(reply, "epsilon", None)
+        return SumReply(
+            **_header(request), of=reply.kind, layout=layout, wide=masked.wide, narrow=masked.narrow, epsilon=epsilon
+        )
+
+    def unmask(self, request: UnmaskRequest) -> UnmaskReply:
+        """This site's shares of one secret of each member.
+
+        Raises:
+            SetupUnknown: as in `mask`.
+            SumRefused: too few contributors, or no members; another set of them for the same sum, or for the same
+                request in another sum; a box that its member did not seal for this.
+        """
+        secrets, agreed = self._secrets(request.run, request.setup), self._members(request)
+        members, there = list(agreed.members), list(request.contributors)
+        where = f"run {request.run}, sum {request.session}"
+        if there != sorted(set(there)) or not set(there) <= set(members):
+            raise SumRefused(f"contributors {there}, of {members}", where=where, remedy=_ASK)
+        if len(there) < max(LEAST, threshold_of(len(members))):
+            raise SumRefused(f"{len(there)} of {len(members)} sites answered", where=where, remedy=_ASK)
+        if np.shape(request.boxes) != (len(members), BOX):
+            raise SumRefused("boxes of another shape", where=where, remedy=_ASK)
+        folder, session = self._folder(request.run), self._session(request)
+        whom = json.dumps(there).encode()
+        self._once(session.with_name(f"{session.name}.opened"), whom, "another set of sites")
+        if session.exists():  # this site answered too: the same request must not be added up over two sets of sites
+            self._once(folder / f"{session.read_text()}.opened", whom, "the same request over another set of sites")
+        try:
+            shares = secrets.open(request.session, members, np.asarray(agreed.channels), request.boxes, there)
+        except ValueError as error:
+            raise SumRefused(f"the shares of {error} do not open", where=where, remedy=_ASK) from None
+        return UnmaskReply(**_header(request), shares=shares)
+
+    def _secrets(self, run: str, setup: str) -> Secrets:
+        path = self._folder(run) / f"{setup}.root"
+        if not path.exists():
+            raise SetupUnknown("no keys were made here for it", where=f"run {run}", remedy="the run sets up anew")
+        return Secrets(path.read_bytes(), setup, self._site)
+
+    def _members(self, request: SumRequest | UnmaskRequest) -> SharesRequest:
+        path = self._folder(request.run) / f"{request.setup}.members"
+        message: Message | None = decode(path.read_bytes()) if path.exists() else None
+        if not isinstance(message, SharesRequest):
+            raise SetupUnknown("its members are not known", where=f"run {request.run}", remedy="the run sets up anew")
+        return message
+
+    def _session(self, request: SumRequest | UnmaskRequest) -> Path:
+        return self._folder(request.run) / f"{request.setup}.{request.session}"
+
+    def _once(self, path: Path, content: bytes, otherwise: str) -> None:
+        """Write it down, or find the same written."""
+        if not path.exists():
+            write_atomic(path, content)
+        elif path.read_bytes() != content:
+            raise SumRefused(otherwise, where=path.name, remedy=_ASK)
+
+    def _folder(self, run: str) -> Path:
+        return gate_folder(self._home, "sums", run.replace("/", "+"))
+
+
+def _header(request: KeysRequest | SharesRequest | SumRequest | UnmaskRequest) -> dict[str, Any]:
+    """What a reply repeats."""
+    names = [*Message.model_fields, "setup", "session"]
+    return {name: getattr(request, name) for name in names if name in type(request).model_fields}

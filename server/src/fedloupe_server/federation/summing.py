@@ -1,0 +1,348 @@
+"""Sums over sites: what the coordinator gets to see of answers that are only ever added.
+
+    total = talk.sums.all(sites, lambda header: DescribeRequest(**header), DescribeReply)      # a DescribeReply
+    part = talk.sums.willing(sites, make, CalibrateReply, "the calibration")                   # reply and sites
+    part = talk.sums.quorum(sites, make, TrainReply)
+
+A sum comes as an answer of the same kind, from a site called `all`. Under `aggregation: secure` each answer arrives as
+random numbers, and the masks come off the sum alone, once the caller's rule for missing sites is met
+(`fedloupe.masking`). Under `aggregation: plain` answers arrive as they are and are added here, as the same integers:
+both ways give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.masked import SESSIONS
+from fedloupe.masking import KEY, LEAST, Term, add_terms, reply_of, sum_digest, term_of, threshold_of, unmask
+from fedloupe.masking.keys import BOX
+from fedloupe.messages import (
+    KeysReply,
+    KeysRequest,
+    Message,
+    Request,
+    SharesReply,
+    SharesRequest,
+    SumReply,
+    SumRequest,
+    UnmaskReply,
+    UnmaskRequest,
+    encode,
+)
+from fedloupe_server.federation.journal import JournalDamaged, write_atomic
+
+if TYPE_CHECKING:
+    from fedloupe_server.federation.conversation import Conversation
+
+R = TypeVar("R", bound=Message)
+Make = Callable[[dict[str, Any]], Request]
+LOST = "FL-522"
+"""Code by which a site says that it does not hold a set-up, as after its home was restored."""
+UNMASK_S = 120.0
+"""Seconds to wait for shares: a site has nothing to work out for them."""
+
+
+class TooFewForSum(FedLoupeError):
+    """A sum of fewer than three sites would show a site's answer to the others."""
+
+    code = "FL-726"
+    title = "too few sites for a secure sum"
+
+
+class MasksRemain(FedLoupeError):
+    """Too few sites gave the shares that take a sum's masks off, or these do not fit."""
+
+    code = "FL-727"
+    title = "a secure sum could not be unmasked"
+
+
+@dataclass(frozen=True)
+class Summed(Generic[R]):
+    """A sum, the sites in it, and what they say they spent of their privacy budget."""
+
+    reply: R
+    sites: tuple[str, ...]
+    epsilon: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Setup:
+    """What the coordinator knows of a set-up: nothing of it is secret."""
+
+    name: str
+    members: tuple[str, ...]
+    channels: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    boxes: dict[str, NDArray[np.uint8]]
+    used: int = 0
+
+
+class _SetupLost(Exception):
+    """A site does not hold the set-up any more."""
+
+
+class Sums:
+    """Adds up answers of one run's sites.
+
+    A site helps to unmask one request over one set of sites only. So that set is written down before the masks come
+    off, and a run that goes on after a crash asks these sites for it again, and no others.
+
+    Args:
+        talk: to the sites.
+        path: of the file with those sets; None: nothing is kept, as where there is no run's folder.
+    """
+
+    def __init__(self, talk: Conversation, path: Path | None = None) -> None:
+        self._talk, self._path = talk, path
+        self._equal = talk.study.training.weighting == "equal"
+        self._setup: _Setup | None = None
+
+    def all(self, sites: tuple[str, ...], make: Make, expected: type[R]) -> R:
+        """The sum over all of these sites.
+
+        Args:
+            sites: whom to ask.
+            make: the request from its header, otherwise the same for every site.
+            expected: kind of the answers.
+
+        Raises:
+            SiteRefused: a site is missing.
+            TooFewForSum, MasksRemain, WrongAnswer: see there.
+        """
+        return self._sum(sites, make, expected, lambda answered: self._talk.require_all(answered, sites)).reply
+
+    def willing(self, sites: tuple[str, ...], make: Make, expected: type[R], what: str) -> Summed[R]:
+        """The sum over those of these sites that have enough tuning patients; none may be silent.
+
+        Args:
+            sites, make, expected: as in `all`.
+            what: the tuning patients are for, for the error.
+
+        Raises:
+            SiteRefused: a site was silent or refused for another reason, or all have too few.
+            TooFewForSum, MasksRemain, WrongAnswer: see there.
+        """
+        return self._sum(sites, make, expected, lambda answered: self._talk.require_willing(answered, sites, what))
+
+    def quorum(self, sites: tuple[str, ...], make: Make, expected: type[R]) -> Summed[R]:
+        """The sum over those of these sites that answered, if they are a quorum.
+
+        Args:
+            sites, make, expected: as in `all`.
+
+        Raises:
+            QuorumNotMet: naming who is missing and why.
+            TooFewForSum, MasksRemain, WrongAnswer: see there.
+        """
+        return self._sum(sites, make, expected, lambda answered: self._talk.require_quorum(answered, sites))
+
+    def _sum(
+        self, sites: tuple[str, ...], make: Make, expected: type[R], permit: Callable[[Mapping[str, object]], None]
+    ) -> Summed[R]:
+        requests = {site: make(self._talk.header(site)) for site in sites}
+        if self._talk.study.aggregation == "plain":
+            return self._plainly(requests, expected, permit)
+        try:
+            return self._secretly(requests, expected, permit)
+        except _SetupLost:
+            self._setup = None  # once: a site that loses the next one as well has a fault of its own
+        return self._secretly(requests, expected, permit, again=True)
+
+    def _plainly(
+        self, requests: Mapping[str, Request], expected: type[R], permit: Callable[[Mapping[str, object]], None]
+    ) -> Summed[R]:
+        replies = self._talk.ask(requests, expected)
+        permit(replies)
+        found = {site: term_of(reply, equal=self._equal) for site, reply in replies.items()}  # type: ignore[arg-type]
+        layouts = {site: layout for site, (_, layout) in found.items()}
+        terms = {site: term for site, (term, _) in found.items()}
+        epsilon = {site: getattr(reply, "epsilon", None) for site, reply in replies.items()}
+        return self._summed(requests, expected, terms, layouts, epsilon, lambda total: total)
+
+    def _secretly(
+        self,
+        requests: Mapping[str, Request],
+        expected: type[R],
+        permit: Callable[[Mapping[str, object]], None],
+        *,
+        again: bool = False,
+    ) -> Summed[R]:
+        talk, kind = self._talk, str(expected.model_fields["kind"].default)
+        digest = sum_digest(next(iter(requests.values())))
+        if before := self._contributors().get(digest):
+            requests = {site: request for site, request in requests.items() if site in before}
+        setup = self._setup_for(tuple(sorted(requests)))
+        session = setup.used
+        setup.used += 1
+        wrapped = {
+            site: SumRequest(
+                **talk.header(site),
+                setup=setup.name,
+                session=session,
+                inner=np.frombuffer(encode(request), dtype=np.uint8),
+            )
+            for site, request in requests.items()
+            if site in setup.members
+        }
+        replies = talk.ask(wrapped, SumReply)
+        if not again and any(talk.refusals.get(site, "").startswith(LOST) for site in wrapped):
+            raise _SetupLost
+        if other := [site for site, reply in replies.items() if reply.of != kind]:
+            raise talk.wrong_answer(other[0], f"sent a term of `{replies[other[0]].of}`")
+        permit(replies)
+        contributors = tuple(replies)
+        needed = max(LEAST, threshold_of(len(setup.members)))
+        if len(contributors) < needed:
+            raise TooFewForSum(
+                f"{len(contributors)} of {len(setup.members)} sites answered, {needed} needed. "
+                f"Missing: {self._missing(requests, replies)}",
+                where=talk.run,
+                remedy="see to the sites named and start the run again: it continues",
+            )
+        if before and list(contributors) != before:
+            raise MasksRemain(
+                f"this was added up over {', '.join(before)} before a crash, and is over no other sites. "
+                f"Missing: {self._missing(before, contributors)}",
+                where=talk.run,
+                remedy="see to the sites named and start the run again: it continues",
+            )
+        self._note(digest, contributors)
+        terms = {site: Term(reply.wide, reply.narrow) for site, reply in replies.items()}
+        layouts = {site: reply.layout for site, reply in replies.items()}
+        epsilon = {site: reply.epsilon for site, reply in replies.items()}
+
+        def off(total: Term) -> Term:
+            opened = self._opened(setup, session, contributors)
+            return unmask(
+                total, setup.name, session, digest, setup.members, setup.masks[:, session], contributors, opened
+            )
+
+        return self._summed(requests, expected, terms, layouts, epsilon, off)
+
+    def _summed(
+        self,
+        requests: Mapping[str, Request],
+        expected: type[R],
+        terms: Mapping[str, Term],
+        layouts: Mapping[str, dict[str, tuple[int, ...]]],
+        epsilon: Mapping[str, float | None],
+        off: Callable[[Term], Term],
+    ) -> Summed[R]:
+        first = next(iter(layouts))
+        for site, layout in layouts.items():
+            if layout != layouts[first] or terms[site].wide.shape != terms[first].wide.shape:
+                raise self._talk.wrong_answer(site, f"answered with arrays of another shape than {first}")
+        try:
+            total = off(add_terms(list(terms.values())))
+            reply = reply_of(total, layouts[first], expected, requests[first], len(terms), equal=self._equal)
+        except ValueError as error:
+            raise MasksRemain(
+                f"the sum of {', '.join(terms)} makes no `{expected.model_fields['kind'].default}`: {error}",
+                where=self._talk.run,
+                remedy="run the same FedLoupe version everywhere; start the run again: it continues",
+            ) from None
+        self._talk.check_fit(requests[first], reply)
+        return Summed(reply, tuple(terms), {s: value for s, value in epsilon.items() if value is not None})
+
+    def _opened(self, setup: _Setup, session: int, contributors: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
+        """Shares from at least a threshold of members; those who just did not answer are not waited for."""
+        talk, members = self._talk, setup.members
+        needed = threshold_of(len(members))
+        asked = [m for m in members if m in contributors or talk.refusals.get(m) != "no answer"]
+        requests = {
+            member: UnmaskRequest(
+                **talk.header(member),
+                setup=setup.name,
+                session=session,
+                contributors=contributors,
+                boxes=np.stack([setup.boxes[sender][members.index(member), session] for sender in members]),
+            )
+            for member in asked
+        }
+        replies = talk.ask(requests, UnmaskReply, timeout_s=UNMASK_S, enough=needed)
+        if len(replies) < needed:
+            raise MasksRemain(
+                f"{len(replies)} of {len(members)} sites gave shares, {needed} needed. "
+                f"Missing: {self._missing(members, replies)}",
+                where=talk.run,
+                remedy="see to the sites named and start the run again: it continues",
+            )
+        for site, reply in replies.items():
+            if np.shape(reply.shares) != (len(members), KEY):
+                raise talk.wrong_answer(site, f"sent shares {np.shape(reply.shares)}")
+        return {site: reply.shares for site, reply in replies.items()}
+
+    def _setup_for(self, sites: tuple[str, ...]) -> _Setup:
+        """The present set-up where it has these sites and a sum is left; else a new one of those who answer."""
+        now = self._setup
+        if now is not None and set(sites) <= set(now.members) and now.used < SESSIONS:
+            return now
+        while True:
+            made = self._set_up(sites)
+            if isinstance(made, _Setup):
+                self._setup = made
+                return made
+            sites = made  # somebody vanished between keys and shares: the others begin anew
+
+    def _set_up(self, sites: tuple[str, ...]) -> _Setup | tuple[str, ...]:
+        talk, name = self._talk, secrets.token_hex(16)
+        keys = talk.ask({s: KeysRequest(**talk.header(s), setup=name) for s in sites}, KeysReply)
+        members = tuple(keys)
+        self._enough(members, sites)
+        for site, reply in keys.items():
+            if np.shape(reply.channel) != (KEY,) or np.shape(reply.masks) != (SESSIONS, KEY):
+                raise talk.wrong_answer(site, "sent keys of another shape")
+        channels = np.stack([reply.channel for reply in keys.values()])
+        masks = np.stack([reply.masks for reply in keys.values()])
+        shares = talk.ask(
+            {
+                s: SharesRequest(**talk.header(s), setup=name, members=members, channels=channels, masks=masks)
+                for s in members
+            },
+            SharesReply,
+        )
+        if tuple(shares) != members:
+            self._enough(tuple(shares), sites)
+            return tuple(shares)
+        boxes = {site: np.asarray(reply.boxes) for site, reply in shares.items()}
+        if other := [site for site, box in boxes.items() if box.shape != (len(members), SESSIONS, BOX)]:
+            raise talk.wrong_answer(other[0], "sent shares of another shape")
+        return _Setup(name, members, channels, masks, boxes)
+
+    def _contributors(self) -> dict[str, list[str]]:
+        """The sites of each sum that was opened, by the digest of what was asked."""
+        if self._path is None or not self._path.exists():
+            return {}
+        try:
+            return TypeAdapter(dict[str, list[str]]).validate_json(self._path.read_bytes())
+        except ValidationError:
+            raise JournalDamaged(
+                "the sites of earlier sums cannot be read", where=str(self._path), remedy="restore it from a backup"
+            ) from None
+
+    def _note(self, digest: str, contributors: tuple[str, ...]) -> None:
+        if self._path is not None:
+            kept = {**self._contributors(), digest: list(contributors)}
+            write_atomic(self._path, (json.dumps(kept, indent=0) + "\n").encode())
+
+    def _missing(self, sites: Iterable[str], there: Container[str]) -> str:
+        return "; ".join(f"{s}: {self._talk.refusals.get(s, 'no answer')}" for s in sites if s not in there)
+
+    def _enough(self, there: tuple[str, ...], sites: tuple[str, ...]) -> None:
+        if len(there) < LEAST:
+            raise TooFewForSum(
+                f"{len(there)} of {len(sites)} sites made keys, {LEAST} needed. Missing: {self._missing(sites, there)}",
+                where=self._talk.run,
+                remedy="see to the sites named and start the run again: it continues",
+            )

@@ -1,0 +1,29 @@
+"""Secure sums (Bonawitz 2017): the coordinator learns what hospitals' answers add up to, and no single answer.
+
+    keys, shares        once for many sums: each site's public keys, and shares of its secrets for the others
+    sum                 each site's answer as integers under masks that cancel over the sites
+    unmask              what takes off the masks of those who answered, and of those who vanished in between
+
+`vectors` says what of an answer is added and how; `keys` makes secrets and masks; `shamir` splits a secret so that a
+majority finds it again. Whoever holds fewer than half of the sites' shares, the coordinator's copy of everything that
+crossed the wire included, sees uniformly random integers (docs/secure-sums.md has the threat model).
+"""
+
+from fedloupe.masking.keys import KEY, LEAST, Secrets, threshold_of, unmask
+from fedloupe.masking.vectors import SUMMED, NotSummable, Term, add_terms, is_summed, reply_of, sum_digest, term_of
+
+__all__ = [
+    "KEY",
+    "LEAST",
+    "SUMMED",
+    "NotSummable",
+    "Secrets",
+    "Term",
+    "add_terms",
+    "is_summed",
+    "reply_of",
+    "sum_digest",
+    "term_of",
+    "threshold_of",
+    "unmask",
+]
