@@ -33,7 +33,8 @@ class TestPlan:
         assert design_of(study, Plan()) == "split"
         inside = changed(study, sites=[{"name": name, "role": "train"} for name in study.train_sites])
         assert design_of(inside, Plan()) == "leave-one-site-out"
-        two = changed(study, sites=[{"name": n, "role": "train"} for n in ("north", "harbour")], quorum={"minimum": 2})
+        sites = [{"name": n, "role": "train"} for n in ("north", "harbour")]
+        two = changed(study, sites=sites, quorum={"minimum": 2}, aggregation="plain")
         with pytest.raises(PlanInvalid, match="no federation"):
             design_of(two, Plan())
 
@@ -48,6 +49,14 @@ class TestVariants:
             assert derivation(v.study) == derivation(study)
             assert v.study.training == study.training
 
+    @pytest.mark.parametrize("design", ["split", "leave-one-site-out"])
+    def test_on_one_machine_nothing_is_hidden_and_own_models_are_judged_everywhere(self, design):
+        study = changed(demo_study(1), evaluation={"reference_score": "true_probability"})
+        assert (study.aggregation, study.evaluation.local_models) == ("secure", "home")
+        found = variants(study, Plan(seeds=(1,), architectures=("transformer", "gcn"), design=design))
+        how = {(v.study.aggregation, v.study.evaluation.local_models) for v in found}
+        assert len(found) > 1 and how == {("plain", "everywhere")}
+
     def test_trees_are_grown_and_sites_described_no_oftener_than_needed(self):
         plan = {
             "trees": {"rounds": 3},
@@ -55,7 +64,7 @@ class TestVariants:
             "describe": True,
             "reference_score": "true_probability",
         }
-        study = changed(demo_study(1), evaluation=plan, prediction={}, personalisation={})
+        study = changed(demo_study(1), evaluation=plan, prediction={}, personalisation={}, aggregation="plain")
         first, second = variants(study, Plan(seeds=(1,), architectures=("transformer", "cnn")))
         assert first.study.evaluation.trees and first.study.evaluation.clinical_baseline
         assert not (second.study.evaluation.trees or second.study.evaluation.clinical_baseline)

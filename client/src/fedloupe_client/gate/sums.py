@@ -8,7 +8,7 @@
 On disk, below `gate/sums/<run>/`: `<setup>.root` (32 random bytes, from which every secret of the set-up follows, and
 which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digest of what the sum is of)
 and `<digest>.opened` (whom it was of). Each is written before anything follows from it, so a site that is killed gives
-the same bytes again or none. A new set-up destroys the secrets of the one before.
+the same bytes again or none. A new set-up destroys the one before, secrets and all.
 
 A site refuses what would let its term be told from the others': fewer than three members, members that do not train, a
 second vector under one sum's masks, shares for two sets of sites of one sum, or of one request in two sums.
@@ -64,7 +64,8 @@ class SecureSums:
         path = folder / f"{request.setup}.root"
         if not path.exists():
             for old in folder.glob("*.root"):
-                old.unlink()
+                for left in folder.glob(f"{old.stem}.*"):
+                    left.unlink()
             write_atomic(path, os.urandom(KEY))
         secrets = self._secrets(request.run, request.setup)
         return KeysReply(**_header(request), channel=secrets.channel, masks=secrets.masks(SESSIONS))
