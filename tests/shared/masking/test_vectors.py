@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedloupe.masking import SUMMED, NotSummable, add_terms, is_summed, reply_of, sum_digest, term_of
+from fedloupe.masking import (
+    SUMMED,
+    NotSummable,
+    add_terms,
+    is_summed,
+    real_sum,
+    reply_of,
+    sum_digest,
+    term_of,
+    weighted_mean,
+)
 from fedloupe.masking.vectors import negated
 from fedloupe.messages import (
     KINDS,
@@ -69,6 +79,12 @@ class TestWeights:
         found = float(total(replies, request()).weights[0])
         assert abs(Fraction(found) - exact) <= Fraction(len(sites), patients * 2**33) + abs(exact) * Fraction(1, 2**52)
 
+    def test_a_mean_without_messages_has_the_same_bits(self):
+        rng = np.random.default_rng(4)
+        shares = [(rng.standard_normal(40).astype(np.float32), int(n)) for n in (7, 30, 12)]
+        replies = [train(f"s{i}", weights, n) for i, (weights, n) in enumerate(shares)]
+        assert weighted_mean(shares).tobytes() == total(replies, request()).weights.tobytes()
+
     @pytest.mark.parametrize("weight", [1e4, np.inf, np.nan])
     def test_weights_that_diverged_are_refused(self, weight):
         with pytest.raises(NotSummable, match="FL-553"):
@@ -88,6 +104,12 @@ class TestSums:
         exact = sum(Fraction(v) for v in parts)
         assert Fraction(float(found.gradient[0])) == exact
         assert found.hessian.shape == (1, 1)
+
+    def test_a_sum_without_messages_is_exact_too(self):
+        parts = [np.array([[0.1, 1e16]]), np.array([[0.2, 1.0]]), np.array([[-0.3, -1e16]])]
+        found = real_sum(parts)
+        assert found.shape == (1, 2) and found[0, 1] == 1.0
+        assert Fraction(float(found[0, 0])) == Fraction(0.1) + Fraction(0.2) + Fraction(-0.3)
 
     @pytest.mark.parametrize("kind", sorted(SUMMED, key=lambda k: k.__name__), ids=lambda k: k.__name__)
     def test_every_kind_and_field_adds_up(self, kind):

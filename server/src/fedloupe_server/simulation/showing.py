@@ -105,7 +105,8 @@ def demo_run(
         path = run_dir / "public-preparation.safetensors"
         if not path.exists():
             screen.say("public preparation from synthetic phantoms")
-            write_atomic(path, public_preparation(study, folder / "phantoms").to_bytes())
+            public = public_preparation(study, folder / "phantoms", tell=screen.tell, scale=scale)
+            write_atomic(path, public.to_bytes())
     if not deployed:
         return run_here(study, homes, run_dir, tell=screen.tell, observer=screen.observe, cohort=(cohort, spec))
     prepare_sites(study, homes, screen.tell, cohort=(cohort, spec))

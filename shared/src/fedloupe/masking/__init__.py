@@ -10,7 +10,18 @@ crossed the wire included, sees uniformly random integers (docs/secure-sums.md h
 """
 
 from fedloupe.masking.keys import KEY, LEAST, Secrets, threshold_of, unmask
-from fedloupe.masking.vectors import SUMMED, NotSummable, Term, add_terms, is_summed, reply_of, sum_digest, term_of
+from fedloupe.masking.vectors import (
+    SUMMED,
+    NotSummable,
+    Term,
+    add_terms,
+    is_summed,
+    real_sum,
+    reply_of,
+    sum_digest,
+    term_of,
+    weighted_mean,
+)
 
 __all__ = [
     "KEY",
@@ -21,9 +32,11 @@ __all__ = [
     "Term",
     "add_terms",
     "is_summed",
+    "real_sum",
     "reply_of",
     "sum_digest",
     "term_of",
     "threshold_of",
     "unmask",
+    "weighted_mean",
 ]

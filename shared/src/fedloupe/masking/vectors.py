@@ -149,6 +149,20 @@ def term_of(reply: Reply, *, equal: bool) -> tuple[Term, Layout]:
     return Term(np.concatenate(wide), np.concatenate(narrow)), layout
 
 
+def real_sum(terms: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """Arrays of one shape added as a sum over sites adds them: exactly, and rounded once."""
+    total = ring.add(*(ring.encode(np.asarray(term).ravel()) for term in terms))
+    return ring.decode(total).reshape(np.shape(terms[0]))
+
+
+def weighted_mean(shares: Sequence[tuple[NDArray[Any], int]]) -> NDArray[np.float64]:
+    """sum n w / sum n of (weights, patients), as a sum over sites gives it."""
+    total = np.zeros(len(shares[0][0]), dtype=np.int64)
+    for weights, patients in shares:
+        total += _fixed(np.asarray(weights, dtype=np.float64) * patients, "weights")
+    return np.asarray(total / 2.0**FRACTION / sum(patients for _, patients in shares), dtype=np.float64)
+
+
 def add_terms(terms: Sequence[Term]) -> Term:
     """The sum in both rings.
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import numpy as np
+import torch
 import yaml
+from torch import Tensor
 from typer.testing import CliRunner
 
 from fedloupe.privacy import SecureNoise
@@ -22,12 +25,34 @@ def test_a_sound_build_exits_with_zero_and_says_both_epsilons():
     (run,) = content["canaries"]
     assert 2.9 < run["formal"] <= 3 and run["empirical"] < run["formal"] < run["ceiling"] and run["tells"]
     assert content["inversion"]["error"] < 1e-4
+    assert not content["sampling"]["broken"] and content["sampling"]["promised"] == 0.25
+    assert content["updates"][0]["alone"]["likeness"] > 0.999 > content["updates"][1]["alone"]["likeness"]
 
 
 def test_a_build_without_noise_exits_with_one_as_the_command_is_given(monkeypatch):
     monkeypatch.setattr(SecureNoise, "normal", lambda self, shape, std=1.0: np.zeros(shape))
     done = RUNNER.invoke(app, ["audit", "mechanism", "--runs", "1"], env={"COLUMNS": "160"})
     assert done.exit_code == 1 and "BROKEN" in done.stdout
+
+
+def test_a_build_that_does_not_clip_exits_with_one(monkeypatch):
+    monkeypatch.setattr(Tensor, "clamp", lambda self, *_, **__: torch.ones_like(self))
+    done = RUNNER.invoke(app, ["audit", "mechanism", "--runs", "1"], env={"COLUMNS": "160"})
+    assert done.exit_code == 1 and "BROKEN" in done.stdout
+
+
+def test_a_build_that_deals_patients_out_exits_with_one(monkeypatch):
+    """Everybody once in four steps, in batches of one size: the accountant assumes coins."""
+    step = count()
+    monkeypatch.setattr(SecureNoise, "poisson", lambda self, patients, rate: np.arange(next(step) % 4, patients, 4))
+    done = RUNNER.invoke(app, ["audit", "mechanism", "--runs", "1"], env={"COLUMNS": "160"})
+    assert done.exit_code == 1 and "BROKEN: sampling" in done.stdout
+
+
+def test_the_table_of_updates_says_what_the_server_saw():
+    done = RUNNER.invoke(app, ["audit", "mechanism", "--canaries", "100", "--runs", "1"], env={"COLUMNS": "160"})
+    assert "no protection" in done.stdout and "sum of 5 alike" in done.stdout and "DP-SGD" in done.stdout
+    assert "Sampling: 0.2" in done.stdout and "0.2500 priced" in done.stdout
 
 
 def test_where_no_fault_could_show_it_says_so():

@@ -73,7 +73,7 @@ def invert(
     if len(schema.groups) * schema.components + schema.clinical < FEWEST:
         return None
     model = build_model(study, schema).train()
-    inputs, labels = _patients(schema, patients, study.seed)
+    inputs, labels = made_up(schema, patients, study.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(study.seed)
         still = [module for module in model.modules() if isinstance(module, nn.Dropout)]
@@ -114,7 +114,7 @@ def _nearest(guesses: NDArray[np.float64], truth: NDArray[np.float64], batch: in
     return float(np.mean([max(abs(np.corrcoef(one, own)[0, 1]) for own in group) for one, group in pairs]))
 
 
-def _patients(schema: Schema, patients: int, seed: int) -> tuple[Inputs, Tensor]:
+def made_up(schema: Schema, patients: int, seed: int) -> tuple[Inputs, Tensor]:
     """Patients of random values, nothing missing."""
     rng = torch.Generator().manual_seed(seed)
     edge = (schema.crop,) * 3

@@ -1,11 +1,14 @@
-"""Can the released model tell who trained it? Membership inference by the loss threshold (Yeom 2018), on one machine.
+"""Can the released model tell who trained it? Membership inference on a finished run, on one machine.
 
-    found = membership(run_dir, homes)
-    found.pooled.auc               # 0.5: no better than guessing
+    found = membership(run_dir, homes, study)                   # by the loss threshold (Yeom 2018)
+    found = membership(run_dir, homes, study, shadows=16)       # and by likelihood ratio (LiRA; Carlini 2022)
+    found.loss.pooled.auc, found.likelihood.pooled.auc          # 0.5: no better than guessing
 
-At each training site the attack ranks its own patients by the model's loss: those who trained against those who tested,
-whom nothing was fitted to. It is the simplest attack, and what it finds a better one finds too; that it finds nothing
-proves little. Run where a study was run on one machine; a hospital's patients are nobody else's to ask.
+At each training site the attack ranks its own patients: those who trained against those who tuned or tested, on whom
+no weight depends. The loss threshold calls a member whose outcome the model is surer of; it is the simplest attack, and
+that it finds nothing proves little. The likelihood ratio compares with shadow models, which only somebody with these
+patients' data can train: more than most attackers have. Run where a study was run on one machine; a hospital's patients
+are nobody else's to ask.
 """
 
 from __future__ import annotations
@@ -16,19 +19,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.metrics import delong
 from fedloupe.models import Preparation
 from fedloupe.study import Study
-from fedloupe_client.dataset import load_cohort
-from fedloupe_client.training.evaluation import probabilities
+from fedloupe_client.dataset import Cohort, load_cohort
+from fedloupe_client.gate import load_policy
 from fedloupe_server.federation.journal import Journal
+from fedloupe_server.simulation.auditing.likelihood import Rehearsal, likelihood_ratio, rehearse
+from fedloupe_server.simulation.auditing.ranking import Attack, Promise
+from fedloupe_server.simulation.auditing.shadows import Tell, confidence_of, train_shadows
 from fedloupe_server.simulation.scoring import modelled, trained_models
 
-FALSE_ALARMS = 0.05
-"""Share of those who did not train that may be called members, for `caught`."""
+Floats = NDArray[np.float64]
 
 
 class NothingToAttack(FedLoupeError):
@@ -39,53 +42,91 @@ class NothingToAttack(FedLoupeError):
 
 
 @dataclass(frozen=True)
-class Attack:
-    """One ranking of members against others.
-
-    Attributes:
-        members: patients who trained; `others`, who tested.
-        auc: that a member has the smaller loss, with its 95 % interval (DeLong).
-        caught: share of members found where at most 5 % of others are called members; None with fewer than 19 others.
-    """
-
-    members: int
-    others: int
-    auc: float
-    low: float
-    high: float
-    caught: float | None
-
-    @classmethod
-    def of(cls, members: NDArray[np.float64], others: NDArray[np.float64]) -> Attack:
-        """From losses."""
-        losses = np.concatenate([members, others])
-        truth = np.repeat([1, 0], [len(members), len(others)])
-        area = delong(truth, rankdata(-losses) / len(losses))  # it reads ranks alone
-        # below the k-th smallest of n others, a further one falls with probability k / (n + 1)
-        k = int(FALSE_ALARMS * (len(others) + 1))
-        caught = float((members < np.sort(others)[k - 1]).mean()) if k else None
-        return cls(len(members), len(others), area.auc, area.low, area.high, caught)
-
-
-@dataclass(frozen=True)
-class Membership:
-    """The attack at each training site, and on all of them together."""
+class Ranked:
+    """One attack at each training site, and on all of them together."""
 
     sites: dict[str, Attack]
     pooled: Attack
 
+    @classmethod
+    def of(cls, suspicion: Mapping[str, Floats], members: Mapping[str, NDArray[np.bool_]]) -> Ranked:
+        """From each patient's suspicion, by site."""
+        sites = {site: Attack.of(own[members[site]], own[~members[site]]) for site, own in suspicion.items()}
+        every, inside = (np.concatenate(list(part.values())) for part in (suspicion, members))
+        return cls(sites, Attack.of(every[inside], every[~inside]))
 
-def membership(run_dir: Path, homes: Mapping[str, Path], study: Study) -> Membership:
+
+@dataclass(frozen=True)
+class Membership:
+    """What was found.
+
+    Attributes:
+        loss: by the loss threshold.
+        likelihood: by likelihood ratio; None without shadows, `rehearsal` likewise.
+        promises: what each private site's epsilon allows; `promise` the weakest of them. None without.
+    """
+
+    loss: Ranked
+    likelihood: Ranked | None
+    rehearsal: Rehearsal | None
+    promises: dict[str, Promise]
+
+    @property
+    def promise(self) -> Promise | None:
+        """Of the site with the largest epsilon."""
+        return max(self.promises.values(), key=lambda one: one.epsilon, default=None)
+
+    @property
+    def broken(self) -> bool:
+        """An attack on all sites together found more than the weakest promise allows."""
+        attacks = [ranked.pooled for ranked in (self.loss, self.likelihood) if ranked is not None]
+        return self.promise is not None and any(self.promise.broken_by(attack) for attack in attacks)
+
+
+def membership(
+    run_dir: Path,
+    homes: Mapping[str, Path],
+    study: Study,
+    *,
+    shadows: int = 0,
+    seed: int = 1,
+    tell: Tell = lambda done, total: None,
+) -> Membership:
     """Attack a finished run's federated model.
 
     Args:
         run_dir: of the run.
         homes: home by site.
         study: as it was run.
+        shadows: models to compare with; 0: the loss threshold alone.
+        seed: of who trains which shadow.
+        tell: told (done, total) after each shadow.
 
     Raises:
         NothingToAttack: no finished run, one of a drawing study, or a training site without a home.
     """
+    cohorts, preparation = _behind(run_dir, homes, study)
+    _, weights = trained_models(run_dir)["federated"]
+    members = {site: np.isin(cohort.split, ("train", "all")) for site, cohort in cohorts.items()}
+    released = {site: confidence_of(study, cohort, preparation, weights) for site, cohort in cohorts.items()}
+    likelihood = rehearsal = None
+    if shadows:
+        trained = train_shadows(study, cohorts, preparation, shadows, seed=seed, tell=tell)
+        suspicion = {
+            site: likelihood_ratio(released[site], own.confidence, own.inside) for site, own in trained.items()
+        }
+        likelihood = Ranked.of(suspicion, members)
+        confidence = np.concatenate([own.confidence for own in trained.values()], axis=1)
+        rehearsal = rehearse(confidence, np.concatenate([own.inside for own in trained.values()], axis=1), seed)
+    spent = Journal(run_dir).rounds()[-1].epsilon
+    promises = {
+        site: Promise(spent[site], load_policy(homes[site]).delta) for site in study.train_sites if site in spent
+    }
+    return Membership(Ranked.of(released, members), likelihood, rehearsal, promises)
+
+
+def _behind(run_dir: Path, homes: Mapping[str, Path], study: Study) -> tuple[dict[str, Cohort], Preparation]:
+    """The training sites' patients as the run's model saw them, and its preparation."""
     if study.segmentation is not None:
         raise NothingToAttack(
             "its model draws tumours", where=str(run_dir), remedy="name the run of a study that predicts an outcome"
@@ -102,20 +143,5 @@ def membership(run_dir: Path, homes: Mapping[str, Path], study: Study) -> Member
         )
     preparation = Preparation.read(Journal(run_dir).preparation_path)
     assert preparation is not None, "a finished run has its preparation"
-    _, weights = trained_models(run_dir)["federated"]
-    found: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-    for site in study.train_sites:
-        cohort = modelled(study, site, load_cohort(homes[site], study, site), homes[site], run_dir)
-        rows = [cohort.rows(split) for split in ("train", "test")]
-        scores = [probabilities(study, cohort, preparation, "transformer", weights, own) for own in rows]
-        losses = [_loss(cohort.labels[own], score) for own, score in zip(rows, scores, strict=True)]
-        found[site] = (losses[0], losses[1])
-    return Membership(
-        sites={site: Attack.of(*pair) for site, pair in found.items()},
-        pooled=Attack.of(*(np.concatenate(side) for side in zip(*found.values(), strict=True))),
-    )
-
-
-def _loss(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n) negative log-likelihood of each patient's outcome."""
-    return np.asarray(-np.log(np.clip(np.where(labels == 1, scores, 1 - scores), 1e-12, 1)), dtype=np.float64)
+    loaded = {site: load_cohort(homes[site], study, site) for site in study.train_sites}
+    return {site: modelled(study, site, own, homes[site], run_dir) for site, own in loaded.items()}, preparation
