@@ -30,7 +30,6 @@ from fedloupe_client.gate import (
     RoleRefused,
     RoundRefused,
     SecureSumsRequired,
-    SplitRefused,
     approve,
     rules,
 )
@@ -61,7 +60,7 @@ ADDING_UP = {
 
 @pytest.fixture
 def make_secure(make_study, home) -> Callable[..., Study]:
-    """A study of four sites that describes, harmonises and leaves sites out; approved."""
+    """A study of four sites that describes and harmonises; approved."""
 
     def make(**changes: Any) -> Study:
         content: dict[str, Any] = {
@@ -69,7 +68,7 @@ def make_secure(make_study, home) -> Callable[..., Study]:
             "sites": [*SITES, {"name": "coast", "role": "validate"}],
             "clinical": [{"name": "age", "column": "age"}],
             "harmonisation": {"covariates": ["age"]},
-            "evaluation": {"leave_one_site_out": True, "describe": True, "local_models": "everywhere"},
+            "evaluation": {"leave_one_site_out": False, "describe": True, "local_models": "everywhere"},
         }
         study = make_study(**{**content, **changes})
         approve(home, study, by="officer")
@@ -176,16 +175,15 @@ class TestWhatASumHolds:
     @pytest.mark.parametrize("kind", OF_SUMS)
     def test_is_a_part_in_the_run(self, gate, ask, secure, kind):
         """So that this site's patients are no external validation of it."""
-        everybody = encode(ask("evaluate", secure, split="all"))
-        gate.admit(everybody)
-        gate.admit(term(ask(kind, secure)))
-        with pytest.raises(SplitRefused, match="no external validation"):
-            gate.admit(everybody)
+        asked = ask(kind, secure)
+        assert not gate._runs.took_part(asked.run)
+        gate.admit(term(asked))
+        assert gate._runs.took_part(asked.run)
 
     def test_refused_it_is_no_part(self, gate, ask, secure):
         with pytest.raises(RoundRefused):
             gate.admit(term(ask("train", secure, round=99)))
-        gate.admit(encode(ask("evaluate", secure, split="all")))
+        assert not gate._runs.took_part(ask("train", secure).run)
 
 
 class TestOfAPlainStudy:

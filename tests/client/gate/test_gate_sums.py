@@ -34,15 +34,19 @@ class Site:
     """One real site and what the others published."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home
+        self.home, self.run = home, HEADER["run"]
         self.others = {n: Secrets(os.urandom(32), SETUP, n) for n in (*NAMES, "york", "coast") if n != "north"}
+
+    @property
+    def header(self) -> dict[str, Any]:
+        return HEADER | {"run": self.run}
 
     @property
     def sums(self) -> SecureSums:
         return SecureSums(self.home, "north")  # a new process each time
 
     def keys(self, setup: str = SETUP) -> Any:
-        return self.sums.keys(KeysRequest(**HEADER, site="north", setup=setup))
+        return self.sums.keys(KeysRequest(**self.header, site="north", setup=setup))
 
     def request(self, members: tuple[str, ...] = NAMES, **changes: Any) -> SharesRequest:
         own = self.keys()
@@ -53,7 +57,7 @@ class Site:
             "channels": np.stack([channels[n] for n in members]),
             "masks": np.stack([masks[n] for n in members]),
         }
-        return SharesRequest(**HEADER, site="north", setup=SETUP, **fields | changes)
+        return SharesRequest(**self.header, site="north", setup=SETUP, **fields | changes)
 
     def set_up(self) -> SharesRequest:
         request = self.request()
@@ -62,7 +66,7 @@ class Site:
 
     def mask(self, session: int = 0, weights: float = 1.0, setup: str = SETUP) -> Any:
         inner = TrainRequest(
-            **HEADER, site="north", round=1, scope="federated", weights=np.array([weights], np.float32)
+            **self.header, site="north", round=1, scope="federated", weights=np.array([weights], np.float32)
         )
         blob = np.frombuffer(encode(inner), dtype=np.uint8)
         reply = TrainReply(
@@ -74,7 +78,7 @@ class Site:
             loss=0.5,
             epsilon=None,
         )
-        request = SumRequest(**HEADER, site="north", setup=setup, session=session, inner=blob)
+        request = SumRequest(**self.header, site="north", setup=setup, session=session, inner=blob)
         return self.sums.mask(request, sum_digest(inner), reply, STUDY)
 
     def unmask(self, there: tuple[str, ...] = NAMES, session: int = 0, agreed: SharesRequest | None = None) -> Any:
@@ -84,7 +88,7 @@ class Site:
             if name != "north":
                 boxes[place] = self.others[name].boxes(NAMES, agreed.channels, SESSIONS)[NAMES.index("north"), session]
         return self.sums.unmask(
-            UnmaskRequest(**HEADER, site="north", setup=SETUP, session=session, contributors=there, boxes=boxes)
+            UnmaskRequest(**self.header, site="north", setup=SETUP, session=session, contributors=there, boxes=boxes)
         )
 
 
@@ -107,7 +111,7 @@ class TestKeys:
         assert not np.array_equal(first.channel, second.channel)
         left = {path.name for path in (site.home / "gate" / "sums" / "trial").iterdir()}
         assert f"{'cd' * 16}.root" in left and not any(name.startswith(SETUP) for name in left)
-        assert any(name.endswith(".opened") for name in left)  # over whom a request was added up stays known
+        assert list((site.home / "gate" / "sums-opened").iterdir())  # over whom a request was added up stays known
         with pytest.raises(SetupUnknown):
             site.mask()
 
@@ -228,6 +232,18 @@ class TestUnmasking:
         site.mask(session=1)
         with pytest.raises(SumRefused, match="same request over another set"):
             site.unmask(("east", "north", "south"), session=1, agreed=agreed)
+
+    def test_nor_is_it_in_another_run(self, site):
+        """Sums of a site's patients are the same in every run."""
+        agreed = site.set_up()
+        site.mask(session=0)
+        site.unmask(NAMES, agreed=agreed)
+        site.run = "another"
+        agreed = site.set_up()
+        site.mask(session=0)
+        with pytest.raises(SumRefused, match="same request over another set"):
+            site.unmask(("east", "north", "south"), agreed=agreed)
+        assert site.unmask(NAMES, session=1, agreed=agreed).shares.shape == (4, 32)
 
     def test_a_site_that_did_not_answer_may_help(self, site):
         agreed = site.set_up()

@@ -157,6 +157,9 @@ class TestSums:
 class TestWhat:
     def test_what_is_asked_is_the_same_for_every_site(self):
         assert sum_digest(request("north")) == sum_digest(request("south"))
+        assert sum_digest(request()) == sum_digest(request().model_copy(update={"run": "another"}))
+        steps = [NewtonRequest(**HEADER, site="a", step=step, beta=np.zeros(2)) for step in (0, 1)]
+        assert sum_digest(steps[0]) == sum_digest(steps[1])
         other = request().model_copy(update={"weights": np.ones(4, np.float32)})
         assert sum_digest(request()) != sum_digest(other)
 

@@ -22,6 +22,7 @@ _PLAIN: dict[str, Any] = {
     "endpoint": {"name": "response", "column": "trg", "positive": ["TRG1", "TRG2"], "negative": ["TRG3"]},
     "sequences": [{"name": "t2w"}, {"name": "ct", "modality": "CT", "intensity": "hounsfield", "required": False}],
     "clinical": [{"name": "age", "column": "age"}, {"name": "stage", "column": "ct", "levels": {"T2": -1}}],
+    "aggregation": "plain",
     "sites": _SITES,
     "radiomics": {"source": "computed", "settings": {"version": 1, "sigmas": [2.5, 3], "wavelet": "coif1"}},
     "evaluation": {"reference_score": "truth"},
@@ -46,6 +47,7 @@ _FIXED = {
 _CHOICES: dict[str, list[Any]] = {
     "intensity": ["zscore", "physical"],
     "modality": ["MR", "CT"],
+    "aggregation": ["plain", "secure"],
     "role": ["train", "validate"],
     "bias_correction": ["n4", "none"],
     "interpolation": ["linear", "cubic"],

@@ -78,12 +78,13 @@ class Gate:
             MessageRefused: not a message.
             GateRefused: one subclass a reason.
         """
-        message: Message | None = None
+        message: Message | None = None  # of a sum's request, what it holds: that is what the audit chain names
         try:
-            message = _request(blob)
-            study = self._check(message)
-            if isinstance(message, SumRequest):
-                self._check(self.asked(message), summed=True)
+            message = request = _request(blob)
+            study = self._check(request)
+            if isinstance(request, SumRequest):
+                message = asked = self.asked(request)
+                self._check(asked, summed=True)
         except FedLoupeError as error:
             self._log("in", message, blob, outcome=error.code)
             raise
@@ -91,7 +92,7 @@ class Gate:
             self._log("in", message, blob, outcome=GateFault.code)
             raise _fault(error) from error
         self._log("in", message, blob)
-        return message, study
+        return request, study
 
     def asked(self, request: Request) -> Request:
         """What a request is about: itself, or what a sum's request holds.

@@ -6,9 +6,9 @@
     sums.unmask(request)                                  # shares, once a sum, for one set of sites
 
 On disk, below `gate/sums/<run>/`: `<setup>.root` (32 random bytes, from which every secret of the set-up follows, and
-which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digest of what the sum is of)
-and `<digest>.opened` (whom it was of). Each is written before anything follows from it, so a site that is killed gives
-the same bytes again or none. A new set-up destroys the one before, secrets and all.
+which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digest of what the sum is of);
+and for all runs together `gate/sums-opened/<digest>` (over which sites it was opened). Each is written before anything
+follows from it, so a site that is killed gives the same bytes again or none. A new set-up destroys the one before.
 
 A site refuses what would let its term be told from the others': fewer than three members, members that do not train, a
 second vector under one sum's masks, shares for two sets of sites of one sum, or of one request in two sums.
@@ -133,11 +133,12 @@ class SecureSums:
             raise SumRefused(f"{len(there)} of {len(members)} sites answered", where=where, remedy=_ASK)
         if np.shape(request.boxes) != (len(members), BOX):
             raise SumRefused("boxes of another shape", where=where, remedy=_ASK)
-        folder, session = self._folder(request.run), self._session(request)
+        session = self._session(request)
         whom = json.dumps(there).encode()
         self._once(session.with_name(f"{session.name}.opened"), whom, "another set of sites")
         if session.exists():  # this site answered too: the same request must not be added up over two sets of sites
-            self._once(folder / f"{session.read_text()}.opened", whom, "the same request over another set of sites")
+            opened = gate_folder(self._home, "sums-opened") / session.read_text()
+            self._once(opened, whom, "the same request over another set of sites")
         try:
             shares = secrets.open(request.session, members, np.asarray(agreed.channels), request.boxes, there)
         except ValueError as error:

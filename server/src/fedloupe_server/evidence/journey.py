@@ -20,7 +20,7 @@ def rounds(results: Results) -> Figure | None:
     if not record:
         return None
     sites = [s.site for s in results.sites if s.role == "train"]
-    private = not any(r.loss for r in record)
+    private = all(r.loss is None for r in record)
     losses = [(place, r.loss) for place, r in enumerate(record) if r.loss is not None]
     values = {s: _spent(record, s) for s in sites} if private else {ALL: losses}
     highest = max((v for points in values.values() for _, v in points), default=0.0)

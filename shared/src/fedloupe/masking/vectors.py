@@ -116,8 +116,11 @@ def is_summed(request: Request) -> bool:
 
 
 def sum_digest(request: Request) -> str:
-    """SHA-256 of what is asked, the same for every site."""
-    return hashlib.sha256(encode(request.model_copy(update={"site": ALL}))).hexdigest()
+    """SHA-256 of what an answer depends on: the same for every site, in every run, at whatever step it is asked."""
+    blank = {"site": ALL, "run": ALL} | {
+        name: 0 for name in ("step", "iteration") if name in type(request).model_fields
+    }
+    return hashlib.sha256(encode(request.model_copy(update=blank))).hexdigest()
 
 
 def term_of(reply: Reply, *, equal: bool) -> tuple[Term, Layout]:

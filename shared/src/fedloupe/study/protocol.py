@@ -315,9 +315,10 @@ class Study(Frozen):
         plain = "or say `aggregation: plain`: the coordinator then sees each site's weights and sums"
         if len(self.train_sites) < LEAST_SITES:
             raise ValueError(f"`aggregation: secure` needs at least {LEAST_SITES} training sites; bring more, {plain}")
-        if self.evaluation.leave_one_site_out and len(self.train_sites) == LEAST_SITES:
+        if self.evaluation.leave_one_site_out:
             raise ValueError(
-                f"`evaluation.leave_one_site_out` leaves fewer than {LEAST_SITES} sites to add up; bring more, {plain}"
+                "`evaluation.leave_one_site_out` adds the same sums up with and without each site, and their "
+                f"difference is the site's own; leave it out, {plain}"
             )
         if self.evaluation.trees:
             raise ValueError(f"`evaluation.trees` cannot be summed; leave it out, {plain}")
