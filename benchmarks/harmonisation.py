@@ -95,6 +95,7 @@ def study_of(name: str, rules: dict[str, Any] | None, seed: int) -> Study:
             "negative": ["F" if data.event == "M" else "0"],
         },
         "clinical": list(data.clinical),
+        "aggregation": "plain",
         "sites": [{"name": site, "role": "train"} for site in data.hospitals],
         "radiomics": {"source": "table"},
         "model": {"components": 20, "image": False, "width": 8, "depth": 1, "heads": 1},

@@ -34,6 +34,7 @@ STUDY = {
     "title": "Throughput",
     "endpoint": {"name": "response", "column": "response", "positive": ["yes"], "negative": ["no"]},
     "sequences": [{"name": "t2w"}, {"name": "adc", "intensity": "physical", "required": False}],
+    "aggregation": "plain",
     "sites": [{"name": "north", "role": "train"}],
     "radiomics": {"source": "none"},
     "quorum": {"minimum": 1},

@@ -300,6 +300,7 @@ class TestConfigurations:
         [
             "demo.yaml",
             "demo-large.yaml",
+            "demo-large-private.yaml",
             "modality-useful-ct.yaml",
             "modality-useless-ct.yaml",
             "study-example.yaml",

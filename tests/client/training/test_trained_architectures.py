@@ -28,7 +28,14 @@ def make_imaged(request, make_study) -> Callable[..., Study]:
             sequences=[{"name": "t2w"}, {"name": "ct", "modality": "CT", "required": False}],
             imaging={"spacing_mm": 2.0, "crop_mm": 2.0 * EDGE},
             radiomics={"settings": {"version": 1}},
-            model={"architecture": request.param, "components": 2, "width": 8, "depth": 1, "heads": 2},
+            model={
+                "architecture": request.param,
+                "image": request.param != "logistic",
+                "components": 2,
+                "width": 8,
+                "depth": 1,
+                "heads": 2,
+            },
             **changes,
         )
 

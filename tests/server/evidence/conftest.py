@@ -126,6 +126,7 @@ def build(
         "seed": 1,
         "strategy": "fedavg",
         "privacy": "dp-sgd, epsilon 8, delta 1e-05, clip 1" if private else "none",
+        "planned_epsilon": 8.0 if private else None,
         "preparation": digest("preparation"),
         "preparation_origin": "public" if private else "federated",
         "features": 2210,

@@ -234,6 +234,7 @@ class TestComparisons:
         assert {s.site: s.epsilon for s in results.sites} == {"north": 3, "south": 3, "east": 3, "coast": None}
         assert all(r.loss is None for r in results.rounds)
         assert results.privacy.startswith("dp-sgd, epsilon 8")
+        assert results.planned_epsilon == 8
 
     def test_the_logistic_baseline_is_at_its_optimum(self, make_study, hospitals, run_dir):
         study = make_study(evaluation={"ridge": 2.0})

@@ -42,6 +42,7 @@ from fedloupe_client.preflight.looks import CaseLook, look_at_all, workers_for
 from fedloupe_client.preflight.machine import Machine, machine, machine_findings, needed_disk
 from fedloupe_client.preflight.measures import SequenceLook, TumourLook, voxel_digest
 from fedloupe_client.preflight.permitted import Budget, look_at_gate
+from fedloupe_client.preflight.private import few_for_noise
 from fedloupe_client.preflight.rehearsal import Rehearsal, rehearse
 from fedloupe_client.preflight.tables import Summary, beside_study, missing_values, summarise
 from fedloupe_client.preflight.unusual import duplicates, unusual
@@ -377,6 +378,7 @@ def _cohort(home: Path, study: Study, site: str, policy: Policy) -> tuple[Cohort
             check_cohort(len(cohort.rows("train")), policy)
         except FedLoupeError as error:
             return cohort, [Finding.of(error, "fix", commands=AGAIN)]
+        return cohort, few_for_noise(study, len(cohort.rows("train")))
     return cohort, []
 
 

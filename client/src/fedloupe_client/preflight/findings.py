@@ -105,6 +105,14 @@ class BurnedInText(DataProblem):
     kind = "mislabelled"
 
 
+class FewForNoise(DataProblem):
+    """A private study asks a site to train with so few patients that the noise may drown them. It may still train."""
+
+    code = "FL-644"
+    title = "few patients for the noise of this epsilon"
+    kind = "degenerate"
+
+
 class BesideStudy(DataProblem):
     """The site's data do not fit what the study declares: grid, crop or sequences."""
 

@@ -182,3 +182,4 @@ class Results(_Frozen):
     harmonised: HarmonisedBy | None = None
     personalised: Literal["fine-tune", "local-norm"] | None = None
     predicted: Predicted | None = None
+    planned_epsilon: float | None = None  # that the study allows each site over all rounds; None without DP

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from fedloupe_server.evidence import baselines, formats, personal
+from fedloupe_server.evidence import baselines, formats, noise, personal
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.statistics.quality import QualitySummary
@@ -65,6 +65,7 @@ def found(results: Results) -> list[str]:
         said.append(
             "No external site took part: nothing here shows how the model does at a hospital that never trained."
         )
+    said += noise.destroyed(results)
     said += baselines.without_a_site(results)
     best = [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None]
     if best:
@@ -163,6 +164,7 @@ def privacy(results: Results) -> list[str]:
         if spent
         else "No site reported the epsilon it spent.",
         f"{stays} Epsilon covers the weights only: evaluation aggregates of held-out patients are outside the account.",
+        *noise.cost(results),
     ]
 
 

@@ -221,7 +221,7 @@ def _preparation(
             raise NoPublicPreparation(
                 f"no file, or not for {len(columns)} features and {study.model.components} components",
                 where=str(path),
-                remedy="make one from public images or phantoms with the same settings; docs/demo.md shows how",
+                remedy="make one from public images or phantoms with the same settings; docs/privacy.md shows how",
             )
         preparation = Preparation(public.mean, public.scale, public.projection, "public")
     else:

@@ -128,6 +128,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         harmonised=_harmonised(study, fitted),
         personalised=study.personalisation.method if study.personalisation else None,
         predicted=_predicted(study, fitted),
+        planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
     )
     write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results

@@ -28,8 +28,9 @@ from fedloupe_server.federation.events import Event
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.compare import Compared, compare_study
-from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study, public_preparation
+from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study
 from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
+from fedloupe_server.simulation.phantoms import public_preparation
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import sites_of
 from fedloupe_server.simulation.variants import Plan, variants
@@ -101,12 +102,7 @@ def demo_run(
         shutil.rmtree(folder)
     cohort, run_dir = folder / "synthetic-hospitals", folder / (f"{study.study}-deployed" if deployed else study.study)
     homes = demo_homes(study, cohort, spec, folder / ("deployed-sites" if deployed else "sites"))
-    if study.training.preparation == "public":
-        path = run_dir / "public-preparation.safetensors"
-        if not path.exists():
-            screen.say("public preparation from synthetic phantoms")
-            public = public_preparation(study, folder / "phantoms", tell=screen.tell, scale=scale)
-            write_atomic(path, public.to_bytes())
+    _prepare_publicly(study, run_dir, folder, screen)
     if not deployed:
         return run_here(study, homes, run_dir, tell=screen.tell, observer=screen.observe, cohort=(cohort, spec))
     prepare_sites(study, homes, screen.tell, cohort=(cohort, spec))
@@ -130,10 +126,24 @@ def demo_run(
 def run_files(
     study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
 ) -> Outcome | Drawn:
-    """Run a study whose sites' data lie on this machine, or are generated there; raises as `sites_of` does."""
+    """Run a study whose sites' data lie on this machine, or are generated there; raises as `sites_of` does.
+
+    A synthetic study whose hospitals are generated gets its public preparation, if it needs one, from phantoms.
+    """
     homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
+    if cohort:
+        _prepare_publicly(study, folder / study.study, folder, screen)
     run = run_here if study.segmentation is None else draw_here
     return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe, cohort=cohort)
+
+
+def _prepare_publicly(study: Study, run_dir: Path, folder: Path, screen: Screen) -> None:
+    """Write the public preparation of a synthetic study that needs one and has none yet."""
+    path = run_dir / "public-preparation.safetensors"
+    if study.training.preparation != "public" or path.exists():
+        return
+    screen.say("public preparation from synthetic phantoms")
+    write_atomic(path, public_preparation(study, folder / "phantoms", screen.tell).to_bytes())
 
 
 def compare_files(

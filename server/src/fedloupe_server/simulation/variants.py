@@ -15,7 +15,10 @@ from fedloupe.models import Schema
 from fedloupe.study import DpSgd, InputKind, Model, Study, StudyInvalid, input_kinds, parse_study
 from fedloupe_server.comparing.record import Design
 
-ARCHITECTURES: tuple[str, ...] = get_args(Model.model_fields["architecture"].annotation)
+ARCHITECTURES: tuple[str, ...] = tuple(
+    name for name in get_args(Model.model_fields["architecture"].annotation) if name != "logistic"
+)
+"""Those with a deep part; logistic regression is a baseline of every comparison."""
 DESIGNS: tuple[Design, ...] = get_args(Design)
 REFERENCE = "transformer"
 MANY = 100

@@ -12,6 +12,7 @@ from fedloupe.models.flat import digest, flatten, unflatten
 from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Inputs, Schema
 from fedloupe.models.intercepts import logistic_terms, own_intercept
+from fedloupe.models.linear import RadiomicsLogistic
 from fedloupe.models.logistic import design_matrix, logistic_probability
 from fedloupe.models.norms import norm_positions
 from fedloupe.models.penalised import ASKS, Descent, Penalty
@@ -41,6 +42,7 @@ __all__ = [
     "Preparation",
     "RadiomicsCnn",
     "RadiomicsGcn",
+    "RadiomicsLogistic",
     "RadiomicsModel",
     "RadiomicsTransformer",
     "Schema",

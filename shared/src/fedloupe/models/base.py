@@ -39,8 +39,12 @@ class RadiomicsModel(nn.Module):
         self.feature_dropout, self.feature_noise = size.feature_dropout, size.feature_noise
 
     def _finish(self, size: Model, schema: Schema) -> None:
-        """Make both last layers; the linear path begins at zero."""
+        """Make both last layers."""
         self.deep = nn.Linear(size.width, 1)
+        self._add_linear_path(schema)
+
+    def _add_linear_path(self, schema: Schema) -> None:
+        """Make the linear path; it begins at zero."""
         with warnings.catch_warnings():
             # a study of images alone has no column here, of which PyTorch warns
             warnings.simplefilter("ignore", UserWarning)

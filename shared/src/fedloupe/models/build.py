@@ -12,6 +12,7 @@ from fedloupe.models.base import RadiomicsModel
 from fedloupe.models.cnn import RadiomicsCnn
 from fedloupe.models.gcn import RadiomicsGcn
 from fedloupe.models.inputs import Schema
+from fedloupe.models.linear import RadiomicsLogistic
 from fedloupe.models.transformer import RadiomicsTransformer
 from fedloupe.study import Study
 
@@ -27,6 +28,8 @@ def build_model(study: Study, schema: Schema) -> RadiomicsModel:
                 return RadiomicsCnn(study.model, schema)
             case "gcn":
                 return RadiomicsGcn(study.model, schema, {s.name: s.modality for s in study.sequences})
+            case "logistic":
+                return RadiomicsLogistic(study.model, schema)
 
 
 def start_at_logistic(model: RadiomicsModel, beta: NDArray[Any]) -> RadiomicsModel:
@@ -37,8 +40,9 @@ def start_at_logistic(model: RadiomicsModel, beta: NDArray[Any]) -> RadiomicsMod
         beta: (1 + G*K + V), in the order of `design_matrix`.
     """
     with torch.no_grad():
-        model.deep.weight.zero_()
-        model.deep.bias.zero_()
+        if not isinstance(model, RadiomicsLogistic):
+            model.deep.weight.zero_()
+            model.deep.bias.zero_()
         model.wide.weight.copy_(torch.from_numpy(np.asarray(beta[1:], dtype=np.float32)[None]))
         model.wide.bias.fill_(float(beta[0]))
     return model

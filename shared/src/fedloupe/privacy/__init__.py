@@ -14,8 +14,11 @@ from fedloupe.privacy.accountant import (
 )
 from fedloupe.privacy.randomness import Randomness, SecureNoise, SeededNoise
 from fedloupe.privacy.renyi import renyi_epsilon
+from fedloupe.privacy.sizes import FEW, TIGHT, too_few
 
 __all__ = [
+    "FEW",
+    "TIGHT",
     "AccountantFailed",
     "NoNoiseSuffices",
     "Randomness",
@@ -26,4 +29,5 @@ __all__ = [
     "epsilon",
     "noise_for",
     "renyi_epsilon",
+    "too_few",
 ]

@@ -90,14 +90,14 @@ class Radiomics(Frozen):
 
 
 class Model(Grown):
-    """Architecture, size and regularisation; every architecture has the linear path beside its deep part."""
+    """Architecture, size and regularisation; every architecture has the linear path, beside its deep part if any."""
 
     later: ClassVar = ("architecture", "inputs")
 
-    architecture: Literal["transformer", "cnn", "gcn"] = Field(
+    architecture: Literal["transformer", "cnn", "gcn", "logistic"] = Field(
         default="transformer",
         description="transformer: attention over tokens; cnn: 3-D convolutions of the crops; gcn: a graph of feature "
-        "groups and places",
+        "groups and places; logistic: the linear path alone, for differential privacy with few patients",
     )
     components: int = Field(default=8, ge=1, le=64, description="principal components a feature group")
     image: bool = Field(default=True, description="the model sees the tumour crops")
@@ -115,6 +115,12 @@ class Model(Grown):
     def _heads_divide(self) -> Self:
         if self.width % self.heads:
             raise ValueError(f"`width` {self.width} is not a multiple of `heads` {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _linear_without_crops(self) -> Self:
+        if self.architecture == "logistic" and self.image:
+            raise ValueError("`architecture: logistic` sees no crops: say `image: false`")
         return self
 
 
@@ -299,6 +305,8 @@ class Study(Frozen):
                 raise ValueError(f"`{name}` is not fitted under `privacy.mode: dp-sgd`: it would bypass the budget")
             if self.segmentation is not None:
                 raise ValueError(f"`{name}` is not for a study that trains a drawing model")
+            if self.model.architecture == "logistic":
+                raise ValueError(f"`{name}` is not for `model.architecture: logistic`, which has no deep part")
         return self
 
     @model_validator(mode="after")
