@@ -3,21 +3,21 @@
     gradients = PerPatient(model)
     gradients.of(batch, labels)          # afterwards p.grad_sample is (B, ...) for every trained parameter
 
-A model with an image stem: PyTorch's function transforms over the whole model, `vmap` of `grad`. Opacus's hooks unfold
-a 3-D convolution, which takes more time and memory. Any other model: Opacus's hooks, with closed forms for the two
-layers that hold raw parameters; there the transforms cost more than they save. `benchmarks/dp_step.py` has the ratios.
+A model whose trained parameters all sit in the layers of `RULES`: one backward pass to the outputs of these layers
+instead of the parameters; a layer's inputs and the gradient at its outputs give each patient's gradient in closed form
+(Goodfellow 2015). Any other model, as one with a trained image stem: PyTorch's function transforms over the whole model,
+`vmap` of `grad`. `benchmarks/dp_step.py` has the ratios.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from opacus import GradSampleModule
-from opacus.grad_sample import register_grad_sampler
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
@@ -35,8 +35,11 @@ class PerPatient:
     def __init__(self, model: RadiomicsModel) -> None:
         self._model = model
         self._trained: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        convolves = any(isinstance(m, nn.Conv3d) and m.weight.requires_grad for m in model.modules())
-        self._wrapped = None if convolves else GradSampleModule(model, loss_reduction="sum")
+        self._layers = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+        # A layer with a state may mix patients; under `vmap` it sees one alone, or raises.
+        mixes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()) or any(model.buffers())
+        self._by_layer = not mixes and all(type(layer) in RULES for layer in self._layers)
+        self._counted = False
         self._mapped: Callable[..., dict[str, Tensor]] = vmap(
             grad(self._loss), in_dims=(None, 0, *(0,) * 8), randomness="different"
         )
@@ -47,20 +50,52 @@ class PerPatient:
         Args:
             batch: of B patients, none is allowed.
             labels: (B) float, 0 or 1.
+
+        Raises:
+            RuntimeError: a trained parameter works outside the layer that holds it, or not at all (an architecture's
+                fault).
         """
         if not len(batch):
             for parameter in self._trained.values():
                 parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
-        elif self._wrapped is not None:
-            loss = F.binary_cross_entropy_with_logits(self._wrapped(*batch.tensors), labels, reduction="sum")
-            with warnings.catch_warnings():
-                # a layer whose inputs are data: its hook has all that the closed forms read
-                warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
-                loss.backward()
+        elif self._by_layer:
+            self._layer_by_layer(batch, labels)
         else:
             now = {name: parameter.detach() for name, parameter in self._trained.items()}
             for name, own in self._mapped(now, labels, *batch.tensors).items():
                 self._trained[name].grad_sample = own
+
+    def _layer_by_layer(self, batch: Inputs, labels: Tensor) -> None:
+        calls: list[tuple[nn.Module, Tensor, GradientEdge]] = []
+
+        def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls.append((layer, inputs[0].detach(), get_gradient_edge(output)))
+
+        hooks = [layer.register_forward_hook(keep) for layer in self._layers]
+        try:
+            logits = self._model(*batch.tensors)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        self._count(loss, [layer for layer, _, _ in calls])
+        for parameter in self._trained.values():
+            parameter.grad_sample = None
+        backward = torch.autograd.grad(loss, [edge for _, _, edge in calls])
+        for (layer, inputs, _), gradient in zip(calls, backward, strict=True):
+            for parameter, own in RULES[type(layer)](layer, inputs, gradient).items():
+                if parameter.requires_grad:  # a layer that works twice has the sum of both
+                    before = parameter.grad_sample
+                    parameter.grad_sample = own if before is None else before + own
+
+    def _count(self, loss: Tensor, called: list[nn.Module]) -> None:
+        """Once: every parameter enters the graph as often as its layer was called, and does so at least once."""
+        if self._counted:
+            return
+        expected = Counter(p for layer in called for p in layer.parameters(recurse=False) if p.requires_grad)
+        if expected != _entries(loss) or len(expected) != len(self._trained):
+            raise RuntimeError("a trained parameter works outside the layer that holds it, or not at all")
+        self._counted = True
 
     def _loss(self, parameters: dict[str, Tensor], label: Tensor, *tensors: Tensor) -> Tensor:
         """The loss of one patient, whose tensors lack the batch's axis."""
@@ -68,25 +103,62 @@ class PerPatient:
         return F.binary_cross_entropy_with_logits(logit, label.unsqueeze(0), reduction="sum")
 
 
-def _sampler(layer: type[nn.Module]) -> Callable[[Any], Any]:
-    register: Callable[[Any], Any] = register_grad_sampler(layer)
-    return register
+def _entries(loss: Tensor) -> Counter[Any]:
+    """How often each leaf enters the graph of `loss`."""
+    entries: Counter[Any] = Counter()
+    seen, ahead = {loss.grad_fn}, [loss.grad_fn]
+    while ahead:
+        node: Any = ahead.pop()
+        for source, _ in node.next_functions:
+            if hasattr(source, "variable"):
+                entries[source.variable] += 1
+            elif source is not None and source not in seen:
+                seen.add(source)
+                ahead.append(source)
+    return entries
 
 
-@_sampler(GroupTokens)
-def group_tokens(layer: GroupTokens, activations: list[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
-    """(B, ...) of a linear map a group and its missing token."""
-    values, there = activations[0][..., :-1], activations[0][..., -1:]
-    known = there * backprops
+def _rows(values: Tensor, own: int = 1) -> Tensor:
+    """(B, N, ...) of (B, ...): all axes but the first and the last `own` as one."""
+    return values.unsqueeze(1) if values.dim() == own + 1 else values.flatten(1, -own - 1)
+
+
+def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    rows = _rows(gradient)
+    own: dict[Any, Tensor] = {layer.weight: rows.transpose(1, 2) @ _rows(inputs)}
+    if layer.bias is not None:
+        own[layer.bias] = rows.sum(1)
+    return own
+
+
+def _layer_norm(layer: nn.LayerNorm, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    normed = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
+    own: dict[Any, Tensor] = {layer.weight: _rows(gradient * normed, layer.weight.dim()).sum(1)}
+    if layer.bias is not None:
+        own[layer.bias] = _rows(gradient, layer.bias.dim()).sum(1)
+    return own
+
+
+def _group_tokens(layer: GroupTokens, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    values, there = inputs[..., :-1], inputs[..., -1:]
+    known = there * gradient
     return {
-        layer.weight: torch.einsum("bgk,bgd->bgkd", values, known),
+        layer.weight: values.unsqueeze(3) * known.unsqueeze(2),
         layer.bias: known,
-        layer.missing: (1 - there) * backprops,
+        layer.missing: (1 - there) * gradient,
     }
 
 
-@_sampler(Places)
-def places(layer: Places, activations: list[Tensor], backprops: Tensor) -> dict[nn.Parameter, Tensor]:
-    """(B, ...) of the places and of the shift a missing volume."""
-    absent = activations[0][..., layer.place.shape[1] :]
-    return {layer.place: backprops, layer.missing: torch.einsum("bnc,bnd->bcd", absent, backprops)}
+def _places(layer: Places, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    absent = inputs[..., layer.place.shape[1] :]
+    return {layer.place: gradient, layer.missing: absent.transpose(1, 2) @ gradient}
+
+
+RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], dict[Any, Tensor]]] = {
+    nn.Linear: _linear,
+    nn.LayerNorm: _layer_norm,
+    GroupTokens: _group_tokens,
+    Places: _places,
+}
+"""Layers whose gradients a patient, (B, ...) by parameter, follow from the first input (B, ...) and the gradient at the
+output (B, ...). A subclass is another layer."""
