@@ -120,12 +120,14 @@ def _entries(loss: Tensor) -> Counter[Any]:
 
 def _rows(values: Tensor, own: int = 1) -> Tensor:
     """(B, N, ...) of (B, ...): all axes but the first and the last `own` as one."""
+    if values.dim() == own + 2:
+        return values
     return values.unsqueeze(1) if values.dim() == own + 1 else values.flatten(1, -own - 1)
 
 
 def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
     rows = _rows(gradient)
-    own: dict[Any, Tensor] = {layer.weight: rows.transpose(1, 2) @ _rows(inputs)}
+    own: dict[Any, Tensor] = {layer.weight: torch.bmm(rows.mT, _rows(inputs))}
     if layer.bias is not None:
         own[layer.bias] = rows.sum(1)
     return own
@@ -133,7 +135,7 @@ def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> dict[Any, Ten
 
 def _layer_norm(layer: nn.LayerNorm, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
     normed = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
-    own: dict[Any, Tensor] = {layer.weight: _rows(gradient * normed, layer.weight.dim()).sum(1)}
+    own: dict[Any, Tensor] = {layer.weight: _rows(normed.mul_(gradient), layer.weight.dim()).sum(1)}
     if layer.bias is not None:
         own[layer.bias] = _rows(gradient, layer.bias.dim()).sum(1)
     return own
