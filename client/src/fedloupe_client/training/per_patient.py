@@ -1,12 +1,12 @@
-"""Each patient's own gradient, exact for every layer of the models, in the way that is fastest for each.
+"""Each patient's own gradient, exact, from one backward pass over the batch.
 
     gradients = PerPatient(model)
     gradients.of(batch, labels)          # afterwards p.grad_sample is (B, ...) for every trained parameter
 
-A model whose trained parameters all sit in the layers of `RULES`: one backward pass to the outputs of these layers
-instead of the parameters; a layer's inputs and the gradient at its outputs give each patient's gradient in closed form
-(Goodfellow 2015). Any other model, as one with a trained image stem: PyTorch's function transforms over the whole model,
-`vmap` of `grad`. `benchmarks/dp_step.py` has the ratios.
+The pass goes to the outputs of the layers that hold trained parameters instead of to the parameters; a layer's input
+and the gradient at its output then give each patient's gradient in closed form (Goodfellow 2015), by `RULES`. A layer
+without a rule is refused. The tests hold every architecture to autograd, one patient at a time;
+`benchmarks/dp_step.py` has the cost.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
+from torch.nn import grad as convolution_gradients
 
 from fedloupe.models import Inputs, RadiomicsModel
 from fedloupe.models.layers import GroupTokens, Places
@@ -30,19 +30,23 @@ class PerPatient:
 
     Args:
         model: in train mode; a parameter that needs no gradient gets none.
+
+    Raises:
+        NotImplementedError: a layer has no rule, or may mix patients (an architecture's fault).
     """
 
     def __init__(self, model: RadiomicsModel) -> None:
         self._model = model
-        self._trained: dict[str, Any] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._trained: list[Any] = [p for p in model.parameters() if p.requires_grad]
         self._layers = [m for m in model.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
-        # A layer with a state may mix patients; under `vmap` it sees one alone, or raises.
-        mixes = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()) or any(model.buffers())
-        self._by_layer = not mixes and all(type(layer) in RULES for layer in self._layers)
         self._counted = False
-        self._mapped: Callable[..., dict[str, Tensor]] = vmap(
-            grad(self._loss), in_dims=(None, 0, *(0,) * 8), randomness="different"
-        )
+        for layer in self._layers:
+            plain = not isinstance(layer, nn.Conv3d) or (layer.padding_mode == "zeros" and layer.padding != "same")
+            if type(layer) not in RULES or not plain:
+                raise NotImplementedError(f"no rule for a patient's gradient in {layer}")
+        for layer in model.modules():
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm) or any(True for _ in layer.buffers(recurse=False)):
+                raise NotImplementedError(f"patients may be mixed in {layer}")
 
     def of(self, batch: Inputs, labels: Tensor) -> None:
         """Put `grad_sample`, (B, ...), beside every trained parameter.
@@ -55,17 +59,10 @@ class PerPatient:
             RuntimeError: a trained parameter works outside the layer that holds it, or not at all (an architecture's
                 fault).
         """
+        for parameter in self._trained:
+            parameter.grad_sample = None if len(batch) else parameter.new_zeros((0, *parameter.shape))
         if not len(batch):
-            for parameter in self._trained.values():
-                parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
-        elif self._by_layer:
-            self._layer_by_layer(batch, labels)
-        else:
-            now = {name: parameter.detach() for name, parameter in self._trained.items()}
-            for name, own in self._mapped(now, labels, *batch.tensors).items():
-                self._trained[name].grad_sample = own
-
-    def _layer_by_layer(self, batch: Inputs, labels: Tensor) -> None:
+            return
         calls: list[tuple[nn.Module, Tensor, GradientEdge]] = []
 
         def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -79,10 +76,10 @@ class PerPatient:
                 hook.remove()
         loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         self._count(loss, [layer for layer, _, _ in calls])
-        for parameter in self._trained.values():
-            parameter.grad_sample = None
         backward = torch.autograd.grad(loss, [edge for _, _, edge in calls])
         for (layer, inputs, _), gradient in zip(calls, backward, strict=True):
+            if len(gradient) != len(batch):
+                raise RuntimeError(f"the first axis is not the patients' in {layer}")
             for parameter, own in RULES[type(layer)](layer, inputs, gradient).items():
                 if parameter.requires_grad:  # a layer that works twice has the sum of both
                     before = parameter.grad_sample
@@ -96,11 +93,6 @@ class PerPatient:
         if expected != _entries(loss) or len(expected) != len(self._trained):
             raise RuntimeError("a trained parameter works outside the layer that holds it, or not at all")
         self._counted = True
-
-    def _loss(self, parameters: dict[str, Tensor], label: Tensor, *tensors: Tensor) -> Tensor:
-        """The loss of one patient, whose tensors lack the batch's axis."""
-        logit = functional_call(self._model, parameters, tuple(tensor.unsqueeze(0) for tensor in tensors))
-        return F.binary_cross_entropy_with_logits(logit, label.unsqueeze(0), reduction="sum")
 
 
 def _entries(loss: Tensor) -> Counter[Any]:
@@ -141,6 +133,29 @@ def _layer_norm(layer: nn.LayerNorm, inputs: Tensor, gradient: Tensor) -> dict[A
     return own
 
 
+def _conv3d(layer: nn.Conv3d, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    """The patients as groups of one convolution, whose weights are then a patient's each."""
+    batch, (padding, stride, dilation) = len(inputs), (layer.padding, layer.stride, layer.dilation)
+    weight = convolution_gradients.conv3d_weight(
+        inputs.reshape(1, -1, *inputs.shape[2:]),
+        (batch * layer.out_channels, *layer.weight.shape[1:]),
+        gradient.reshape(1, -1, *gradient.shape[2:]),
+        stride,
+        padding,
+        dilation,
+        batch * layer.groups,
+    )
+    own: dict[Any, Tensor] = {layer.weight: weight.view(batch, *layer.weight.shape)}
+    if layer.bias is not None:
+        own[layer.bias] = gradient.flatten(2).sum(2)
+    return own
+
+
+def _group_norm(layer: nn.GroupNorm, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
+    normed = F.group_norm(inputs, layer.num_groups, eps=layer.eps)
+    return {layer.weight: normed.mul_(gradient).flatten(2).sum(2), layer.bias: gradient.flatten(2).sum(2)}
+
+
 def _group_tokens(layer: GroupTokens, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor]:
     values, there = inputs[..., :-1], inputs[..., -1:]
     known = there * gradient
@@ -159,6 +174,8 @@ def _places(layer: Places, inputs: Tensor, gradient: Tensor) -> dict[Any, Tensor
 RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], dict[Any, Tensor]]] = {
     nn.Linear: _linear,
     nn.LayerNorm: _layer_norm,
+    nn.Conv3d: _conv3d,
+    nn.GroupNorm: _group_norm,
     GroupTokens: _group_tokens,
     Places: _places,
 }

@@ -85,10 +85,10 @@ class _FromWords:
 class SecureNoise(_FromWords):
     """From the operating system's cryptographic source, stretched; cannot be replayed.
 
-    Each draw of words asks the operating system for a fresh 256-bit key and is the stream of AES-256 in counter mode under
-    it: the idea of NIST SP 800-90A's CTR_DRBG, seeded anew at every draw. A key is used once and kept nowhere, so the
-    counter may begin at zero. For a million parameters a draw is 2^19 blocks; that none of them repeats tells it from
-    random words with an advantage of 2^-91, and everything else would be a break of AES.
+    Each draw of words asks the operating system for a fresh 256-bit key and is the stream of AES-256 in counter mode
+    under it: the idea of NIST SP 800-90A's CTR_DRBG, seeded anew at every draw. A key is used once and kept nowhere,
+    so the counter may begin at zero. For a million parameters a draw is 2^19 blocks; that none of them repeats tells
+    it from random words with an advantage of 2^-91, and everything else would be a break of AES.
     """
 
     private: ClassVar[bool] = True
