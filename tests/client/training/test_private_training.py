@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fedloupe.models import Schema, build_model, flatten, unflatten
 from fedloupe.privacy import SeededNoise, Spend, epsilon
 from fedloupe_client.training.local import model_for
 from fedloupe_client.training.private import planned_spend, train_round_privately
@@ -106,6 +107,38 @@ class TestStep:
         weights = run(study, cohort, preparation, start, Spend(HARDLY, 1.0, 3), SeededNoise(1))
         assert 0 < np.linalg.norm(weights - start) <= 3 * 0.02 * (1 + 1e-3)
 
+    @pytest.mark.parametrize("architecture", ["transformer", "cnn", "logistic"])
+    def test_it_is_the_algorithm_written_out(self, private_study, make_study, cohort, preparation, architecture):
+        """Abadi 2016, algorithm 1, one patient at a time, with the noise of the same seed; the last batch is empty."""
+        still = {"architecture": architecture, "image": False, "components": 2, "width": 8, "depth": 1, "heads": 2}
+        still |= {"dropout": 0, "feature_dropout": 0, "feature_noise": 0}
+        like = private_study(clip=0.3, learning_rate=0.5).model_dump()
+        study = make_study(model=still, privacy=like["privacy"], training=like["training"])
+        begin = flatten(build_model(study, Schema.of(study, cohort.groups)))
+        rng = np.random.default_rng(2)
+        begin = begin + 0.1 * rng.standard_normal(len(begin)).astype(np.float32)
+        draws, source = [[3, 7, 8, 12], [1, 2], []], SeededNoise(4)
+        source.poisson = lambda patients, rate, left=iter(draws): np.array(next(left), dtype=np.int64)
+        weights = run(study, cohort, preparation, begin, Spend(1.5, 0.25, 3), source)
+        model, noise = model_for(study, cohort, begin), SeededNoise(4)
+        rows = cohort.rows("train")
+        inputs, labels = cohort.inputs(preparation, rows), torch.from_numpy(cohort.labels[rows].astype(np.float32))
+        right = begin.astype(np.float64)
+        clipped = 0
+        for drawn in draws:
+            total = np.zeros_like(right)
+            for i in drawn:
+                model.zero_grad()
+                logit = model(*inputs.take(torch.tensor([i])).tensors)
+                F.binary_cross_entropy_with_logits(logit, labels[[i]]).backward()
+                own = np.concatenate([p.grad.double().numpy().ravel() for p in model.parameters()])
+                total += own * min(1.0, 0.3 / np.linalg.norm(own))
+                clipped += np.linalg.norm(own) > 0.3
+            right -= 0.5 * (total + noise.normal(right.shape, 1.5 * 0.3)) / (0.25 * 32)
+            unflatten(model, right.astype(np.float32))
+        assert clipped
+        np.testing.assert_allclose(weights, right, atol=1e-5)
+
 
 class TestNoise:
     def test_an_empty_batch_is_noise_alone(self, private_study, cohort, preparation, start):
@@ -162,10 +195,8 @@ class TestWhatLeaves:
         assert np.array_equal(*runs)
 
     def test_a_model_with_image_tokens_trains_privately(self, make_study, cohort, preparation):
-        """Opacus must find each patient's gradient in every layer, also where volumes are missing."""
+        """Each patient's gradient is found in every layer, also where volumes are missing."""
         from dataclasses import replace
-
-        from fedloupe.models import Schema, build_model, flatten
 
         still = {"components": 2, "width": 8, "depth": 1, "heads": 2, "dropout": 0.1}
         study = make_study(

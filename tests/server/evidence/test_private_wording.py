@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fedloupe_server.evidence import wording
+from fedloupe_server.evidence import noise, wording
 from fedloupe_server.evidence.results import Results
 
 

@@ -1,5 +1,5 @@
 """Small layers of the architectures. Every raw parameter sits in a leaf module, so per-patient gradients stay exact
-and cheap under DP-SGD (Opacus walks leaf modules); no layer mixes patients.
+and cheap under DP-SGD (`fedloupe_client.training.per_patient`); no layer mixes patients.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from torch.nn import functional as F
 class GroupTokens(nn.Module):
     """One token a group: a linear map of its own for each group, or a learned token where the group is missing.
 
-    (B, G, K + 1), values with presence as their last column, to (B, G, d): one tensor, because Opacus hands a layer
-    its first input alone when it asks for each patient's gradient.
+    (B, G, K + 1), values with presence as their last column, to (B, G, d): one tensor, because a
+    patient's gradient is taken from a layer's first input alone.
     """
 
     def __init__(self, groups: int, size: int, width: int) -> None:
