@@ -28,7 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fedloupe.study import load_study
+from fedloupe.study import ClientDp, load_study, privacy_in_words
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.config import load_site
 from fedloupe_client.ledger_cli import app as ledger_app
@@ -196,8 +196,15 @@ def approve_command(
         say_json({"approved": protocol.fingerprint, "study": protocol.study, "by": by})
     else:
         console.print(
-            f"approved [bold]{protocol.study}[/] by {by}\nfingerprint {protocol.fingerprint}", highlight=False
+            f"approved [bold]{protocol.study}[/] by {by}\nfingerprint {protocol.fingerprint}\n"
+            f"privacy     {privacy_in_words(protocol.privacy)}",
+            highlight=False,
+            soft_wrap=True,
         )
+        if isinstance(protocol.privacy, ClientDp):
+            seen = "the sum of all sites'" if protocol.aggregation == "secure" else "this site's"
+            line = f"            the coordinator sees {seen} clipped weights without noise"
+            console.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command("predict")

@@ -38,8 +38,11 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="forget an earlier run in t
 @study_app.command("check")
 def study_check(file: StudyFile, as_json: Json = False) -> None:
     """Validate a study; every wrong key is named with what it accepts."""
+    from fedloupe_server.federation.planning import privacy_lines
+
     with speaking(as_json):
         study = load_study(file)
+        privacy = privacy_lines(study)
     if as_json:
         say_json({"valid": True, "study": study.study, "fingerprint": study.fingerprint})
         return
@@ -48,7 +51,9 @@ def study_check(file: StudyFile, as_json: Json = False) -> None:
         f"  endpoint     {study.endpoint.name}\n  train        {', '.join(study.train_sites)}", highlight=False
     )
     console.print(f"  validate     {', '.join(study.validate_sites) or '-'}", highlight=False)
-    console.print(f"  privacy      {study.privacy.mode}\n  fingerprint  {study.fingerprint}", highlight=False)
+    for line in privacy:
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
+    console.print(f"  fingerprint  {study.fingerprint}", highlight=False)
 
 
 @study_app.command("fingerprint")

@@ -58,6 +58,25 @@ class TestFromTableToApproval:
         assert json.loads(call("approve", home, study, "--by", "Dr Ito", "--json").stdout)["by"] == "Dr Ito"
         assert json.loads(call("check", home, study, "--json").stdout)["approved"] is True
 
+    def test_whoever_approves_reads_the_level_of_privacy(self, site):
+        home, study = site
+        private = {**STUDY, "training": {"preparation": "public", "start": "random", "weighting": "equal"}}
+        plain = call("approve", home, study, "--by", "Dr Ito").stdout
+        assert "no formal privacy guarantee" in plain and "coordinator sees" not in plain
+        study.write_text(yaml.safe_dump({**private, "privacy": {"mode": "dp-sgd", "epsilon": 8}}))
+        record = call("approve", home, study, "--by", "Dr Ito").stdout
+        assert "record-level (one patient)" in record and "coordinator" not in record
+        study.write_text(yaml.safe_dump({**private, "privacy": {"mode": "client-dp", "epsilon": 8}}))
+        client = call("approve", home, study, "--by", "Dr Ito").stdout
+        assert "client-level (one hospital, noise added by the coordinator)" in client and "record-level" not in client
+        assert "delta 1e-05" in client
+        assert "the coordinator sees this site's clipped weights without noise" in client
+        three = {"aggregation": "secure", "sites": [{"name": n, "role": "train"} for n in ("alpha", "beta", "gamma")]}
+        study.write_text(yaml.safe_dump({**private, **three, "privacy": {"mode": "client-dp", "epsilon": 8}}))
+        summed = call("approve", home, study, "--by", "Dr Ito").stdout
+        assert "the coordinator sees the sum of all sites' clipped weights without noise" in summed
+        assert "this site's" not in summed
+
     def test_a_study_that_perturbs_nothing_has_no_table_of_quality(self, site):
         home, study = site
         call("ingest", home, study)

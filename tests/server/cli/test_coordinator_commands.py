@@ -9,8 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fedloupe.drawing import DrawingCard, DrawingScores
+from fedloupe.privacy import noise_for
 from fedloupe.study import load_study
 from fedloupe_server.cli import _show, app
+from fedloupe_server.federation.planning import parameters_of
 from fedloupe_server.simulation.local import Drawn
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -18,6 +20,22 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 def call(*words: str | Path):
     return CliRunner().invoke(app, [str(w) for w in words])
+
+
+def many(hospitals: int, privacy: dict[str, object], **changes: object) -> dict[str, object]:
+    """A study of this many hospitals."""
+    content: dict[str, object] = {
+        "study": "many",
+        "title": "Synthetic tables",
+        "synthetic": True,
+        "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+        "sites": [{"name": f"site-{i}", "role": "train"} for i in range(hospitals)],
+        "radiomics": {"source": "table"},
+        "model": {"components": 6, "image": False, "width": 16, "depth": 1, "heads": 2},
+        "training": {"rounds": 20, "preparation": "public", "start": "random", "weighting": "equal"},
+        "privacy": privacy,
+    }
+    return {**content, **changes}
 
 
 class TestStudy:
@@ -42,6 +60,32 @@ class TestStudy:
         said = json.loads(call("study", "check", file, "--json").stdout)
         assert said["error"]["code"] == "FL-102"
         assert said["error"]["where"] == str(file)
+
+    @pytest.mark.parametrize(("hospitals", "few"), [(5, True), (900, False)])
+    def test_check_says_where_hospitals_are_too_few_for_client_level_privacy(self, tmp_path, hospitals, few):
+        """The numbers in the words are those of the formula s sqrt(m) / K."""
+        file = tmp_path / "study.yaml"
+        file.write_text(json.dumps(many(hospitals, {"mode": "client-dp", "epsilon": 8})))
+        said = " ".join(call("study", "check", file).stdout.split())
+        assert "client-level (one hospital, noise added by the coordinator): client-dp, epsilon 8, delta 1e-05" in said
+        assert "the coordinator sees the sum of clipped updates without it" in said
+        assert ("are too few for client-level privacy" in said) is few
+        if few:
+            size = parameters_of(load_study(file))
+            times = noise_for(8, 1e-5, 1.0, 20) * size**0.5 / hospitals
+            assert f"{size:,} parameters" in said and f"{times:.0f} times as long" in said
+            assert "`dp-sgd`, record-level (one patient)" in said
+
+    def test_check_says_where_the_coordinator_sees_each_update_without_noise(self, tmp_path):
+        file = tmp_path / "study.yaml"
+        file.write_text(json.dumps(many(900, {"mode": "client-dp", "epsilon": 8}, aggregation="plain")))
+        said = " ".join(call("study", "check", file).stdout.split())
+        assert "the coordinator sees each hospital's clipped update without it" in said
+
+    def test_check_names_the_record_level_of_dp_sgd(self, tmp_path):
+        (tmp_path / "study.yaml").write_text(json.dumps(many(5, {"mode": "dp-sgd", "epsilon": 8})))
+        said = " ".join(call("study", "check", tmp_path / "study.yaml").stdout.split())
+        assert "record-level (one patient): dp-sgd, epsilon 8" in said and "client-level" not in said
 
 
 class TestRun:

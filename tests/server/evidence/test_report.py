@@ -125,7 +125,7 @@ class TestWhatStandsOnIt:
         assert "No formal privacy guarantee" in page()
         private = page(private=True)
         assert "No formal privacy guarantee" not in private
-        assert "7.84" in private and '<th scope="col">Epsilon</th>' in private
+        assert "7.84" in private and '<th scope="col">Epsilon, record-level</th>' in private
 
     def test_sections_without_content_are_left_out(self, page: Callable[..., str]) -> None:
         assert "<h2>External validation</h2>" in page()

@@ -32,6 +32,11 @@ _PRIVATE = {
     "privacy": {"mode": "dp-sgd", "epsilon": 8},
     "training": {"preparation": "public", "start": "random"},
 }
+_CLIENT = {
+    **_PLAIN,
+    "privacy": {"mode": "client-dp", "epsilon": 8},
+    "training": {"preparation": "public", "start": "random", "weighting": "equal"},
+}
 # No valid study differs from these in one of these leaves alone.
 _FIXED = {
     "plain": {"privacy.mode", "sequences.0.modality", "sequences.0.required", "synthetic"},
@@ -44,6 +49,7 @@ _FIXED = {
         "training.start",
     },
 }
+_FIXED["client"] = _FIXED["private"] | {"training.weighting", "evaluation.leave_one_site_out"}
 _CHOICES: dict[str, list[Any]] = {
     "intensity": ["zscore", "physical"],
     "modality": ["MR", "CT"],
@@ -56,7 +62,7 @@ _CHOICES: dict[str, list[Any]] = {
     "weighting": ["equal"],
     "start": ["random"],
     "preparation": ["public", "federated"],
-    "mode": ["none", "dp-sgd"],
+    "mode": ["none", "dp-sgd", "client-dp"],
     "levels": [{"a": 1.0}],
     "reference_score": [None],
     "required": [["north"]],
@@ -89,7 +95,7 @@ def _others(key: Any, value: Any) -> list[Any]:
 
 
 def _parameters() -> Iterator[Any]:
-    for name, base in (("plain", _PLAIN), ("private", _PRIVATE)):
+    for name, base in (("plain", _PLAIN), ("private", _PRIVATE), ("client", _CLIENT)):
         canonical = json.loads(parse_study(base).canonical)
         for path, value in _leaves(canonical):
             dotted = ".".join(map(str, path))

@@ -28,6 +28,7 @@ from fedloupe_client.gate.errors import (
     SecureSumsRequired,
     SplitRefused,
     StudyNotApproved,
+    UpdateTooLong,
     VersionMismatch,
     WrongSite,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "SecureSumsRequired",
     "SplitRefused",
     "StudyNotApproved",
+    "UpdateTooLong",
     "VersionMismatch",
     "WrongSite",
     "approve",

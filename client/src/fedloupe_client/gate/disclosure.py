@@ -44,8 +44,8 @@ from fedloupe.messages import (
 from fedloupe.models import Limits, TreesInvalid, check_trees
 from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
-from fedloupe.study import DpSgd, Study
-from fedloupe_client.gate import describing, predicting
+from fedloupe.study import ClientDp, DpSgd, Study
+from fedloupe_client.gate import bounding, describing, predicting
 from fedloupe_client.gate.cells import changed, check_cells, coarsen, merge_groups
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -68,6 +68,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         ReplyRefused: not the typed answer to this request, or not of the shape that was asked.
         CohortTooSmall: sums or weights from fewer training patients than the policy asks.
         CellTooSmall: a scored split with too few patients of either label, or a drawn one with too few patients.
+        UpdateTooLong: weights beyond the clipping bound of a client-level study.
     """
     _check_answers(reply, request, study)
     match reply:
@@ -91,7 +92,9 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             return _protect_pairs(reply, policy)
         case TrainReply() | GrowReply():
             check_cohort(reply.patients, policy)
-            return _protect_weights(reply, study) if isinstance(reply, TrainReply) else _protect_tree(reply, study)
+            return (
+                _protect_tree(reply, study) if isinstance(reply, GrowReply) else _protect_weights(reply, request, study)
+            )
         case EvaluateReply():
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
@@ -205,7 +208,9 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
             return shapes_of(reply, request)
 
 
-def _protect_weights(reply: TrainReply, study: Study) -> TrainReply:
+def _protect_weights(reply: TrainReply, request: Request, study: Study) -> TrainReply:
+    if isinstance(study.privacy, ClientDp) and isinstance(request, TrainRequest):
+        return bounding.protect(reply, request, study.privacy.clip)
     if not isinstance(study.privacy, DpSgd):
         return reply
     if reply.epsilon is None:

@@ -168,6 +168,13 @@ class SecureSumsRequired(GateRefused):
     title = "the site requires secure sums"
 
 
+class UpdateTooLong(GateRefused):
+    """Under client-level privacy: the weights moved further in this round than the study's clipping bound."""
+
+    code = "FL-524"
+    title = "the site's update exceeds the study's clipping bound"
+
+
 class GateFault(GateRefused):
     """Something unexpected inside the gate; treated as a refusal."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedloupe.study import StudyUnreadable
+from fedloupe.study import RECORD, StudyUnreadable
 from fedloupe.study.loading import explain, read_yaml
 from fedloupe_client.gate.errors import PolicyInvalid
 
@@ -55,7 +55,7 @@ class Policy(BaseModel):
 
     minimum_cohort: Count = Field(default=20, description="training patients below which the site contributes nothing")
     minimum_cell: Count = Field(default=3, description="smallest group of patients that a statistic may describe")
-    require_dp: bool = Field(default=False, description="refuse studies without differential privacy")
+    require_dp: bool = Field(default=False, description=f"refuse studies without {RECORD} differential privacy")
     require_secure_sums: bool = Field(
         default=False, description="refuse studies whose coordinator sees this site's sums and weights"
     )

@@ -42,7 +42,7 @@ from fedloupe.messages import (
     UnmaskRequest,
 )
 from fedloupe.models import ASKS
-from fedloupe.study import DpSgd, Study
+from fedloupe.study import CLIENT, RECORD, ClientDp, DpSgd, Study
 from fedloupe_client.gate.errors import (
     KindNotAllowed,
     NotInStudy,
@@ -219,7 +219,10 @@ def _check_policy(request: Request, study: Study, policy: Policy) -> None:
                 remedy=change,
             )
     elif policy.require_dp:
-        raise PrivacyRequired("the policy requires differential privacy, the study has none", remedy=change)
+        what = "the study has none"
+        if isinstance(study.privacy, ClientDp):
+            what = f"the study's is {CLIENT}: this site adds no noise"
+        raise PrivacyRequired(f"the policy requires {RECORD} differential privacy, {what}", remedy=change)
 
 
 def _check_purpose(request: Request, study: Study) -> None:
@@ -233,7 +236,6 @@ def _check_purpose(request: Request, study: Study) -> None:
 
 def _check_preparation(request: Request, study: Study) -> None:
     """Sums over patients are sent only where the study fits its scaling on them, and never under DP."""
-    private = isinstance(study.privacy, DpSgd)
     if isinstance(request, DESCRIBING) and not study.evaluation.describe:
         raise NotInStudy(f"`{request.kind}` in a study without a description", where=study.study, remedy=_ASK)
     sums = (DescribeRequest, *JUDGING, SketchRequest)
@@ -245,7 +247,7 @@ def _check_preparation(request: Request, study: Study) -> None:
             where=study.study,
             remedy=_ASK,
         )
-    if private and isinstance(request, NewtonRequest):
+    if study.private and isinstance(request, NewtonRequest):
         raise NotInStudy("exact Newton sums would bypass differential privacy", where=study.study, remedy=_ASK)
 
 
@@ -276,7 +278,7 @@ def _check_prediction(request: Request, study: Study) -> None:
     asks = isinstance(request, (*PREDICTING, ReleaseRequest)) or (
         isinstance(request, EvaluateRequest) and (request.line is not None or np.size(request.centre) > 0)
     )
-    if asks and (study.prediction is None or isinstance(study.privacy, DpSgd)):
+    if asks and (study.prediction is None or study.private):
         raise NotInStudy(f"`{request.kind}` for predictions, which the study has not", where=where, remedy=_ASK)
     if isinstance(request, ReleaseRequest) and "/" in request.run:
         raise NotInStudy("a fold's model is released to nobody", where=where, remedy=_ASK)
@@ -296,7 +298,7 @@ def _check_repeats(request: Request, asked: Set[str]) -> None:
 def _check_training(request: TrainRequest, study: Study, policy: Policy, trained: Set[str]) -> None:
     where = f"run {request.run}"
     if request.scope == "local":
-        if not study.evaluation.local_baseline or isinstance(study.privacy, DpSgd):
+        if not study.evaluation.local_baseline or study.private:
             raise NotInStudy("the study trains no local baseline, or not under DP", where=where, remedy=_ASK)
         if study.evaluation.local_models == "home":
             raise NotInStudy("the site's own model, which stays here", where=where, remedy=_ASK)
@@ -315,7 +317,7 @@ def _check_training(request: TrainRequest, study: Study, policy: Policy, trained
 
 def _check_growing(request: GrowRequest, study: Study, policy: Policy, grown: Set[str]) -> None:
     where, plan = f"run {request.run}", study.evaluation.trees
-    if plan is None or isinstance(study.privacy, DpSgd):
+    if plan is None or study.private:
         raise NotInStudy("the study grows no trees", where=where, remedy=_ASK)
     if request.round > plan.rounds or plan.rounds > policy.maximum_rounds:
         raise RoundRefused(

@@ -155,8 +155,7 @@ def dry_round(home: Path, study: Study, site: str) -> Rehearsal:
 
 def rounds_of(study: Study, site: str) -> float:
     """All the work of a study at this site, in rounds of local training; at a validate-only site in scorings."""
-    private = isinstance(study.privacy, DpSgd)
-    local = study.evaluation.local_baseline and not private
+    local = study.evaluation.local_baseline and not study.private
     if study.role(site) == "validate":
         return 1 + (len(study.train_sites) if local else 0)
     folds = len(study.train_sites) - 1 if study.evaluation.leave_one_site_out else 0

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from fedloupe.messages import EvaluateRequest, TrainReply, TrainRequest
 from fedloupe.models import Preparation, Schema, build_model, norm_positions
-from fedloupe.study import Study
+from fedloupe.privacy import clipped_weights
+from fedloupe.study import ClientDp, Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.site.checkpoint import INTERVAL_S, FileCheckpoint, key_of
 from fedloupe_client.site.personal import OwnNorms, read_own, write_own
@@ -45,7 +46,9 @@ class Bench:
         cohort: Cohort,
         preparation: Preparation | None,
     ) -> TrainReply:
-        """The answer to a round, or to the request for the site's own model; without differential privacy.
+        """The answer to a round, or to the request for the site's own model; without record-level differential privacy.
+
+        In a client-level study the update is clipped here, and nothing but weights is told; the gate measures it again.
 
         Args:
             header: of the answer.
@@ -69,6 +72,7 @@ class Bench:
             else:
                 trained = self._round(header, request, study, cohort, preparation)
             found, loss = trained.weights, trained.loss
+            found, loss = _bounded(found, weights, study), None if study.private else loss
         patients = len(cohort.rows("train"))
         return TrainReply(**header, round=number, weights=found, patients=patients, loss=loss, epsilon=None)
 
@@ -144,6 +148,14 @@ class Bench:
         if positions is not None and before is not None:
             self._norms.keep(number, before, trained.weights[positions])
         return trained
+
+
+def _bounded(trained: NDArray[np.float32], start: NDArray[Any], study: Study) -> NDArray[np.float32]:
+    """(m) what was trained, its update within the bound of a client-level study. Weights that are no numbers stay as
+    they are, for the gate to refuse."""
+    if not isinstance(study.privacy, ClientDp) or not np.isfinite(trained).all():
+        return trained
+    return clipped_weights(trained, start, study.privacy.clip)
 
 
 def _arrays(preparation: Preparation) -> tuple[NDArray[Any], ...]:

@@ -15,7 +15,7 @@ SITE_COLOURS = (FEDERATED, "#3b5ba5", LOCAL, "#7c8a2e", "#a34a6f", "#4f6d7a", "#
 
 
 def rounds(results: Results) -> Figure | None:
-    """Lines: training loss over all sites (under DP, epsilon spent by each). Bars: rounds taken part in."""
+    """Lines: training loss over all sites (under DP-SGD, record-level epsilon by site). Bars: rounds taken part in."""
     record = results.rounds
     if not record:
         return None
@@ -30,13 +30,14 @@ def rounds(results: Results) -> Figure | None:
         "rounds",
         WIDTH,
         bars + ROW * len(sites) + 40,
-        "Participants of each round" + (f" and {'epsilon spent' if private else 'training loss'}" if plot else ""),
+        "Participants of each round"
+        + (f" and {'record-level epsilon spent' if private else 'training loss'}" if plot else ""),
         "; ".join(
             f"{s} took part in {sum(s in r.participants for r in record)} of {len(record)} rounds" for s in sites
         ),
     )
     if plot:
-        _lines(drawing, record, values, highest, "Epsilon spent" if private else "Training loss")
+        _lines(drawing, record, values, highest, "Epsilon spent, record-level" if private else "Training loss")
     drawing.text(0, bars - 10, "Took part", SOFT, 12, weight=600)
     for number, site in enumerate(sites):
         y = bars + ROW * number
@@ -51,9 +52,11 @@ def rounds(results: Results) -> Figure | None:
     bottom = bars + ROW * len(sites) + 16
     drawing.text(LEFT, bottom, f"round {record[0].round}", SOFT, 11.5)
     drawing.text(RIGHT, bottom, f"round {record[-1].round}", SOFT, 11.5, "end")
-    header = ("round", "site", "took_part", "loss_all_sites", "epsilon", "weights")
+    header = ("round", "site", "took_part", "loss_all_sites", "epsilon", "client_epsilon", "weights")
     rows = tuple(
-        (r.round, s, int(s in r.participants), r.loss, r.epsilon.get(s), r.weights) for r in record for s in sites
+        (r.round, s, int(s in r.participants), r.loss, r.epsilon.get(s), r.client_epsilon, r.weights)
+        for r in record
+        for s in sites
     )
     return Figure("rounds", drawing.render(), header, rows)
 

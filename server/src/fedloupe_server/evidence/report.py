@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.study import CLIENT, RECORD
 from fedloupe_server.evidence import (
     baselines,
     formats,
@@ -140,9 +141,12 @@ def tiles(results: Results) -> list[Tile]:
         better = sum(formats.gain(fed.auc, own.auc) > 0 for fed, own in pairs)
         found.append(Tile("Above the site's own model", f"{better} of {len(pairs)}", "training sites, by AUC"))
     spent = [s.epsilon for s in results.sites if s.epsilon is not None]
-    if wording.is_private(results):
+    if account := results.client_level:
+        note = f"{CLIENT}; not against the coordinator"
+        found.append(Tile("Privacy", f"ε {formats.epsilon(account.epsilon)}", note))
+    elif wording.is_private(results):
         value = f"ε {formats.epsilon(max(spent))}" if spent else formats.ABSENT
-        found.append(Tile("Privacy", value, "largest spent by a site; patient level"))
+        found.append(Tile("Privacy", value, f"largest spent by a site; {RECORD}"))
     else:
         found.append(Tile("Privacy", "None formal", "weights left without noise", "warning"))
     return found

@@ -123,8 +123,19 @@ class RoundRecord(_Frozen):
     participants: tuple[str, ...]
     absent: tuple[str, ...]
     loss: float | None  # mean over the training patients of those who took part; None under DP
-    epsilon: dict[str, float]
+    epsilon: dict[str, float]  # record-level, by site, all runs of the site together
     weights: str  # SHA-256 of the round's model
+    client_epsilon: float | None = None  # client-level, of this run so far, by the coordinator's account
+
+
+class ClientAccount(_Frozen):
+    """Client-level privacy of a run: the unit is a hospital, and the coordinator added the noise."""
+
+    epsilon: float  # of this run's rounds together
+    delta: float
+    clip: float
+    noise_multiplier: float
+    hospitals: int  # the fixed denominator: training sites of the study
 
 
 class Pooled(_Frozen):
@@ -165,7 +176,7 @@ class Results(_Frozen):
     seed: int
     strategy: str  # in words
     aggregation: Literal["secure", "plain"] = "plain"  # whether the coordinator saw sums alone
-    privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1"
+    privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1" (`client-dp` likewise)
     preparation: str  # SHA-256
     preparation_origin: Literal["federated", "public"]
     features: int
@@ -183,3 +194,4 @@ class Results(_Frozen):
     personalised: Literal["fine-tune", "local-norm"] | None = None
     predicted: Predicted | None = None
     planned_epsilon: float | None = None  # that the study allows each site over all rounds; None without DP
+    client_level: ClientAccount | None = None  # a study under `client-dp`; its sites have no epsilon of their own

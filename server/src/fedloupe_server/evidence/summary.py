@@ -25,7 +25,7 @@ class SummaryRow:
         local_auc: the site's own model; at a validate-only site the mean over the training sites' own models.
         logistic_auc: the federated logistic baseline.
         oracle_auc: the best possible, synthetic studies only; pooled: mean weighted by patients.
-        epsilon: spent by the site; None without differential privacy.
+        epsilon: record-level, spent by the site; None without DP-SGD.
         baselines: AUC of each further baseline by label; empty in the pooled row.
         personal_auc: the site's personal model made from the federated one; None in a study without.
     """
@@ -78,6 +78,7 @@ def summary_json(results: Results) -> dict[str, Any]:
         "fingerprint": results.fingerprint,
         "seed": results.seed,
         "privacy": results.privacy,
+        "client_level": results.client_level.model_dump() if results.client_level else None,
         "threshold": results.threshold,
         "frozen": results.frozen,
         "weights": results.rounds[-1].weights if results.rounds else None,

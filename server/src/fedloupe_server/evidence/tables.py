@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fedloupe.metrics import hanley_mcneil_se
-from fedloupe_server.evidence import formats
+from fedloupe_server.evidence import formats, private
 from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
 from fedloupe_server.statistics.quality import QualitySummary
@@ -38,7 +38,7 @@ def sites(results: Results) -> Table:
         "Personal (95 % interval)",
         "Logistic",
         "Best possible",
-        "Epsilon",
+        "Epsilon, record-level",
     )
     rows = [
         (
@@ -167,12 +167,15 @@ def provenance(results: Results) -> Table:
         ("Study fingerprint", results.fingerprint),
         ("Seed", str(results.seed)),
         ("Strategy", results.strategy),
+        ("Privacy", private.in_short(results)),
         ("Rounds", str(len(results.rounds))),
         ("Parameters of the model", f"{results.parameters:,}"),
         ("Features", f"{results.features:,}"),
         ("Preparation", f"{results.preparation} ({results.preparation_origin})"),
         ("Frozen: weights, preparation, threshold", results.frozen),
     ]
+    if results.client_level:
+        rows.append(("Noise multiplier, over the clipping bound", f"{results.client_level.noise_multiplier:g}"))
     if results.harmonised:
         rows.append(("Harmonisation", results.harmonised.harmoniser))
     if results.predicted:

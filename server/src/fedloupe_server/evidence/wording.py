@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from fedloupe_server.evidence import baselines, formats, noise, personal
+from fedloupe_server.evidence import baselines, formats, noise, personal, private
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.statistics.quality import QualitySummary
@@ -17,7 +17,7 @@ RESEARCH_ONLY = "Research use only, not a medical device"
 
 
 def is_private(results: Results) -> bool:
-    """Whether training was differentially private."""
+    """Whether training was differentially private, at either level."""
     return results.privacy != "none"
 
 
@@ -112,7 +112,7 @@ def benefit(results: Results) -> list[str]:
     if not pairs and not apart:
         return [
             "Not shown. The sites' own models were not trained"
-            + (" (that would have cost privacy budget)" if is_private(results) else "")
+            + _without_own(results)
             + ", so this run cannot say whether the federation beats them.",
             *personal.against(results),
         ]
@@ -151,34 +151,21 @@ def benefit(results: Results) -> list[str]:
 
 
 def privacy(results: Results) -> list[str]:
-    """What protects patients, and what does not."""
-    stays = f"Images, labels and patient rows stayed at the hospitals. {seen(results)}"
-    if not is_private(results):
-        return [
-            f"{NO_GUARANTEE} {stays} Nothing here bounds what those could tell about a patient.",
-        ]
-    spent = [(s.site, s.epsilon) for s in results.sites if s.epsilon is not None]
+    """What protects patients or hospitals, and what does not."""
+    if is_private(results):
+        return [*private.told(results), *noise.cost(results)]
     return [
-        f"Training was differentially private ({results.privacy}); the unit protected is the patient.",
-        f"Epsilon spent: {formats.listed([f'{n} {formats.epsilon(e)}' for n, e in spent])}."
-        if spent
-        else "No site reported the epsilon it spent.",
-        f"{stays} Epsilon covers the weights only: evaluation aggregates of held-out patients are outside the account.",
-        *noise.cost(results),
+        f"{NO_GUARANTEE} {private.stays(results)} Nothing here bounds what those could tell about a patient.",
     ]
 
 
-def seen(results: Results) -> str:
-    """What the coordinator got to see of weights and sums."""
-    if results.aggregation == "plain":
-        return "Each hospital's weights and aggregates left it, and the coordinator saw them one by one."
-    text = (
-        "Weights and fitted statistics were added up securely: the coordinator saw sums over at least three hospitals, "
-        "and each hospital's test results as its policy releases them."
-    )
-    if any(s.local_elsewhere for s in results.sites):
-        text += " Hospitals' own models left them in the clear, to be judged elsewhere (`evaluation.local_models`)."
-    return text
+def _without_own(results: Results) -> str:
+    """Why a private run trains no model of a site's own."""
+    if not is_private(results):
+        return ""
+    if results.client_level is not None:
+        return " (they would have left without noise)"
+    return " (that would have cost privacy budget)"
 
 
 def quality(found: QualitySummary) -> list[str]:
@@ -262,11 +249,7 @@ def limits(results: Results) -> list[str]:
     if not validating(results):
         said.append("Every site trained, so all results are internal.")
     if is_private(results):
-        said.append(
-            "Epsilon bounds what the released weights tell about one training patient of one site, over all runs "
-            "counted in that site's ledger. It does not cover evaluation aggregates of held-out patients (AUC, "
-            "calibration groups, score histograms) or cohort counts: these are outside the account."
-        )
+        said += private.limit(results)
     else:
         said.append(f"{NO_GUARANTEE} Weights can carry traces of training patients.")
     return said

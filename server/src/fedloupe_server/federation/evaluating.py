@@ -150,7 +150,7 @@ def evaluate_sites(
 
 def shows_own_models(study: Study) -> bool:
     """Whether the federated model is compared with each site's own."""
-    return study.evaluation.local_baseline and study.privacy.mode == "none"
+    return study.evaluation.local_baseline and not study.private
 
 
 def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observer) -> dict[str, Scores]:

@@ -33,6 +33,7 @@ from fedloupe.statistics.combat import Harmoniser
 from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
+from fedloupe_server.federation.client_level import ClientLevel
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.harmonising import fit_harmoniser, install_harmoniser
@@ -152,7 +153,7 @@ def fit(
     preparation = _preparation(study, talk, sites, features, columns, journal, observer)
     install(talk, sites, preparation)
     wanted = study.evaluation.logistic_baseline or study.training.start == "logistic"
-    fits = wanted and study.privacy.mode == "none"
+    fits = wanted and not study.private
     width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(clinical_inputs(study))
     beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
@@ -279,10 +280,11 @@ def train_rounds(
 
     Raises:
         QuorumNotMet, WrongAnswer: of a round; the earlier ones are kept.
-        JournalDamaged: see there.
+        JournalDamaged, NoiseDrawn: see there.
     """
     strategy = strategy_for(study.training)
     records = journal.rounds()
+    central = ClientLevel.of(study, journal, records)
     if records:
         weights, state = journal.load_round(records[-1])
         strategy.restore(state)
@@ -292,7 +294,8 @@ def train_rounds(
             return TrainRequest(**header, round=number, scope="federated", weights=weights)
 
         summed = talk.sums.quorum(sites, ask, TrainReply)
-        weights = strategy.aggregate(weights, summed.reply.weights)
+        mean = central.noised(weights, summed.reply.weights, len(summed.sites)) if central else summed.reply.weights
+        weights = strategy.aggregate(weights, mean)
         record = RoundRecord(
             round=number,
             participants=summed.sites,
@@ -301,7 +304,10 @@ def train_rounds(
             epsilon=summed.epsilon,
             weights=digest(weights),
         )
+        record = central.entered(record) if central else record
         journal.save_round(record, weights, strategy.state())
+        if central:
+            central.kept(record)
         records.append(record)
         observer(Event(stage, number, study.training.rounds, ", ".join(summed.sites)))
     return weights, tuple(records)

@@ -5,6 +5,7 @@ run/
   quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
+  noise.jsonl                 a `client-dp` study: rounds whose noise was drawn and may not be drawn again
   logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
   trees/0001.safetensors      boosted trees up to that round, and who took part
   prediction.safetensors      a study with `prediction`: calibration line, sets and training range

@@ -16,7 +16,7 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.metrics import pool_auc
-from fedloupe.study import DpSgd, Study
+from fedloupe.study import DpSgd, Study, numbers
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
     LeftOut,
@@ -25,6 +25,7 @@ from fedloupe_server.evidence.results import (
     Results,
     Scores,
 )
+from fedloupe_server.federation import client_level
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.evaluating import (
@@ -55,7 +56,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
 
     Raises:
         FedLoupeError: QuorumNotMet, SiteRefused, WrongAnswer, FeaturesDiffer, NoPublicPreparation, AnotherStudy,
-            JournalDamaged; the run can be continued after each.
+            JournalDamaged, NoiseDrawn; the run can be continued after each.
     """
     journal = Journal(run_dir)
     journal.open_for(study)
@@ -111,7 +112,8 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         seed=study.seed,
         strategy=_strategy(study),
         aggregation=study.aggregation,
-        privacy=_privacy(study),
+        privacy=numbers(study.privacy),
+        client_level=client_level.account(study, fitted.rounds),
         preparation=fitted.preparation.digest,
         preparation_origin=fitted.preparation.origin,
         features=len(features),
@@ -144,11 +146,6 @@ def _strategy(study: Study) -> str:
     spread = study.training.random_intercept
     own = "" if spread is None else f", sites' own intercepts (SD {spread:g})"
     return study.training.strategy + own
-
-
-def _privacy(study: Study) -> str:
-    p = study.privacy
-    return f"dp-sgd, epsilon {p.epsilon:g}, delta {p.delta:g}, clip {p.clip:g}" if isinstance(p, DpSgd) else "none"
 
 
 def _harmonised(study: Study, fitted: Fitted) -> HarmonisedBy | None:

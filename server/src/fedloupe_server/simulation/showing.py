@@ -20,6 +20,7 @@ from fedloupe.drawing import DrawingCard
 from fedloupe.study import Study
 from fedloupe.terminal import console
 from fedloupe_server.comparing import comparison_page
+from fedloupe_server.evidence import formats, private
 from fedloupe_server.evidence.loading import load_results
 from fedloupe_server.evidence.report import write_report
 from fedloupe_server.evidence.results import Results
@@ -221,7 +222,8 @@ def result_table(results: Results) -> Table:
         table.add_column(name, justify="right")
     if results.synthetic:
         table.add_column("oracle", justify="right")
-    if results.privacy != "none":
+    spends = any(site.epsilon is not None for site in results.sites)  # record-level: a number for each site
+    if spends:
         table.add_column("epsilon", justify="right")
     previous: str = "train"
     for row in summary_table(results):
@@ -234,7 +236,7 @@ def result_table(results: Results) -> Table:
         cells += [_number(row.personal_auc)] if personal else []
         cells += [_number(row.baselines.get(name)) for name in further]
         cells += [_number(row.oracle_auc)] if results.synthetic else []
-        cells += [_number(row.epsilon)] if results.privacy != "none" else []
+        cells += [_number(row.epsilon)] if spends else []
         table.add_row(*cells)
     for fold in results.left_out:
         logistic = _number(fold.logistic.auc if fold.logistic else None)
@@ -250,8 +252,15 @@ def result_table(results: Results) -> Table:
 
 
 def _caption(results: Results) -> str:
-    privacy = "no formal privacy guarantee" if results.privacy == "none" else results.privacy
-    return f"AUC; local: the site's own model; ext.: never trained. {privacy}; research use only, not a medical device"
+    said = (
+        f"AUC; local: the site's own model; ext.: never trained. {private.in_short(results)}; research use only, not a "
+        "medical device"
+    )
+    if (account := results.client_level) is None:
+        return said
+    few = private.too_few(account.noise_multiplier, results.parameters, account.hospitals)
+    spent = f"epsilon {formats.epsilon(account.epsilon)} spent by this run; no protection against the coordinator"
+    return f"{said}. {spent}." + (f" {few}" if few else "")
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.models import Schema
-from fedloupe.study import DpSgd, InputKind, Model, Study, StudyInvalid, input_kinds, parse_study
+from fedloupe.study import InputKind, Model, Study, StudyInvalid, input_kinds, parse_study
 from fedloupe_server.comparing.record import Design
 
 ARCHITECTURES: tuple[str, ...] = tuple(
@@ -134,11 +134,11 @@ def groups_of(study: Study, plan: Plan) -> dict[str, dict[str, Any]]:
         NotCompared: a study under differential privacy, with a public preparation, or that trains a drawing model.
         PlanInvalid: an architecture that is unknown or that the study cannot form; architectures beside `modalities`.
     """
-    if isinstance(study.privacy, DpSgd) or study.segmentation is not None:
+    if study.private or study.segmentation is not None:
         raise NotCompared(
             "it is private, and a pooled or local model is not" if study.segmentation is None else "it draws tumours",
             where=study.study,
-            remedy="compare architectures on a study without `privacy.mode: dp-sgd` and without `segmentation`",
+            remedy="compare architectures on a study with `privacy.mode: none` and without `segmentation`",
         )
     if study.training.preparation == "public":
         raise NotCompared(

@@ -12,6 +12,7 @@ from fedloupe.privacy.accountant import (
     epsilon,
     noise_for,
 )
+from fedloupe.privacy.clipping import clipped_update, clipped_weights, update_norm
 from fedloupe.privacy.randomness import Randomness, SecureNoise, SeededNoise
 from fedloupe.privacy.renyi import renyi_epsilon
 from fedloupe.privacy.sizes import FEW, TIGHT, too_few
@@ -26,8 +27,11 @@ __all__ = [
     "SeededNoise",
     "Spend",
     "SpendInvalid",
+    "clipped_update",
+    "clipped_weights",
     "epsilon",
     "noise_for",
     "renyi_epsilon",
     "too_few",
+    "update_norm",
 ]

@@ -4,6 +4,7 @@ study = load_study(Path("configs/demo.yaml"))
 study.fingerprint            # changes with anything that matters, and with nothing else
 """
 
+from fedloupe.study.client_level import CLIENT, RECORD, ClientDp, numbers, privacy_in_words
 from fedloupe.study.endpoint import Endpoint, Grades
 from fedloupe.study.evaluation import Evaluation, TreePlan
 from fedloupe.study.harmonisation import Harmonisation
@@ -29,7 +30,10 @@ from fedloupe.study.segmentation import Segmentation
 from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
 __all__ = [
+    "CLIENT",
+    "RECORD",
     "SCALES",
+    "ClientDp",
     "ClinicalVariable",
     "DpSgd",
     "Endpoint",
@@ -63,7 +67,9 @@ __all__ = [
     "clinical_inputs",
     "input_kinds",
     "load_study",
+    "numbers",
     "parse_study",
+    "privacy_in_words",
     "sees",
     "sees_group",
 ]

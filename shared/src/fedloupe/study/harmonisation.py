@@ -40,7 +40,7 @@ class Harmonisation(BaseModel):
         self,
         *,
         source: str,
-        private: bool,
+        privacy: str,
         federated: bool,
         columns: Mapping[str, str],
         endpoint: str,
@@ -51,7 +51,7 @@ class Harmonisation(BaseModel):
 
         Args:
             source: of the study's features.
-            private: the study trains under differential privacy.
+            privacy: the study's mode.
             federated: its preparation is fitted on the training sites.
             columns: column of each clinical variable.
             endpoint: column of the outcome.
@@ -62,7 +62,10 @@ class Harmonisation(BaseModel):
         used = {columns.get(name) for name in named} | {self.batch}
         problems = [
             (source == "none", "`harmonisation` needs features: `radiomics.source: computed` or `table`"),
-            (private, "`harmonisation` is not fitted under `privacy.mode: dp-sgd`: its sums would bypass the budget"),
+            (
+                privacy != "none",
+                f"`harmonisation` is not fitted under `privacy.mode: {privacy}`: its sums would bypass the budget",
+            ),
             (not federated, "`harmonisation` needs `training.preparation: federated`"),
             (unknown, f"`harmonisation.covariates` names {unknown}, not among `clinical` {list(columns)}"),
             (len(set(named)) < len(named), "`harmonisation.covariates` names a variable more than once"),

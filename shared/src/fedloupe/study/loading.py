@@ -104,7 +104,8 @@ def explain(error: ValidationError) -> str:
     """A pydantic error as `key: message` phrases, one a problem."""
     phrases = []
     for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"] if part not in ("none", "dp-sgd")) or "(whole file)"
+        tags = ("none", "dp-sgd", "client-dp")  # of the union in `privacy`: no key of the file
+        key = ".".join(str(part) for part in item["loc"] if part not in tags) or "(whole file)"
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "unknown key"

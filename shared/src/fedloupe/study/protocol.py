@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from fedloupe.study.client_level import ClientDp
 from fedloupe.study.endpoint import Endpoint
 from fedloupe.study.evaluation import Evaluation
 from fedloupe.study.harmonisation import Harmonisation
@@ -174,7 +175,7 @@ class Study(Frozen):
     radiomics: Radiomics = Radiomics()
     model: Model = Model()
     training: Training = Training()
-    privacy: Annotated[NoPrivacy | DpSgd, Field(discriminator="mode")] = NoPrivacy()
+    privacy: Annotated[NoPrivacy | DpSgd | ClientDp, Field(discriminator="mode")] = NoPrivacy()
     aggregation: Literal["secure", "plain"] = Field(
         default="secure",
         description="secure: the coordinator sees sums over at least three sites, and no site's term of them; "
@@ -248,18 +249,19 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _private_all_the_way(self) -> Self:
-        if not isinstance(self.privacy, DpSgd):
+        if not self.private:
             return self
+        mode = f"`privacy.mode: {self.privacy.mode}`"
         if self.evaluation.describe:
-            raise ValueError(
-                "`privacy.mode: dp-sgd` knows no `evaluation.describe`: exact sums would bypass the budget"
-            )
-        if misfit := self.training.misfit_under_privacy():
+            raise ValueError(f"{mode} knows no `evaluation.describe`: exact sums would bypass the budget")
+        if misfit := self.training.misfit_under_privacy(self.privacy.mode):
             raise ValueError(misfit)
         if self.evaluation.clinical_baseline or self.evaluation.trees:
-            raise ValueError(
-                "`evaluation.clinical_baseline` and `evaluation.trees` are not fitted under `privacy.mode: dp-sgd`"
-            )
+            raise ValueError(f"`evaluation.clinical_baseline` and `evaluation.trees` are not fitted under {mode}")
+        if isinstance(self.privacy, ClientDp) and (
+            misfit := self.privacy.misfit(self.training, self.evaluation, len(self.train_sites))
+        ):
+            raise ValueError(misfit)
         return self
 
     @model_validator(mode="after")
@@ -271,8 +273,8 @@ class Study(Frozen):
             raise ValueError("`segmentation` learns from images alone: `radiomics.source: none`, no `clinical`")
         if any(s.modality != "MR" or not s.required for s in self.sequences):
             raise ValueError("`segmentation` needs every sequence to be MR and required: a U-Net has no missing input")
-        if isinstance(self.privacy, DpSgd):
-            raise ValueError("`segmentation` is not trained under `privacy.mode: dp-sgd`")
+        if self.private:
+            raise ValueError(f"`segmentation` is not trained under `privacy.mode: {self.privacy.mode}`")
         if self.evaluation.leave_one_site_out:
             raise ValueError("`segmentation` knows no `evaluation.leave_one_site_out`")
         if misfit := self.segmentation.misfit(self.imaging.spacing_mm):
@@ -285,7 +287,7 @@ class Study(Frozen):
             return self
         misfit = self.harmonisation.misfit(
             source=self.radiomics.source,
-            private=isinstance(self.privacy, DpSgd),
+            privacy=self.privacy.mode,
             federated=self.training.preparation == "federated",
             columns={variable.name: variable.column for variable in self.clinical},
             endpoint=self.endpoint.column,
@@ -301,8 +303,9 @@ class Study(Frozen):
         for name in ("prediction", "personalisation"):
             if getattr(self, name) is None:
                 continue
-            if isinstance(self.privacy, DpSgd):
-                raise ValueError(f"`{name}` is not fitted under `privacy.mode: dp-sgd`: it would bypass the budget")
+            if self.private:
+                mode = f"`privacy.mode: {self.privacy.mode}`"
+                raise ValueError(f"`{name}` is not fitted under {mode}: it would bypass the budget")
             if self.segmentation is not None:
                 raise ValueError(f"`{name}` is not for a study that trains a drawing model")
             if self.model.architecture == "logistic":
@@ -311,7 +314,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _features_are_judged_openly(self) -> Self:
-        federated = self.training.preparation == "federated" and not isinstance(self.privacy, DpSgd)
+        federated = self.training.preparation == "federated" and not self.private
         if self.quality and (misfit := self.quality.misfit(self.radiomics.source, federated)):
             raise ValueError(misfit)
         return self
@@ -339,6 +342,11 @@ class Study(Frozen):
         absent = [name for name in SECTIONS if getattr(self, name) is None]
         absent += ["aggregation"] if self.aggregation == "secure" else []
         return {name: value for name, value in content.items() if name not in absent}
+
+    @property
+    def private(self) -> bool:
+        """Whether the rounds are differentially private at either level: nothing exact may leave beside them."""
+        return self.privacy.mode != "none"
 
     @property
     def train_sites(self) -> tuple[str, ...]:

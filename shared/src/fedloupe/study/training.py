@@ -47,8 +47,8 @@ class Training(Grown):
         description="scaling and projection: from the training sites' sums, or a public artefact (needed under DP)",
     )
 
-    def misfit_under_privacy(self) -> str | None:
-        """Why a study under `privacy.mode: dp-sgd` cannot train like this; None where it can."""
+    def misfit_under_privacy(self, mode: str) -> str | None:
+        """Why a study under `privacy.mode: dp-sgd` or `client-dp` cannot train like this; None where it can."""
         rules = {
             "needs `training.preparation: public`: a scaler fitted on patients spends budget": self.preparation
             != "public",
@@ -56,7 +56,7 @@ class Training(Grown):
             "does not fit `training.random_intercept`: it would bypass the budget": self.random_intercept is not None,
             "knows neither `training.augmentation` nor `training.hide`": self.augmentation != "mild" or self.hide > 0,
         }
-        return next((f"`privacy.mode: dp-sgd` {words}" for words, wrong in rules.items() if wrong), None)
+        return next((f"`privacy.mode: {mode}` {words}" for words, wrong in rules.items() if wrong), None)
 
 
 class NoPrivacy(Frozen):

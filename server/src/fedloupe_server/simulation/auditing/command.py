@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.features import feature_table, parse_settings
-from fedloupe.models import group_order
 from fedloupe.privacy import Spend
-from fedloupe.study import DpSgd, Study, load_study, sees_group
+from fedloupe.study import DpSgd, Study, load_study
 from fedloupe_client.training.private import planned_spend
+from fedloupe_server.federation.planning import groups_of
 from fedloupe_server.simulation.auditing.canaries import LEVEL, CanaryAudit, audit_canaries
 from fedloupe_server.simulation.auditing.inversion import Inversion, invert
 from fedloupe_server.simulation.auditing.membership import Membership, NothingToAttack, membership
@@ -22,10 +21,10 @@ from fedloupe_server.simulation.demo import demo_study
 
 
 class NotPrivate(FedLoupeError):
-    """The study promises no epsilon, so there is none to audit."""
+    """The study promises no record-level epsilon, so there is none to audit."""
 
     code = "FL-714"
-    title = "there is no epsilon to audit"
+    title = "there is no record-level epsilon to audit"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def audited(study: Study | None, epsilon: float, canaries: int, runs: int) -> Au
     found = tuple(
         audit_canaries(spend, privacy, canaries=canaries, seed=seed, level=level) for seed in range(1, runs + 1)
     )
-    groups = _groups(chosen)
+    groups = groups_of(chosen)
     return Audited(
         study=chosen.study,
         spend=spend,
@@ -103,12 +102,3 @@ def attacked(
     folder = sites or next((place for place in places if place.is_dir()), places[0])
     homes = {site: folder / site for site in study.train_sites}
     return membership(run_dir, homes, study, shadows=shadows, seed=seed, tell=tell)
-
-
-def _groups(study: Study) -> tuple[str, ...]:
-    if study.radiomics.source == "table":
-        return ("table",)
-    if study.radiomics.source == "none":
-        return ()
-    columns = feature_table(parse_settings(study.radiomics.settings), [s.name for s in study.sequences]).groups
-    return tuple(group for group in group_order(columns) if sees_group(study, group))
