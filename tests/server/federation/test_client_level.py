@@ -65,6 +65,18 @@ class TestSensitivity:
         still = step(central(10, SeededNoise(7)), start, [*updates[:9], np.zeros(400)])
         np.testing.assert_allclose((moved - still) * 10, updates[9], rtol=0, atol=1e-13)
 
+    @pytest.mark.parametrize("clearance", [-0.2, -1e-3, 1e-3, 0.2])
+    def test_at_the_rings_edge_the_noise_decides_the_side_and_not_the_hospital(self, central, clearance):
+        """Somebody brought the sum this close to the edge; the decoded sum is on one side or the other."""
+        start, edge = np.zeros(2000, np.float32), 2.0**31
+        lifted = np.full(2000, edge + clearance)
+        decoded = lifted - (2 * edge if clearance > 0 else 0)
+        level, noise = central(10, SeededNoise(5)), SeededNoise(5).normal((2000,), central(10).noise * PRIVACY.clip)
+        found = level.noised(start, decoded / 3, 3) * 10
+        wanted = np.where(lifted + noise >= edge, lifted + noise - 2 * edge, lifted + noise)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+        assert 0.3 < np.mean(found < 0) < 0.7
+
     def test_the_sum_is_that_of_the_updates_as_they_were_sent(self, central):
         """The coordinator neither stretches nor shortens."""
         start, updates = np.full(16, 2, np.float32), [np.full(16, 0.01), np.full(16, -3.0)]

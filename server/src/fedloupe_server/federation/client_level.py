@@ -11,11 +11,13 @@ With K training sites in the study, bound C and noise multiplier s, a round's me
 
 Each hospital clips its own update, and its gate measures it before it leaves (`fedloupe_client.gate.bounding`). So one
 hospital's updates being there or zero moves the sum by C at most, whatever the others send; nobody's privacy rests on
-another one's honesty. The coordinator cannot measure them again: with secure sums it sees their sum alone. K is the
-study's, not how many answered, so an absent hospital is a zero and moves nothing else. Every hospital is asked in every
-round: rounds compose as Gaussian mechanisms with sampling rate 1, and the account is `fedloupe.privacy.epsilon` of as
-many. What the strategy makes of the noised mean, its momentum included, is post-processing. Secure sums carry weights
-to 2^-32: an update is longer by sqrt(m) 2^-33 at most, 7e-8 for 320,000 parameters.
+another one's honesty. The coordinator cannot measure them again: with secure sums it sees their sum alone. A hostile
+term can bring that to the edge of its ring (`fedloupe.masking`), where a little more turns the sign: so the noised sum
+is taken modulo the ring once more, which is what noise before the ring would have given. K is the study's, not how many
+answered, so an absent hospital is a zero and moves nothing else. Every hospital is asked in every round: rounds compose
+as Gaussian mechanisms with sampling rate 1, and the account is `fedloupe.privacy.epsilon` of as many. What the strategy
+makes of the noised mean, its momentum included, is post-processing. Secure sums carry weights to 2^-32: an update is
+longer by sqrt(m) 2^-33 at most, 7e-8 for 320,000 parameters.
 
 A round's noise is drawn anew where the run was killed before the journal held the round. That costs nothing: until
 then the noised weights were in this process's memory, or in a file at the coordinator that no record counts; a site
@@ -36,12 +38,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.masking.vectors import FRACTION
 from fedloupe.privacy import Randomness, SecureNoise, Spend, epsilon, noise_for
 from fedloupe.study import ClientDp, Study
 from fedloupe_server.evidence.results import ClientAccount, RoundRecord
 from fedloupe_server.federation.journal import Journal, JournalDamaged
 
 Vector = NDArray[np.float32]
+_RING = 2.0 ** (64 - FRACTION)
+"""Weights in a sum are integers modulo this."""
 
 
 class NoiseDrawn(FedLoupeError):
@@ -109,8 +114,9 @@ class ClientLevel:
             answered: how many.
         """
         begin = current.astype(np.float64)
-        total = (mean - begin) * answered + self._source.normal((len(begin),), self.noise * self.privacy.clip)
-        return begin + total / self.sites
+        total = mean * answered + self._source.normal((len(begin),), self.noise * self.privacy.clip)
+        total -= _RING * np.rint(total / _RING)  # the sum's ring has an edge: which side of it, noise must decide
+        return begin + (total - begin * answered) / self.sites
 
     def entered(self, record: RoundRecord) -> RoundRecord:
         """The record with the client-level epsilon of all rounds up to it, and nothing that a site said of itself.
