@@ -11,7 +11,16 @@ from fedloupe.messages import BucketsReply, CovarianceReply, SummaryReply, decod
 from fedloupe.statistics import Moments, Products, ring
 from fedloupe.statistics.sketch import BUCKETS
 from fedloupe.study import Study
-from fedloupe_client.gate import CohortTooSmall, Gate, NotInStudy, ReplyRefused, RoleRefused, approve
+from fedloupe_client.gate import (
+    CohortTooSmall,
+    Gate,
+    NotInStudy,
+    Policy,
+    ReplyRefused,
+    RoleRefused,
+    approve,
+    describing,
+)
 
 KINDS = ("summary", "buckets", "covariance")
 
@@ -84,6 +93,21 @@ class TestSmallCells:
         for name in ("total", "square", "product"):
             assert not getattr(out, name)[1].any() and not getattr(out, name)[:, 1].any()
             assert getattr(out, name)[0, 2].any()
+
+    def test_in_a_secure_sum_a_column_is_in_all_sums_or_in_none(self, ask, described):
+        """Left out of one of two sums that are equal elsewhere, a site would show its own by their difference."""
+        policy = Policy(minimum_cell=3)
+        told = describing.protect(summary(ask("summary", described)), policy, secure=True)
+        for name in ("count", "total", "square"):
+            assert np.array_equal(getattr(told, f"told_{name}"), getattr(told, name))
+        assert told.count.tolist() == [30, 0, 21] and told.event_count.tolist() == [10, 0, 1]
+        values = table()[0]
+        values[:, 1] = np.where(np.arange(30) < 5, 1.5, np.nan)  # known in five, of whom one has column 2 as well
+        pairs = CovarianceReply(**header(ask("covariance", described)), **vars(Products.of(values)))
+        assert describing.protect(pairs, policy).count[1, 2] == 0
+        kept = describing.protect(pairs, policy, secure=True)
+        assert kept.count.tolist() == [[30, 5, 21], [5, 5, 1], [21, 1, 21]]
+        assert np.array_equal(kept.total, pairs.total)
 
     def test_small_buckets_are_merged(self, gate, ask, described):
         request = ask("buckets", described)

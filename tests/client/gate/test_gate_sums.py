@@ -64,20 +64,11 @@ class Site:
         self.sums.shares(request, STUDY)
         return request
 
-    def mask(self, session: int = 0, weights: float = 1.0, setup: str = SETUP) -> Any:
-        inner = TrainRequest(
-            **self.header, site="north", round=1, scope="federated", weights=np.array([weights], np.float32)
-        )
+    def mask(self, session: int = 0, weights: float = 1.0, setup: str = SETUP, found: float = 0.5) -> Any:
+        sent, trained = (np.array([value], np.float32) for value in (weights, found))
+        inner = TrainRequest(**self.header, site="north", round=1, scope="federated", weights=sent)
         blob = np.frombuffer(encode(inner), dtype=np.uint8)
-        reply = TrainReply(
-            **HEADER,
-            site="north",
-            round=1,
-            weights=np.array([weights / 2], np.float32),
-            patients=9,
-            loss=0.5,
-            epsilon=None,
-        )
+        reply = TrainReply(**self.header, site="north", round=1, weights=trained, patients=9, loss=0.5, epsilon=None)
         request = SumRequest(**self.header, site="north", setup=setup, session=session, inner=blob)
         return self.sums.mask(request, sum_digest(inner), reply, STUDY)
 
@@ -175,9 +166,16 @@ class TestMasking:
         """The difference of the two would be bare."""
         site.set_up()
         site.mask(weights=1.0)
-        with pytest.raises(SumRefused, match="another request under the masks"):
+        with pytest.raises(SumRefused, match="another answer under the masks"):
             site.mask(weights=2.0)
         site.mask(session=1, weights=2.0)
+
+    def test_nor_is_another_answer_to_the_same_request(self, site):
+        """As after another preparation was installed."""
+        site.set_up()
+        site.mask()
+        with pytest.raises(SumRefused, match="another answer under the masks"):
+            site.mask(found=0.7)
 
     def test_without_agreed_members_nothing_is_masked(self, site):
         site.keys()
@@ -243,22 +241,29 @@ class TestUnmasking:
         site.mask(session=0)
         with pytest.raises(SumRefused, match="same request over another set"):
             site.unmask(("east", "north", "south"), agreed=agreed)
+        site.mask(session=1)
         assert site.unmask(NAMES, session=1, agreed=agreed).shares.shape == (4, 32)
 
-    def test_a_site_that_did_not_answer_may_help(self, site):
+    @pytest.mark.parametrize("there", [NAMES, ("east", "south", "west")])
+    def test_a_site_whose_answer_is_not_in_the_sum_does_not_help(self, site, there):
+        """It could not tell a second sum of the same request."""
         agreed = site.set_up()
-        assert site.unmask(("east", "south", "west"), agreed=agreed).shares.shape == (4, 32)
+        if "north" not in there:
+            site.mask()
+        with pytest.raises(SumRefused, match="answer is not in it"):
+            site.unmask(there, agreed=agreed)
 
     def test_a_box_that_its_member_did_not_seal_is_refused_and_named(self, site):
         agreed = site.set_up()
+        site.mask()
         site.others["south"] = Secrets(os.urandom(32), SETUP, "south")
         with pytest.raises(SumRefused, match="shares of south do not open"):
             site.unmask(agreed=agreed)
 
 
 class TestThreshold:
-    def test_more_than_half_of_the_members_must_have_answered(self, tmp_path):
-        """Of seven, three contributors are enough for the floor of three, and too few for the threshold of four."""
+    def test_enough_must_have_answered_for_two_honest_ones_beside_a_colluding_minority(self, tmp_path):
+        """Of seven, three may collude: with four that answered, one of them alone could be honest."""
         names = ("east", "north", "south", "west", "york", "zeal", "zinc")
         sites = [{"name": n, "role": "train"} for n in names]
         study = STUDY.model_validate({**STUDY.model_dump(mode="json"), "sites": sites})
@@ -270,14 +275,14 @@ class TestThreshold:
         sums.shares(
             SharesRequest(**HEADER, site="north", setup=SETUP, members=names, channels=channels, masks=masks), study
         )
-        with pytest.raises(SumRefused, match="3 of 7 sites answered"):
+        with pytest.raises(SumRefused, match="4 of 7 sites answered"):
             sums.unmask(
                 UnmaskRequest(
                     **HEADER,
                     site="north",
                     setup=SETUP,
                     session=0,
-                    contributors=("east", "north", "south"),
+                    contributors=("east", "north", "south", "west"),
                     boxes=np.zeros((7, 80), np.uint8),
                 )
             )

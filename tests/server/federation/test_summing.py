@@ -178,5 +178,30 @@ class TestWrong:
             return reply.model_copy(update={"layout": {**reply.layout, "count": (5,)}}) if wrong else reply
 
         wire.answer = short
-        with pytest.raises(WrongAnswer, match="south answered with arrays of another shape than east"):
+        with pytest.raises(WrongAnswer, match="south sent a term that is none"):
+            talk.sums.all(SITES, describing, DescribeReply)
+
+    def test_a_key_that_gives_no_secret_names_the_site(self, talk, wire):
+        """All others would fail on it, and be blamed."""
+        honest = wire.answer
+
+        def weak(request):
+            reply = honest(request)
+            wrong = isinstance(reply, KeysReply) and reply.site == "south"
+            return reply.model_copy(update={"channel": np.zeros(32, np.uint8)}) if wrong else reply
+
+        wire.answer = weak
+        with pytest.raises(WrongAnswer, match="south sent a key that gives no secret"):
+            talk.sums.all(SITES, describing, DescribeReply)
+
+    def test_a_wrong_share_is_noticed_where_another_can_tell(self, talk, wire):
+        honest = wire.answer
+
+        def spoilt(request):
+            reply = honest(request)
+            wrong = isinstance(reply, UnmaskReply) and reply.site == "south"
+            return reply.model_copy(update={"shares": reply.shares ^ np.uint8(1)}) if wrong else reply
+
+        wire.answer = spoilt
+        with pytest.raises(MasksRemain, match="do not agree"):
             talk.sums.all(SITES, describing, DescribeReply)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from tests.server.federation.wire import PHASES, SITES, describing, plain_sum, same, training
+from tests.server.federation.wire import PHASES, SITES, Wire, describing, plain_sum, same, training
 
 from fedloupe.messages import (
     DescribeReply,
@@ -93,6 +94,45 @@ class TestVanishing:
             path.unlink()
         assert same(talk.sums.all(SITES, describing, DescribeReply), plain_sum(wire, describing, DescribeReply, SITES))
         assert wire.kinds().count("keys-reply") == 2 * len(SITES)
+
+
+class TestTooFewTuningPatients:
+    @staticmethod
+    def ask(header: dict[str, Any]) -> MidpointRequest:
+        return MidpointRequest(**header, weights=np.zeros(3, np.float32))
+
+    def refusing(self, wire: Wire, *sites: str) -> None:
+        honest = wire.answer
+
+        def answer(request: Any) -> Any:
+            if isinstance(request, SumRequest) and request.site in sites:
+                return wire.hospitals.failure(request, "FL-512", "too few")
+            return honest(request)
+
+        wire.answer = answer
+
+    def test_three_of_five_add_up_by_themselves(self, talk, wire):
+        """Too few of the members for a sum among all; their own set-up has no others."""
+        self.refusing(wire, "west", "york")
+        found = talk.sums.willing(SITES, self.ask, MidpointReply, "a threshold")
+        assert found.sites == ("east", "north", "south")
+        assert same(found.reply, plain_sum(wire, self.ask, MidpointReply, found.sites))
+        again = talk.sums.willing(found.sites, training, TrainReply, "more")
+        assert again.sites == found.sites
+
+    def test_two_of_five_are_told_what_would_help(self, talk, wire):
+        self.refusing(wire, "west", "york", "south")
+        with pytest.raises(TooFewForSum, match=r"raise `split\.tune`"):
+            talk.sums.willing(SITES, self.ask, MidpointReply, "a threshold")
+
+    def test_a_run_that_goes_on_does_not_ask_who_refused(self, secure, wire, tmp_path):
+        self.refusing(wire, "west")
+        first, second = (
+            Conversation(secure, wire, "trial", tmp_path).sums.willing(SITES, self.ask, MidpointReply, "a threshold")
+            for _ in range(2)
+        )
+        assert first.sites == second.sites == ("east", "north", "south", "york")
+        assert same(first.reply, second.reply)
 
 
 class TestRepeated:

@@ -42,6 +42,11 @@ class TestRules:
             study(3, evaluation={"trees": {}})
         assert study(3, evaluation={"trees": {}}, aggregation="plain")
 
+    def test_a_reference_would_be_the_whole_sum(self):
+        with pytest.raises(StudyInvalid, match="reference"):
+            study(3, harmonisation={"reference": "site-0"})
+        assert study(3, harmonisation={"reference": "site-0"}, aggregation="plain")
+
     def test_another_word_is_refused(self):
         with pytest.raises(StudyInvalid, match="aggregation"):
             study(3, aggregation="encrypted")

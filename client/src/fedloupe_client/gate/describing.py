@@ -11,9 +11,12 @@ from fedloupe_client.gate.policy import Policy
 
 
 def protect(
-    reply: SummaryReply | BucketsReply | CovarianceReply, policy: Policy
+    reply: SummaryReply | BucketsReply | CovarianceReply, policy: Policy, *, secure: bool = False
 ) -> SummaryReply | BucketsReply | CovarianceReply:
     """The answer as it may leave.
+
+    Where it leaves in a secure sum, a column is in all of its sums or in none: were this site left out of one of two
+    that are equal at the others, the difference of the two totals would be its own. The sum hides its small cells.
 
     A column, or a pair of columns, known in fewer than `minimum_cell` patients is reported as absent. Where fewer with,
     or without, the event have a value, nothing is told of the two apart. Small buckets are merged.
@@ -25,12 +28,14 @@ def protect(
             return changed(reply, counts=merged.reshape(np.shape(reply.counts)))
         case CovarianceReply():
             keep = np.asarray(reply.count) >= cell
+            if secure:
+                keep = np.outer(np.diagonal(keep), np.diagonal(keep))
             sums = {name: getattr(reply, name) * keep[..., None] for name in ("total", "square", "product")}
             return changed(reply, count=np.where(keep, reply.count, 0), **sums)
         case SummaryReply():
             count, with_event = np.asarray(reply.count), np.asarray(reply.event_count)
             keep = count >= cell
-            told = keep & (with_event >= cell) & (count - with_event >= cell)
+            told = keep if secure else keep & (with_event >= cell) & (count - with_event >= cell)
             told_sums = ("told_total", "told_square", "event_total")
             return changed(
                 reply,

@@ -237,7 +237,7 @@ def _protect_sums(reply: Sums | Described, study: Study, policy: Policy) -> Repl
         if isinstance(reply, SummaryReply):
             check_cohort(reply.patients, policy)
             check_cells(reply.patients, reply.events, policy.minimum_cell, "the training patients")
-        return describing.protect(reply, policy)
+        return describing.protect(reply, policy, secure=study.aggregation == "secure")
     count = np.asarray(reply.count)
     rules = study.harmonisation
     if isinstance(reply, ResidualsReply) and rules and rules.reference not in (None, reply.site):

@@ -10,12 +10,14 @@ which never leave), `<setup>.members` (the request that named them), `<setup>.<s
 and for all runs together `gate/sums-opened/<digest>` (over which sites it was opened). Each is written before anything
 follows from it, so a site that is killed gives the same bytes again or none. A new set-up destroys the one before.
 
-A site refuses what would let its term be told from the others': fewer than three members, members that do not train, a
-second vector under one sum's masks, shares for two sets of sites of one sum, or of one request in two sums.
+A site refuses what would let its term be told from the others': too few members or contributors, members that do not
+train, a second vector under one sum's masks, shares for a sum without it, for two sets of sites of one sum, or of one
+request in two sums.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from fedloupe.masked import SESSIONS
-from fedloupe.masking import KEY, LEAST, Secrets, term_of, threshold_of
+from fedloupe.masking import KEY, Secrets, least_of, term_of
 from fedloupe.masking.keys import BOX
 from fedloupe.messages import (
     KeysReply,
@@ -41,7 +43,7 @@ from fedloupe.messages import (
     encode,
 )
 from fedloupe.study import Study
-from fedloupe_client.gate.disk import gate_folder, write_atomic
+from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
 from fedloupe_client.gate.errors import SetupUnknown, SumRefused
 
 _ASK = "find out why the coordinator asked this; nothing left"
@@ -64,6 +66,8 @@ class SecureSums:
         path = folder / f"{request.setup}.root"
         if not path.exists():
             for old in folder.glob("*.root"):
+                old.unlink()  # first: without it nothing follows from the rest
+                sync_folder(folder)
                 for left in folder.glob(f"{old.stem}.*"):
                     left.unlink()
             write_atomic(path, os.urandom(KEY))
@@ -103,12 +107,13 @@ class SecureSums:
 
         Raises:
             SetupUnknown: no set-up of that name was agreed here.
-            SumRefused: the sum's masks served another request.
+            SumRefused: the sum's masks served another request, or another answer to it.
             NotSummable: see there.
         """
         secrets, members = self._secrets(request.run, request.setup), self._members(request)
-        self._once(self._session(request), digest.encode(), "another request under the masks of this sum")
         term, layout = term_of(reply, equal=study.training.weighting == "equal")
+        answer = hashlib.sha256(term.wide.tobytes() + term.narrow.tobytes()).hexdigest()
+        self._once(self._session(request), f"{digest}\n{answer}".encode(), "another answer under the masks of this sum")
         keys = np.asarray(members.masks)[:, request.session]
         masked = secrets.mask(term, request.session, digest, members.members, keys)
         epsilon = getattr(reply, "epsilon", None)
@@ -121,24 +126,24 @@ class SecureSums:
 
         Raises:
             SetupUnknown: as in `mask`.
-            SumRefused: too few contributors, or no members; another set of them for the same sum, or for the same
-                request in another sum; a box that its member did not seal for this.
+            SumRefused: this site did not answer; too few contributors, or no members; another set of them for the same
+                sum, or for the same request in another sum; a box that its member did not seal for this.
         """
         secrets, agreed = self._secrets(request.run, request.setup), self._members(request)
         members, there = list(agreed.members), list(request.contributors)
         where = f"run {request.run}, sum {request.session}"
         if there != sorted(set(there)) or not set(there) <= set(members):
             raise SumRefused(f"contributors {there}, of {members}", where=where, remedy=_ASK)
-        if len(there) < max(LEAST, threshold_of(len(members))):
+        if len(there) < least_of(len(members)):
             raise SumRefused(f"{len(there)} of {len(members)} sites answered", where=where, remedy=_ASK)
         if np.shape(request.boxes) != (len(members), BOX):
             raise SumRefused("boxes of another shape", where=where, remedy=_ASK)
-        session = self._session(request)
-        whom = json.dumps(there).encode()
+        session, whom = self._session(request), json.dumps(there).encode()
+        if not session.exists() or self._site not in there:
+            raise SumRefused("this site's answer is not in it", where=where, remedy=_ASK)
         self._once(session.with_name(f"{session.name}.opened"), whom, "another set of sites")
-        if session.exists():  # this site answered too: the same request must not be added up over two sets of sites
-            opened = gate_folder(self._home, "sums-opened") / session.read_text()
-            self._once(opened, whom, "the same request over another set of sites")
+        opened = gate_folder(self._home, "sums-opened") / session.read_text().split("\n")[0]
+        self._once(opened, whom, "the same request over another set of sites")
         try:
             shares = secrets.open(request.session, members, np.asarray(agreed.channels), request.boxes, there)
         except ValueError as error:

@@ -25,9 +25,23 @@ from pydantic import TypeAdapter, ValidationError
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.masked import SESSIONS
-from fedloupe.masking import KEY, LEAST, Term, add_terms, reply_of, sum_digest, term_of, threshold_of, unmask
+from fedloupe.masking import (
+    KEY,
+    LEAST,
+    Term,
+    add_terms,
+    check_term,
+    least_of,
+    reply_of,
+    sum_digest,
+    term_of,
+    threshold_of,
+    unmask,
+    usable,
+)
 from fedloupe.masking.keys import BOX
 from fedloupe.messages import (
+    TOO_FEW,
     KeysReply,
     KeysRequest,
     Message,
@@ -200,30 +214,41 @@ class Sums:
             raise _SetupLost
         if other := [site for site, reply in replies.items() if reply.of != kind]:
             raise talk.wrong_answer(other[0], f"sent a term of `{replies[other[0]].of}`")
-        permit(replies)
         contributors = tuple(replies)
-        needed = max(LEAST, threshold_of(len(setup.members)))
-        if len(contributors) < needed:
-            raise TooFewForSum(
-                f"{len(contributors)} of {len(setup.members)} sites answered, {needed} needed. "
-                f"Missing: {self._missing(requests, replies)}",
-                where=talk.run,
-                remedy="see to the sites named and start the run again: it continues",
-            )
-        if before and list(contributors) != before:
+        if before is None:
+            permit(replies)
+        elif list(contributors) != before:
             raise MasksRemain(
                 f"this was added up over {', '.join(before)} before a crash, and is over no other sites. "
                 f"Missing: {self._missing(before, contributors)}",
                 where=talk.run,
                 remedy="see to the sites named and start the run again: it continues",
             )
+        if LEAST <= len(contributors) < least_of(len(setup.members)):  # enough for a sum of their own: nothing is open
+            self._setup = None
+            return self._secretly({site: requests[site] for site in contributors}, expected, permit, again=again)
+        if len(contributors) < LEAST:
+            few = any(talk.refusals.get(site, "").startswith(TOO_FEW) for site in requests)
+            raise TooFewForSum(
+                f"{len(contributors)} of {len(setup.members)} sites answered, {LEAST} needed. "
+                f"Missing: {self._missing(requests, replies)}",
+                where=talk.run,
+                remedy="raise `split.tune` in a new study: too few sites have enough tuning patients"
+                if few
+                else "see to the sites named and start the run again: it continues",
+            )
+        for site, reply in replies.items():
+            try:
+                check_term(Term(reply.wide, reply.narrow), reply.layout, expected)
+            except ValueError as error:
+                raise talk.wrong_answer(site, f"sent a term that is none: {error}") from None
         self._note(digest, contributors)
         terms = {site: Term(reply.wide, reply.narrow) for site, reply in replies.items()}
         layouts = {site: reply.layout for site, reply in replies.items()}
         epsilon = {site: reply.epsilon for site, reply in replies.items()}
 
         def off(total: Term) -> Term:
-            opened = self._opened(setup, session, contributors)
+            opened = self._opened(setup, session, digest, contributors)
             return unmask(
                 total, setup.name, session, digest, setup.members, setup.masks[:, session], contributors, opened
             )
@@ -241,7 +266,7 @@ class Sums:
     ) -> Summed[R]:
         first = next(iter(layouts))
         for site, layout in layouts.items():
-            if layout != layouts[first] or terms[site].wide.shape != terms[first].wide.shape:
+            if layout != layouts[first]:
                 raise self._talk.wrong_answer(site, f"answered with arrays of another shape than {first}")
         try:
             total = off(add_terms(list(terms.values())))
@@ -255,11 +280,12 @@ class Sums:
         self._talk.check_fit(requests[first], reply)
         return Summed(reply, tuple(terms), {s: value for s, value in epsilon.items() if value is not None})
 
-    def _opened(self, setup: _Setup, session: int, contributors: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
-        """Shares from at least a threshold of members; those who just did not answer are not waited for."""
+    def _opened(
+        self, setup: _Setup, session: int, digest: str, contributors: tuple[str, ...]
+    ) -> dict[str, NDArray[np.uint8]]:
+        """Shares from at least a threshold of members, of those who are in the sum."""
         talk, members = self._talk, setup.members
         needed = threshold_of(len(members))
-        asked = [m for m in members if m in contributors or talk.refusals.get(m) != "no answer"]
         requests = {
             member: UnmaskRequest(
                 **talk.header(member),
@@ -268,10 +294,12 @@ class Sums:
                 contributors=contributors,
                 boxes=np.stack([setup.boxes[sender][members.index(member), session] for sender in members]),
             )
-            for member in asked
+            for member in contributors
         }
         replies = talk.ask(requests, UnmaskReply, timeout_s=UNMASK_S, enough=needed)
         if len(replies) < needed:
+            if not replies and all(talk.refusals.get(member) != "no answer" for member in contributors):
+                self._note(digest, None)  # nothing was opened and nothing will be: another set may be
             raise MasksRemain(
                 f"{len(replies)} of {len(members)} sites gave shares, {needed} needed. "
                 f"Missing: {self._missing(members, replies)}",
@@ -286,7 +314,8 @@ class Sums:
     def _setup_for(self, sites: tuple[str, ...]) -> _Setup:
         """The present set-up where it has these sites and a sum is left; else a new one of those who answer."""
         now = self._setup
-        if now is not None and set(sites) <= set(now.members) and now.used < SESSIONS:
+        fits = now is not None and set(sites) <= set(now.members) and len(sites) >= least_of(len(now.members))
+        if now is not None and fits and now.used < SESSIONS:
             return now
         while True:
             made = self._set_up(sites)
@@ -303,6 +332,8 @@ class Sums:
         for site, reply in keys.items():
             if np.shape(reply.channel) != (KEY,) or np.shape(reply.masks) != (SESSIONS, KEY):
                 raise talk.wrong_answer(site, "sent keys of another shape")
+            if not all(usable(key) for key in (reply.channel, *reply.masks)):
+                raise talk.wrong_answer(site, "sent a key that gives no secret")
         channels = np.stack([reply.channel for reply in keys.values()])
         masks = np.stack([reply.masks for reply in keys.values()])
         shares = talk.ask(
@@ -331,9 +362,10 @@ class Sums:
                 "the sites of earlier sums cannot be read", where=str(self._path), remedy="restore it from a backup"
             ) from None
 
-    def _note(self, digest: str, contributors: tuple[str, ...]) -> None:
+    def _note(self, digest: str, contributors: tuple[str, ...] | None) -> None:
         if self._path is not None:
-            kept = {**self._contributors(), digest: list(contributors)}
+            kept = {**self._contributors(), digest: list(contributors or ())}
+            kept = {name: sites for name, sites in kept.items() if sites}
             write_atomic(self._path, (json.dumps(kept, indent=0) + "\n").encode())
 
     def _missing(self, sites: Iterable[str], there: Container[str]) -> str:

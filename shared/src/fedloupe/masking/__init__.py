@@ -9,12 +9,13 @@ majority finds it again. Whoever holds fewer than half of the sites' shares, the
 crossed the wire included, sees uniformly random integers (docs/secure-sums.md has the threat model).
 """
 
-from fedloupe.masking.keys import KEY, LEAST, Secrets, threshold_of, unmask
+from fedloupe.masking.keys import KEY, LEAST, Secrets, least_of, threshold_of, unmask, usable
 from fedloupe.masking.vectors import (
     SUMMED,
     NotSummable,
     Term,
     add_terms,
+    check_term,
     is_summed,
     real_sum,
     reply_of,
@@ -31,12 +32,15 @@ __all__ = [
     "Secrets",
     "Term",
     "add_terms",
+    "check_term",
     "is_summed",
+    "least_of",
     "real_sum",
     "reply_of",
     "sum_digest",
     "term_of",
     "threshold_of",
     "unmask",
+    "usable",
     "weighted_mean",
 ]

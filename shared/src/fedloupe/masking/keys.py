@@ -49,6 +49,20 @@ def threshold_of(members: int) -> int:
     return members // 2 + 1
 
 
+def least_of(members: int) -> int:
+    """Members who must have answered: with all but a half of them colluding, a sum still holds two others."""
+    return max(LEAST, (members - 1) // 2 + 2)
+
+
+def usable(public: Bytes) -> bool:
+    """Whether an exchange with this public key gives a secret; a few weak ones give none."""
+    try:
+        _agreed(X25519PrivateKey.generate(), public.tobytes())
+    except ValueError:
+        return False
+    return True
+
+
 def _derive(secret: bytes, length: int, *about: str) -> bytes:
     return HKDF(SHA256(), length, salt=None, info="\x1f".join(("fedloupe secure sums", *about)).encode()).derive(secret)
 
@@ -223,14 +237,17 @@ def unmask(
         opened: `Secrets.open` of at least a threshold of members, by member.
 
     Raises:
-        ValueError: fewer than the threshold.
+        ValueError: fewer than the threshold, or shares of a member that do not agree.
     """
-    if len(opened) < threshold_of(len(members)):
+    needed = threshold_of(len(members))
+    if len(opened) < needed:
         raise ValueError(f"{len(opened)} of {len(members)} sites opened their shares")
     layers = [added]
     for place, member in enumerate(members):
-        shares = {members.index(holder): rows[place] for holder, rows in sorted(opened.items())}
-        secret = shamir.join(shares).tobytes()
+        shares = [(members.index(holder), rows[place]) for holder, rows in sorted(opened.items())]
+        secret, again = (shamir.join(dict(some)).tobytes() for some in (shares[:needed], shares[-needed:]))
+        if secret != again:
+            raise ValueError(f"the shares of {member} do not agree")
         if member in contributors:
             layers.append(negated(expand(_own_seed(secret, setup, session, digest, member), added)))
             continue

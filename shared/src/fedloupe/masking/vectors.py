@@ -166,6 +166,26 @@ def weighted_mean(shares: Sequence[tuple[NDArray[Any], int]]) -> NDArray[np.floa
     return np.asarray(total / 2.0**FRACTION / sum(patients for _, patients in shares), dtype=np.float64)
 
 
+def check_term(term: Term, layout: Layout, kind: type[Message]) -> None:
+    """That the integers fill the layout of an answer of this kind.
+
+    Raises:
+        ValueError: they do not.
+    """
+    wide = narrow = 0
+    for name, shape in layout.items():
+        form = SUMMED[kind].get(name)
+        if form is None or any(size < 0 for size in shape):
+            raise ValueError(f"a field `{name}` {shape}")
+        size = int(np.prod(shape, dtype=object))
+        wide += size // ring.WORDS if form == "exact" else size if form == "real" else 0
+        narrow += size if form not in ("exact", "real") else 0
+    shapes = (np.shape(term.wide), np.shape(term.narrow))
+    whole = term.wide.dtype == np.int64 and term.narrow.dtype == np.int64
+    if not whole or shapes != ((wide, ring.WORDS), (narrow,)):
+        raise ValueError(f"integers {shapes} for {wide} and {narrow}")
+
+
 def add_terms(terms: Sequence[Term]) -> Term:
     """The sum in both rings.
 

@@ -333,6 +333,8 @@ class Study(Frozen):
             )
         if self.evaluation.trees:
             raise ValueError(f"`evaluation.trees` cannot be summed; leave it out, {plain}")
+        if self.harmonisation is not None and self.harmonisation.reference is not None:
+            raise ValueError(f"`harmonisation.reference` makes one site's sums the whole; leave it out, {plain}")
         return self
 
     @model_serializer(mode="wrap")
