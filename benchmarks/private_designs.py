@@ -18,13 +18,13 @@ import yaml
 from numpy.typing import NDArray
 
 from fedloupe.models import Inputs, Preparation, Schema, build_model, flatten, group_order, unflatten
+from fedloupe.masking import weighted_mean
 from fedloupe.privacy import SeededNoise, Spend
 from fedloupe.study import DpSgd, Study, load_study, parse_study
 from fedloupe_client.dataset import Cohort, load_cohort, seen_by
 from fedloupe_client.training.evaluation import probabilities
 from fedloupe_client.training.per_patient import PerPatient
 from fedloupe_client.training.private import noisy_steps, planned_spend
-from fedloupe_server.federation.strategies import weighted_mean
 from fedloupe_server.simulation.generating import Generate, synthetic_source
 from fedloupe_server.simulation.phantoms import fit_preparation, phantoms
 from fedloupe_server.simulation.preparing import prepare_sites
@@ -194,7 +194,7 @@ def federation(
     inputs = {site: ready[site].inputs(prepared, rows) for site, rows in patients.items()}
     labels = {site: torch.from_numpy(ready[site].labels[rows].astype(np.float32)) for site, rows in patients.items()}
     for _ in range(study.training.rounds):
-        shares = {}
+        shares = []
         for site, rows in patients.items():
             unflatten(model, weights)
             noisy_steps(
@@ -205,7 +205,7 @@ def federation(
                 spend=spend,
                 source=source,
             )
-            shares[site] = (flatten(model), float(len(rows)))
+            shares.append((flatten(model), len(rows)))
         weights = weighted_mean(shares).astype(np.float32)
     return weights
 
