@@ -17,8 +17,8 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from fedloupe.models import Inputs, Preparation, Schema, build_model, flatten, group_order, unflatten
 from fedloupe.masking import weighted_mean
+from fedloupe.models import Inputs, Preparation, Schema, build_model, flatten, group_order, unflatten
 from fedloupe.privacy import SeededNoise, Spend
 from fedloupe.study import DpSgd, Study, load_study, parse_study
 from fedloupe_client.dataset import Cohort, load_cohort, seen_by
