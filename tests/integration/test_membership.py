@@ -95,6 +95,16 @@ def test_a_run_without_its_homes_is_refused(overfitted, tmp_path):
     assert done.exit_code != 0 and "FL-715" in done.output
 
 
+def test_a_client_level_run_is_not_attacked_as_if_it_had_no_privacy(make_study, tmp_path):
+    study = make_study(
+        privacy={"mode": "client-dp", "epsilon": 8},
+        training={"rounds": 2, "preparation": "public", "start": "random", "weighting": "equal"},
+        evaluation={"logistic_baseline": False},
+    )
+    with pytest.raises(NothingToAttack, match="client-level"):
+        membership(tmp_path, {}, study)
+
+
 class TestShadows:
     def test_one_on_the_runs_own_patients_is_the_released_model_bit_for_bit(self, overfitted):
         study, homes, run_dir = overfitted

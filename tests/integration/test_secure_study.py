@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tests.integration.conftest import write_tables
 
-from fedloupe.masking import SUMMED
+from fedloupe.masking import SUMMED, term_of
 from fedloupe.messages import SumRequest, decode
 from fedloupe.models import Preparation
 from fedloupe.study import Study
@@ -111,9 +111,9 @@ class TestSecrecy:
         assert {"sum-reply", "unmask-reply", "evaluate-reply"} <= kinds
 
     def test_what_a_site_worked_out_is_in_nothing_that_it_sent(self, secure):
-        """Its stored answers lie at the site; no eight bytes of a number of theirs are in what crossed the wire.
+        """Its stored answers lie at the site: neither their arrays nor the integers that are masked crossed the wire.
 
-        Whole numbers and bins, whose shares are round numbers that other messages hold too, are left out.
+        Small integers and round fractions, which other messages hold too, are left out.
         """
         federation, _ = secure
         for site in ("alpha", "delta"):
@@ -122,11 +122,17 @@ class TestSecrecy:
             secret = [reply for reply in kept if reply.kind in SECRET]
             assert {"train-reply", "newton-reply", "sketch-reply", "calibrate-reply"} <= {r.kind for r in secret}
             for reply in secret:
-                for name in set(reply.tensors) - {"misfits", "distances"}:
-                    values = np.asarray(getattr(reply, name)).ravel()
-                    told = [v.tobytes() for v in values[np.abs(values) > 2**40]] if values.dtype == np.int64 else []
-                    told += [v.tobytes() for v in values.astype(np.float64) if v != np.rint(v)][:500]
-                    assert not [t for t in told if t in sent], (reply.kind, name)
+                term, _ = term_of(reply, equal=False)
+                bare = b"".join(array.tobytes() for array in (term.wide, term.narrow))
+                words = np.concatenate([term.wide.ravel(), term.narrow])
+                needles = [word.tobytes() for word in words if len(set(word.tobytes())) > 5][:400]
+                if reply.kind == "train-reply":
+                    bare += reply.weights.tobytes()
+                    needles += [reply.weights[i : i + 4].tobytes() for i in range(0, 400, 4)]
+                if reply.kind in ("train-reply", "newton-reply", "sketch-reply", "calibrate-reply", "describe-reply"):
+                    assert needles, reply.kind
+                assert all(needle in bare for needle in needles)
+                assert not [needle for needle in needles if needle in sent], reply.kind
 
     def test_the_sites_own_model_stays_at_home(self, secure):
         federation, results = secure
@@ -188,6 +194,10 @@ class TestPrivate:
         assert [set(r.epsilon) for r in results.rounds] == [{"alpha", "beta", "gamma", "delta"}] * 2
         assert all(0 < e <= 8 for e in results.rounds[-1].epsilon.values())
         assert all(r.loss is None for r in results.rounds)
+        arrived = [decode(blob) for blobs in federation.received.values() for blob in blobs]
+        terms = [message for message in arrived if message.kind == "sum-reply" and message.of == "train-reply"]
+        assert len(terms) == 2 * 4 and all(term.epsilon for term in terms)
+        assert "train-reply" not in {message.kind for message in arrived}
 
 
 def _bytes(preparation: Preparation) -> bytes:

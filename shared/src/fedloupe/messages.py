@@ -226,7 +226,7 @@ class TrainReply(Message):
     weights: Tensor = says(M, "(m) float32: all parameters, flat")
     patients: int = says(C, "training patients: the FedAvg weight", ge=1)
     loss: float | None = says(A, "mean training loss of the last epoch; never sent under DP")
-    epsilon: float | None = says(P, "spent so far by this site, all runs together; None without DP")
+    epsilon: float | None = says(P, "spent so far by this site, all runs together; None without DP", default=None)
 
 
 class GrowRequest(Message):

@@ -140,6 +140,19 @@ class TestMembers:
         with pytest.raises(SumRefused, match="twice"):
             site.sums.shares(site.request(channels=channels), STUDY)
 
+    def test_a_key_that_gives_no_secret_is_refused(self, site):
+        channels = site.request().channels.copy()
+        channels[0] = 0
+        with pytest.raises(SumRefused, match="gives no secret"):
+            site.sums.shares(site.request(channels=channels), STUDY)
+
+    def test_a_damaged_list_of_members_asks_for_a_new_set_up(self, site):
+        site.set_up()
+        (path,) = (site.home / "gate" / "sums" / "trial").glob("*.members")
+        path.write_bytes(path.read_bytes()[:100])
+        with pytest.raises(SetupUnknown, match="members"):
+            site.mask()
+
     def test_keys_of_another_shape_are_refused(self, site):
         with pytest.raises(SumRefused, match="shape"):
             site.sums.shares(site.request(masks=site.request().masks[:, :3]), STUDY)
@@ -166,7 +179,7 @@ class TestMasking:
         """The difference of the two would be bare."""
         site.set_up()
         site.mask(weights=1.0)
-        with pytest.raises(SumRefused, match="another answer under the masks"):
+        with pytest.raises(SumRefused, match="another answer under this sum's masks"):
             site.mask(weights=2.0)
         site.mask(session=1, weights=2.0)
 
@@ -174,7 +187,7 @@ class TestMasking:
         """As after another preparation was installed."""
         site.set_up()
         site.mask()
-        with pytest.raises(SumRefused, match="another answer under the masks"):
+        with pytest.raises(SumRefused, match="another answer under this sum's masks"):
             site.mask(found=0.7)
 
     def test_without_agreed_members_nothing_is_masked(self, site):

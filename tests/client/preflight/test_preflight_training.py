@@ -105,7 +105,8 @@ class TestTheWholeStudy:
             ("train", {"evaluation": {"leave_one_site_out": True}}, 10 + 10 + 10),  # of two folds it trains in one
             ("train", {"personalisation": {"epochs": 5}}, 10 + 10 + 2.5),
             ("train", {"personalisation": {"method": "local-norm"}}, 10 + 10),
-            ("validate", {}, 1 + 1),  # the federation's model, and that of the one site that trains
+            ("validate", {}, 1),  # the federation's model: own models stay at home
+            ("validate", {"evaluation": {"local_models": "everywhere"}}, 1 + 1),  # and that of the one site that trains
         ],
     )
     def test_is_counted_in_rounds(self, role, changes, rounds):

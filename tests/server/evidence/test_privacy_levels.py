@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 from rich.console import Console
+from tests.server.evidence.test_private_wording import chance
 
 from fedloupe.study import CLIENT, RECORD
-from fedloupe_server.evidence import Results, journey, private, report, summary_json, tables, wording
+from fedloupe_server.evidence import Results, journey, noise, private, report, summary_json, tables, wording
 from fedloupe_server.evidence.results import ClientAccount
 from fedloupe_server.simulation.showing import result_table
 
@@ -176,3 +177,17 @@ class TestTooFew:
     def test_the_limit_is_where_noise_and_longest_step_are_equal(self) -> None:
         assert private.too_few(2.0, 10_000, 199)
         assert private.too_few(2.0, 10_000, 200) is None
+
+
+class TestTheFirstPage:
+    def test_calls_a_model_that_nothing_tells_from_chance_destroyed_too(self, make_results: Maker) -> None:
+        assert noise.destroyed(client(make_results)) == []
+        (said,) = noise.destroyed(chance(client(make_results)))
+        assert said.startswith("At epsilon 7.44 nothing shows") and "More hospitals, a smaller model" in said
+
+
+class TestWhatTheCoordinatorSaw:
+    @pytest.mark.parametrize("models", ["home", "everywhere"])
+    def test_names_own_models_that_left_also_where_nobody_validates(self, make_results: Maker, models: str) -> None:
+        results = make_results(external=False).model_copy(update={"aggregation": "secure", "local_models": models})
+        assert ("own models left them in the clear" in private.stays(results)) == (models == "everywhere")

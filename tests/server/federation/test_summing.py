@@ -13,18 +13,20 @@ import numpy as np
 import pytest
 from tests.server.federation.wire import SITES, SIZES, describing, plain_sum, same, sum_words, training
 
+from fedloupe.masked import SESSIONS
 from fedloupe.masking import Term, sum_digest, term_of, unmask
 from fedloupe.messages import (
     DescribeReply,
     KeysReply,
+    NewtonReply,
+    NewtonRequest,
     SharesReply,
     SumReply,
     TrainReply,
-    TrainRequest,
     UnmaskReply,
 )
 from fedloupe_server.federation import run_study
-from fedloupe_server.federation.conversation import WrongAnswer
+from fedloupe_server.federation.conversation import SiteRefused, WrongAnswer
 from fedloupe_server.federation.summing import MasksRemain
 
 
@@ -50,10 +52,9 @@ class TestSums:
         assert wire.kinds().count("keys-reply") == len(SITES)
         assert len({m.session for m in wire.seen if isinstance(m, SumReply)}) == 3
 
-    def test_a_new_set_up_is_made_when_its_sums_are_used_up(self, talk, wire, monkeypatch):
-        monkeypatch.setattr("fedloupe_server.federation.summing.SESSIONS", 64)
+    def test_a_new_set_up_is_made_when_its_sums_are_used_up(self, talk, wire):
         talk.sums.all(SITES, describing, DescribeReply)
-        talk.sums._setup.used = 64
+        talk.sums._setup.used = SESSIONS
         assert same(talk.sums.all(SITES, describing, DescribeReply), plain_sum(wire, describing, DescribeReply, SITES))
         assert wire.kinds().count("keys-reply") == 2 * len(SITES)
 
@@ -136,18 +137,16 @@ class TestSecrecy:
         assert len({boxes["north"][0, 0].tobytes(), boxes["north"][2, 0].tobytes(), boxes["east"][2, 0].tobytes()}) == 3
         assert 0.45 < np.unpackbits(every[every != 0]).mean() < 0.56
 
-    def test_sites_that_are_asked_different_things_add_up_to_noise(self, talk, wire):
-        def unlike(header: dict[str, Any]) -> TrainRequest:
-            request = training(header)
-            return request.model_copy(update={"weights": request.weights + (header["site"] == "north")})
+    @pytest.mark.parametrize("other", [0.0, 0.5])
+    def test_sites_that_are_asked_different_things_add_up_to_noise(self, talk, other):
+        """Elements of the whole ring: of 2^384 with 64 fraction bits hardly one is below 2^300."""
 
-        try:
-            found = talk.sums.quorum(SITES, unlike, TrainReply).reply
-        except MasksRemain:
-            return  # noise whose number of patients is below 1
-        honest = [wire.hospitals.answer(unlike(talk.header(site))).weights for site in SITES]
-        near = np.isclose(found.weights, np.mean(honest, axis=0), atol=1e-3)
-        assert found.patients != sum(SIZES.values()) and near.mean() < 0.1
+        def asking(header: dict[str, Any]) -> NewtonRequest:
+            return NewtonRequest(**header, step=0, beta=np.full(3, other * (header["site"] == "north")))
+
+        found = talk.sums.all(SITES, asking, NewtonReply)
+        large = np.abs(np.concatenate([found.gradient, found.hessian.ravel()])) > 2.0**300
+        assert large.all() if other else not large.any()
 
     def test_two_sums_of_one_request_share_no_mask(self, talk, wire):
         talk.sums.all(SITES, describing, DescribeReply)
@@ -180,6 +179,35 @@ class TestWrong:
         wire.answer = short
         with pytest.raises(WrongAnswer, match="south sent a term that is none"):
             talk.sums.all(SITES, describing, DescribeReply)
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "says"),
+        [
+            (KeysReply, "masks", "keys of another"),
+            (SharesReply, "boxes", "shares of another"),
+            (UnmaskReply, "shares", "sent shares"),
+        ],
+    )
+    def test_arrays_of_another_shape_name_the_site(self, talk, wire, kind, name, says):
+        honest = wire.answer
+
+        def short(request):
+            reply = honest(request)
+            wrong = isinstance(reply, kind) and reply.site == "south"
+            return reply.model_copy(update={name: getattr(reply, name)[:2]}) if wrong else reply
+
+        wire.answer = short
+        with pytest.raises(WrongAnswer, match=rf"south .*{says}"):
+            talk.sums.all(SITES, describing, DescribeReply)
+
+    def test_a_set_up_that_is_lost_twice_ends_the_sum(self, talk, wire):
+        honest = wire.answer
+        wire.answer = lambda r: (
+            wire.hospitals.failure(r, "FL-522", "lost") if r.kind == "sum" and r.site == "east" else honest(r)
+        )
+        with pytest.raises(SiteRefused, match="east: FL-522"):
+            talk.sums.all(SITES, describing, DescribeReply)
+        assert wire.kinds().count("keys-reply") == 2 * len(SITES)
 
     def test_a_key_that_gives_no_secret_names_the_site(self, talk, wire):
         """All others would fail on it, and be blamed."""

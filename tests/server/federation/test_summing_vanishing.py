@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -155,6 +156,23 @@ class TestRepeated:
         wire.lose = lambda r: r.site == "york"
         with pytest.raises(MasksRemain, match=r"over east, north, south, west, york before.*Missing: york"):
             again().sums.quorum(SITES, training, TrainReply)
+
+    def refusing(self, wire: Wire, silent: str = "") -> None:
+        honest = wire.answer
+        wire.lose = lambda r: r.kind == "unmask" and r.site == silent
+        wire.answer = lambda r: wire.hospitals.failure(r, "FL-521", "not safe") if r.kind == "unmask" else honest(r)
+
+    def test_where_every_site_refused_to_open_nothing_is_kept_of_the_sum(self, again, wire, tmp_path):
+        self.refusing(wire)
+        with pytest.raises(MasksRemain):
+            again().sums.quorum(SITES, training, TrainReply)
+        assert json.loads((tmp_path / "sums.json").read_text()) == {}
+
+    def test_where_one_was_silent_it_may_have_opened_and_the_sites_are_kept(self, again, wire, tmp_path):
+        self.refusing(wire, silent="west")
+        with pytest.raises(MasksRemain):
+            again().sums.quorum(SITES, training, TrainReply)
+        assert list(json.loads((tmp_path / "sums.json").read_text()).values()) == [list(SITES)]
 
     def test_a_coordinator_that_forgot_is_refused_by_the_sites(self, talk, wire):
         talk.sums.quorum(SITES, training, TrainReply)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from fedloupe.masking import Secrets, Term, add_terms, threshold_of, unmask
-from fedloupe.masking.keys import expand
+from fedloupe.masking.keys import _pair_seed, expand
+from fedloupe.masking.shamir import join
+from fedloupe.masking.vectors import negated
 
 SETUP, DIGEST, SUMS = "ab" * 16, "cd" * 32, 4
 
@@ -102,6 +104,7 @@ class TestMasks:
         group.terms = dict.fromkeys(group.names, zero)
         asked = {n: "ef" * 32 if n == "c" else DIGEST for n in group.names}
         alone = [group.secrets[n].mask(zero, 1, asked[n], [n], group.masks[:1, 1]) for n in group.names]
+        assert all(term.wide.any() and term.narrow.any() for term in alone)
         added = add_terms([group.masked(n, 1, asked[n]) for n in group.names])
         assert not (added.narrow == add_terms(alone).narrow).any()
 
@@ -112,7 +115,30 @@ class TestMasks:
             assert (np.abs(bits.mean(axis=0) - 0.5) < 6 * 0.5 / len(bits) ** 0.5).all()
 
 
+class TestOwnMask:
+    def test_who_vanished_after_sending_stays_masked_although_the_pairs_key_is_known(self, group):
+        """A coordinator that holds the term of a site which it called missing: the others open that site's key."""
+        there = ["a", "b", "c", "d"]
+        place, opened = 4, {n: group.opened(n, there) for n in there}
+        key = join({group.names.index(n): rows[place] for n, rows in opened.items()}).tobytes()
+        left = [group.masked("e")]
+        for other, public in zip(there, group.masks[:4, 1], strict=True):
+            mask = expand(_pair_seed(key, public.tobytes(), SETUP, 1, DIGEST, ("e", other)), left[0])
+            left.append(mask if other < "e" else negated(mask))
+        bare = add_terms(left)
+        assert not (bare.narrow == group.terms["e"].narrow).any()
+        own = group.secrets["e"].mask(
+            Term(np.zeros((3, 6), np.int64), np.zeros(5, np.int64)), 1, DIGEST, ["e"], group.masks[4:, 1]
+        )
+        assert equal(add_terms([bare, negated(own)]), group.terms["e"])  # nothing else was in the way
+
+
 class TestShares:
+    def test_a_box_does_not_hold_the_share_in_the_clear(self, group):
+        share = group.secrets["a"]._split(1, group.names)[1]
+        assert share.tobytes() not in group.boxes["a"][1, 1].tobytes()
+        assert (share == group.boxes["a"][1, 1][: len(share)]).mean() < 0.2
+
     def test_a_box_opens_for_its_member_alone(self, group):
         stolen = group.for_("b")
         with pytest.raises(ValueError, match="a"):

@@ -55,7 +55,7 @@ Described = SummaryReply | BucketsReply | CovarianceReply
 Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
 
-def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:  # noqa: PLR0911 - one a kind
+def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Reply:  # noqa: PLR0911, PLR0912 - one a kind
     """The answer as it may leave.
 
     Args:
@@ -90,11 +90,12 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             return _protect_versions(reply, policy)
         case RedundancyReply():
             return _protect_pairs(reply, policy)
-        case TrainReply() | GrowReply():
+        case TrainReply():
             check_cohort(reply.patients, policy)
-            return (
-                _protect_tree(reply, study) if isinstance(reply, GrowReply) else _protect_weights(reply, request, study)
-            )
+            return _protect_weights(reply, request, study)
+        case GrowReply():
+            check_cohort(reply.patients, policy)
+            return _protect_tree(reply, study)
         case EvaluateReply():
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
@@ -209,7 +210,9 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
 
 
 def _protect_weights(reply: TrainReply, request: Request, study: Study) -> TrainReply:
-    if isinstance(study.privacy, ClientDp) and isinstance(request, TrainRequest):
+    if isinstance(study.privacy, ClientDp):
+        if not isinstance(request, TrainRequest):
+            raise ReplyRefused("weights that no round asked for", remedy=_REMEDY)
         return bounding.protect(reply, request, study.privacy.clip)
     if not isinstance(study.privacy, DpSgd):
         return reply

@@ -347,7 +347,7 @@ def _check_personal(request: EvaluateRequest, study: Study, role: str) -> None:
 def _check_alone(request: EvaluateRequest | OverlapRequest, study: Study, role: str) -> None:
     """A site's own model that stays at home is judged at its training site, on the test split."""
     where = f"run {request.run}"
-    if not study.evaluation.local_baseline or study.evaluation.local_models != "home" or study.privacy.mode != "none":
+    if not study.evaluation.local_baseline or study.evaluation.local_models != "home" or study.private:
         raise NotInStudy("the site's own model, which the study does not judge at home", where=where, remedy=_ASK)
     if isinstance(request, EvaluateRequest) and request.architecture != "transformer":
         raise NotInStudy("the site's own model, of another architecture", where=where, remedy=_ASK)

@@ -20,18 +20,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fedloupe.masked import SESSIONS
-from fedloupe.masking import KEY, Secrets, least_of, term_of
+from fedloupe.masking import KEY, Secrets, least_of, term_of, usable
 from fedloupe.masking.keys import BOX
 from fedloupe.messages import (
     KeysReply,
     KeysRequest,
     Message,
+    MessageRefused,
     Reply,
     SharesReply,
     SharesRequest,
@@ -46,7 +48,7 @@ from fedloupe.study import Study
 from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
 from fedloupe_client.gate.errors import SetupUnknown, SumRefused
 
-_ASK = "find out why the coordinator asked this; nothing left"
+_ASK = "ask the coordinator: a second run with other sites, or a fault; docs/secure-sums.md. Nothing left"
 
 
 class SecureSums:
@@ -93,7 +95,10 @@ class SecureSums:
         every = np.concatenate([channels, masks.reshape(-1, KEY)])
         if not mine or len(np.unique(every, axis=0)) != len(every):
             raise SumRefused("a key is not this site's, or stands twice", where=f"run {request.run}", remedy=_ASK)
-        self._once(self._folder(request.run) / f"{request.setup}.members", encode(request), "other members")
+        if not all(usable(key) for key in every):
+            raise SumRefused("a key gives no secret", where=f"run {request.run}", remedy=_ASK)
+        path = self._folder(request.run) / f"{request.setup}.members"
+        self._once(path, encode(request), "other members were named for this set-up", f"run {request.run}")
         return SharesReply(**_header(request), boxes=secrets.boxes(members, channels, SESSIONS))
 
     def mask(self, request: SumRequest, digest: str, reply: Reply, study: Study) -> SumReply:
@@ -113,7 +118,10 @@ class SecureSums:
         secrets, members = self._secrets(request.run, request.setup), self._members(request)
         term, layout = term_of(reply, equal=study.training.weighting == "equal")
         answer = hashlib.sha256(term.wide.tobytes() + term.narrow.tobytes()).hexdigest()
-        self._once(self._session(request), f"{digest}\n{answer}".encode(), "another answer under the masks of this sum")
+        where = f"run {request.run}, sum {request.session}"
+        self._once(
+            self._session(request), f"{digest}\n{answer}".encode(), "another answer under this sum's masks", where
+        )
         keys = np.asarray(members.masks)[:, request.session]
         masked = secrets.mask(term, request.session, digest, members.members, keys)
         epsilon = getattr(reply, "epsilon", None)
@@ -141,9 +149,10 @@ class SecureSums:
         session, whom = self._session(request), json.dumps(there).encode()
         if not session.exists() or self._site not in there:
             raise SumRefused("this site's answer is not in it", where=where, remedy=_ASK)
-        self._once(session.with_name(f"{session.name}.opened"), whom, "another set of sites")
+        path = session.with_name(f"{session.name}.opened")
+        self._once(path, whom, "this sum was opened over another set of sites", where)
         opened = gate_folder(self._home, "sums-opened") / session.read_text().split("\n")[0]
-        self._once(opened, whom, "the same request over another set of sites")
+        self._once(opened, whom, "the same request over another set of sites, in this run or an earlier one", where)
         try:
             shares = secrets.open(request.session, members, np.asarray(agreed.channels), request.boxes, there)
         except ValueError as error:
@@ -158,7 +167,9 @@ class SecureSums:
 
     def _members(self, request: SumRequest | UnmaskRequest) -> SharesRequest:
         path = self._folder(request.run) / f"{request.setup}.members"
-        message: Message | None = decode(path.read_bytes()) if path.exists() else None
+        message: Message | None = None
+        with suppress(MessageRefused):  # a damaged file: the run sets up anew, as where there is none
+            message = decode(path.read_bytes()) if path.exists() else None
         if not isinstance(message, SharesRequest):
             raise SetupUnknown("its members are not known", where=f"run {request.run}", remedy="the run sets up anew")
         return message
@@ -166,12 +177,12 @@ class SecureSums:
     def _session(self, request: SumRequest | UnmaskRequest) -> Path:
         return self._folder(request.run) / f"{request.setup}.{request.session}"
 
-    def _once(self, path: Path, content: bytes, otherwise: str) -> None:
+    def _once(self, path: Path, content: bytes, otherwise: str, where: str) -> None:
         """Write it down, or find the same written."""
         if not path.exists():
             write_atomic(path, content)
         elif path.read_bytes() != content:
-            raise SumRefused(otherwise, where=path.name, remedy=_ASK)
+            raise SumRefused(otherwise, where=where, remedy=_ASK)
 
     def _folder(self, run: str) -> Path:
         return gate_folder(self._home, "sums", run.replace("/", "+"))

@@ -22,7 +22,7 @@ from fedloupe_client.predicting.inputs import FrozenModel
 from fedloupe_client.predicting.pictures import overlaid, thumbnail
 from fedloupe_client.predicting.problems import PredictionUnwritable
 from fedloupe_client.predicting.result import MapResult, NeighbourResult, RangePart
-from fedloupe_client.predicting.sanity import ALIKE
+from fedloupe_client.predicting.sanity import ALIKE, MATTERS
 from fedloupe_client.predicting.single import DrawnMap, Predicted, percent
 from fedloupe_client.preflight.pictures import Plane, middle
 
@@ -113,6 +113,7 @@ def render(frozen: FrozenModel, predicted: Predicted, when: datetime) -> str:
         splits=SPLITS,
         kinds=charts.KINDS,
         alike=ALIKE,
+        matters=MATTERS,
         clipped=CLIPPED_SHARE,
         voxel=frozen.study.imaging.spacing_mm,
         crop=frozen.study.imaging.crop_mm,

@@ -157,7 +157,8 @@ def rounds_of(study: Study, site: str) -> float:
     """All the work of a study at this site, in rounds of local training; at a validate-only site in scorings."""
     local = study.evaluation.local_baseline and not study.private
     if study.role(site) == "validate":
-        return 1 + (len(study.train_sites) if local else 0)
+        elsewhere = local and study.evaluation.local_models == "everywhere"
+        return 1 + (len(study.train_sites) if elsewhere else 0)
     folds = len(study.train_sites) - 1 if study.evaluation.leave_one_site_out else 0
     own = study.personalisation
     more = own.epochs / study.training.local_epochs if own is not None and own.method == "fine-tune" else 0

@@ -1,7 +1,7 @@
-"""What differential privacy cost, as far as a run knows it, and a plain sentence where it destroyed the model.
+"""What noise cost, as far as a run knows it, and a plain sentence where it destroyed the model.
 
-destroyed(results)      # one sentence or none, for the first page
-cost(results)           # sentences beside the epsilon that was spent
+destroyed(results)      # at either level of privacy: one sentence or none, for the first page
+cost(results)           # record-level: sentences beside the epsilon that was spent
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from fedloupe_server.evidence.results import Results
 
 def destroyed(results: Results) -> list[str]:
     """That nothing is left of the model, where no group of patients that it was tested on shows otherwise."""
-    if results.planned_epsilon is None:
+    epsilon = results.client_level.epsilon if results.client_level else results.planned_epsilon
+    if epsilon is None:
         return []
     tested = [(s.federated.auc, s.federated.auc_low) for s in results.sites if s.role == "validate"]
     if results.pooled:
@@ -24,9 +25,10 @@ def destroyed(results: Results) -> list[str]:
         return []
     best = max(auc for auc, _ in tested)
     return [
-        f"At epsilon {results.planned_epsilon:g} nothing shows that this model is better than chance (highest AUC "
+        f"At epsilon {formats.epsilon(epsilon)} nothing shows that this model is better than chance (highest AUC "
         f"{formats.auc(best)}, every interval holds 0.5): the noise has most likely destroyed it. Do not use it. More "
-        "training patients, a smaller model or a larger epsilon would be needed."
+        f"{'hospitals' if results.client_level else 'training patients'}, a smaller model or a larger epsilon would be "
+        "needed."
     ]
 
 

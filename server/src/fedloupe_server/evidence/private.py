@@ -24,7 +24,7 @@ def stays(results: Results) -> str:
         f"{here} Weights and fitted statistics were added up securely: the coordinator saw sums over at least three "
         "hospitals, and each hospital's test results as its policy releases them."
     )
-    if any(s.local_elsewhere for s in results.sites):
+    if results.local_models == "everywhere":
         text += " Hospitals' own models left them in the clear, to be judged elsewhere (`evaluation.local_models`)."
     return text
 

@@ -176,6 +176,7 @@ class Results(_Frozen):
     seed: int
     strategy: str  # in words
     aggregation: Literal["secure", "plain"] = "plain"  # whether the coordinator saw sums alone
+    local_models: Literal["home", "everywhere"] = "home"  # whether sites' own models left them
     privacy: str  # "none", or e.g. "dp-sgd, epsilon 8, delta 1e-05, clip 1" (`client-dp` likewise)
     preparation: str  # SHA-256
     preparation_origin: Literal["federated", "public"]

@@ -42,7 +42,7 @@ from fedloupe.masking.vectors import FRACTION
 from fedloupe.privacy import Randomness, SecureNoise, Spend, epsilon, noise_for
 from fedloupe.study import ClientDp, Study
 from fedloupe_server.evidence.results import ClientAccount, RoundRecord
-from fedloupe_server.federation.journal import Journal, JournalDamaged
+from fedloupe_server.federation.journal import Journal, JournalDamaged, flush_folder
 
 Vector = NDArray[np.float32]
 _RING = 2.0 ** (64 - FRACTION)
@@ -129,11 +129,11 @@ class ClientLevel:
     def kept(self, record: RoundRecord) -> None:
         """Remember, for good, that this round is in the journal and may now leave."""
         line = json.dumps({"round": record.round, "weights": record.weights}) + "\n"
-        flush_folder(self._account.parent / "rounds")  # a power cut must not leave this line without its round
         with self._account.open("a", encoding="utf-8") as file:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        flush_folder(self._account.parent)
 
     def agree(self, records: Sequence[RoundRecord]) -> None:
         """Hold the account against the journal, and add a round that was killed between the two.
@@ -158,10 +158,10 @@ class ClientLevel:
         its round had not left, and stands in the journal."""
         if not self._account.exists():
             return []
-        text = self._account.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            os.truncate(self._account, len(whole.encode()))
+        content = self._account.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            os.truncate(self._account, len(whole))
         try:
             return [str(json.loads(line)["weights"]) for line in whole.splitlines()]
         except (ValueError, KeyError, TypeError):
@@ -170,17 +170,6 @@ class ClientLevel:
                 where=str(self._account),
                 remedy="put the file back from a copy; never delete it, it says which noise may not be drawn again",
             ) from None
-
-
-def flush_folder(folder: Path) -> None:
-    """Put names of files on disk: a rename is not there before its folder is."""
-    if not folder.is_dir():
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def account(study: Study, rounds: Sequence[RoundRecord]) -> ClientAccount | None:

@@ -9,7 +9,8 @@ run/
   logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
   trees/0001.safetensors      boosted trees up to that round, and who took part
   prediction.safetensors      a study with `prediction`: calibration line, sets and training range
-  local/<site>.safetensors    each site's own model
+  sums.json                   the sites in each secure sum, written before it is opened
+  local/<site>.safetensors    each site's own model, with `evaluation.local_models: everywhere`
   frozen.json                 digest of everything fixed before validate-only sites are opened
   folds/<site>/...            the same for a left-out site
   results.json  report.html   written last
@@ -50,7 +51,7 @@ class JournalDamaged(FedLoupeError):
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write aside, flush to disk, rename."""
+    """Write aside, flush to disk, rename, and flush the new name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -58,6 +59,20 @@ def write_atomic(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    flush_folder(path.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Put names of files on disk: a rename is not there before its folder is.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], **metadata: str) -> None:
@@ -134,9 +149,14 @@ class Journal:
                 records.append(RoundRecord.model_validate_json(path.read_bytes()))
             except ValidationError:
                 raise JournalDamaged(
-                    "the record of a round cannot be read", where=str(path), remedy="delete it: the round is repeated"
+                    "the record of a round cannot be read", where=str(path), remedy=self._repeat("delete it")
                 ) from None
         return records
+
+    def _repeat(self, how: str) -> str:
+        if (self.folder / "noise.jsonl").exists():
+            return "put the round's two files back from a copy: its noise may not be drawn again"
+        return f"{how}: the round is repeated"
 
     def load_round(self, record: RoundRecord) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]]]:
         """A round's weights and the strategy's state.
@@ -153,7 +173,7 @@ class Journal:
             raise JournalDamaged(
                 "the round's model is absent or altered",
                 where=str(path),
-                remedy="delete this round's JSON: the round is repeated",
+                remedy=self._repeat("delete this round's JSON"),
             )
         return tensors["weights"], state
 

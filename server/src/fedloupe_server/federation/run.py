@@ -112,6 +112,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         seed=study.seed,
         strategy=_strategy(study),
         aggregation=study.aggregation,
+        local_models="everywhere" if locals_ else "home",
         privacy=numbers(study.privacy),
         client_level=client_level.account(study, fitted.rounds),
         preparation=fitted.preparation.digest,

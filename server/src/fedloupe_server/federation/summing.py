@@ -28,6 +28,7 @@ from fedloupe.masked import SESSIONS
 from fedloupe.masking import (
     KEY,
     LEAST,
+    NotSummable,
     Term,
     add_terms,
     check_term,
@@ -63,6 +64,8 @@ R = TypeVar("R", bound=Message)
 Make = Callable[[dict[str, Any]], Request]
 LOST = "FL-522"
 """Code by which a site says that it does not hold a set-up, as after its home was restored."""
+UNSAFE = "FL-521"
+"""Code by which a site refuses what could show its answer, as one request over two sets of sites."""
 UNMASK_S = 120.0
 """Seconds to wait for shares: a site has nothing to work out for them."""
 
@@ -178,11 +181,17 @@ class Sums:
     ) -> Summed[R]:
         replies = self._talk.ask(requests, expected)
         permit(replies)
-        found = {site: term_of(reply, equal=self._equal) for site, reply in replies.items()}  # type: ignore[arg-type]
+        found = {site: self._term(site, reply) for site, reply in replies.items()}
         layouts = {site: layout for site, (_, layout) in found.items()}
         terms = {site: term for site, (term, _) in found.items()}
         epsilon = {site: getattr(reply, "epsilon", None) for site, reply in replies.items()}
         return self._summed(requests, expected, terms, layouts, epsilon, lambda total: total)
+
+    def _term(self, site: str, reply: Message) -> tuple[Term, dict[str, tuple[int, ...]]]:
+        try:
+            return term_of(reply, equal=self._equal)  # type: ignore[arg-type]
+        except NotSummable as error:
+            raise NotSummable(f"{site}: {error.what}", where=self._talk.run, remedy=error.remedy) from None
 
     def _secretly(
         self,
@@ -304,7 +313,10 @@ class Sums:
                 f"{len(replies)} of {len(members)} sites gave shares, {needed} needed. "
                 f"Missing: {self._missing(members, replies)}",
                 where=talk.run,
-                remedy="see to the sites named and start the run again: it continues",
+                remedy="these sites opened this request over other sites before, in this or another run: let the same "
+                "sites take part as then, no more and no fewer, or change the study's `seed` (docs/secure-sums.md)"
+                if any(talk.refusals.get(member, "").startswith(UNSAFE) for member in contributors)
+                else "see to the sites named and start the run again: it continues",
             )
         for site, reply in replies.items():
             if np.shape(reply.shares) != (len(members), KEY):

@@ -240,19 +240,16 @@ def reply_of(total: Term, layout: Layout, kind: type[R], request: Request, sites
         raise ValueError("more integers than the layout has room for")
     header = {name: getattr(request, name) for name in Message.model_fields} | {"site": ALL}
     asked = {n: getattr(request, n) for n in kind.model_fields if n not in found and n in type(request).model_fields}
-    return kind(**{**asked, **header, "kind": kind.model_fields["kind"].default, **_blank(kind, found), **found})
-
-
-def _blank(kind: type[Message], found: dict[str, Any]) -> dict[str, Any]:
-    """Fields that are no sum and were not asked, such as a site's epsilon."""
-    return {"epsilon": None} if "epsilon" in kind.model_fields and "epsilon" not in found else {}
+    return kind(**{**asked, **header, "kind": kind.model_fields["kind"].default, **found})
 
 
 def _elements(values: NDArray[Any], kind: str) -> NDArray[np.int64]:
     try:
         return ring.encode(values)
     except ValueError as error:
-        raise NotSummable(f"`{kind}`: {error}", remedy="see the site's log: a value is no measurement") from None
+        raise NotSummable(
+            f"`{kind}`: {error}", remedy="find the feature or clinical value that is no measurement, and leave it out"
+        ) from None
 
 
 def _fixed(values: NDArray[np.float64], kind: str) -> NDArray[np.int64]:

@@ -96,7 +96,7 @@ def parse_study(content: Any, source: str = "study") -> Study:
         return Study.model_validate(content)
     except ValidationError as error:
         raise StudyInvalid(
-            explain(error), where=source, remedy="mend these keys; configs/demo.yaml shows all of them"
+            explain(error), where=source, remedy="mend these keys; configs/study-example.yaml shows all of them"
         ) from None
 
 

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fedloupe.masking import Secrets, term_of
+from fedloupe.messages import TrainReply
 from fedloupe.models import Inputs, Schema, build_model, flatten
 from fedloupe.study import parse_study
 from fedloupe_server.simulation.auditing import attack_on, likeness
@@ -78,16 +80,23 @@ class TestExact:
 
 class TestBlind:
     def test_a_masked_vector_tells_no_more_than_chance(self):
-        """What a hospital sends under secure sums: each number uniform in a ring of 2^32, whatever the update was."""
+        """What a hospital sends under secure sums, by the masks of a set-up of three."""
         study = study_of()
         attack, (update, values) = attack_on(study, GROUPS), trained_on_one(study)
         rng = np.random.default_rng(5)
-        fixed = np.round(update * 2**16).astype(np.int64)
-        masked = [(fixed + rng.integers(0, 2**32, len(update))) % 2**32 for _ in range(300)]
-        seen = np.mean([likeness(attack(one.astype(np.float64)), values[None]) for one in masked])
+        header = {"version": "0", "fingerprint": "0" * 64, "run": "r", "site": "a"}
+        reply = TrainReply(**header, round=1, weights=update.astype(np.float32), patients=1, loss=None)
+        term, _ = term_of(reply, equal=False)
+        members = ("a", "b", "c")
+        sites = {name: Secrets(rng.bytes(32), "0" * 32, name) for name in members}
+        keys = np.stack([one.masks(1)[0] for one in sites.values()])
+        masked = [sites["a"].mask(term, 0, f"{number}", members, keys) for number in range(300)]
+        read = [one.narrow[1 : 1 + len(update)].astype(np.float64) for one in masked]
+        seen = np.mean([likeness(attack(one), values[None]) for one in read])
         blind = np.mean([likeness(rng.standard_normal((2, len(values))), values[None]) for _ in range(300)])
         assert seen == pytest.approx(blind, abs=0.04)  # four standard errors of the difference are 0.04
-        assert likeness(attack(fixed.astype(np.float64)), values[None]) > 0.9  # and the mask did it
+        bare = term.narrow[1 : 1 + len(update)].astype(np.float64)
+        assert likeness(attack(bare), values[None]) > 0.9  # and the masks did it
 
     def test_an_update_of_nothing_guesses_nothing(self):
         study = study_of()

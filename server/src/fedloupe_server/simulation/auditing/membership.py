@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.models import Preparation
-from fedloupe.study import Study
+from fedloupe.study import ClientDp, Study
 from fedloupe_client.dataset import Cohort, load_cohort
 from fedloupe_client.gate import load_policy
 from fedloupe_server.federation.journal import Journal
@@ -103,7 +103,7 @@ def membership(
         tell: told (done, total) after each shadow.
 
     Raises:
-        NothingToAttack: no finished run, one of a drawing study, or a training site without a home.
+        NothingToAttack: no finished run, one of a drawing or a client-level study, or a training site without a home.
     """
     cohorts, preparation = _behind(run_dir, homes, study)
     _, weights = trained_models(run_dir)["federated"]
@@ -130,6 +130,12 @@ def _behind(run_dir: Path, homes: Mapping[str, Path], study: Study) -> tuple[dic
     if study.segmentation is not None:
         raise NothingToAttack(
             "its model draws tumours", where=str(run_dir), remedy="name the run of a study that predicts an outcome"
+        )
+    if isinstance(study.privacy, ClientDp):
+        raise NothingToAttack(
+            "its privacy is client-level, of whole hospitals: this attack asks for single patients",
+            where=str(run_dir),
+            remedy="name the run of a study without privacy, or with `privacy.mode: dp-sgd`",
         )
     if not (run_dir / "results.json").exists():
         raise NothingToAttack(
