@@ -46,6 +46,7 @@ from fedloupe.scoring import MidpointReply as MidpointReply
 from fedloupe.scoring import MidpointRequest as MidpointRequest
 from fedloupe.scoring import ReleaseReply as ReleaseReply
 from fedloupe.scoring import ReleaseRequest as ReleaseRequest
+from fedloupe.sealed import SealedRequest as SealedRequest
 from fedloupe.statistics.records import BucketsReply as BucketsReply
 from fedloupe.statistics.records import BucketsRequest as BucketsRequest
 from fedloupe.statistics.records import CovarianceReply as CovarianceReply
@@ -344,19 +345,19 @@ Reply = (
     | Failure
 )
 KINDS: dict[str, type[Message]] = {
-    str(kind.model_fields["kind"].default): kind for kind in (*Request.__args__, *Reply.__args__)
+    str(kind.model_fields["kind"].default): kind for kind in (*Request.__args__, *Reply.__args__, SealedRequest)
 }
-_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[Request | Reply, Field(discriminator="kind")])
+_ANY: TypeAdapter[Any] = TypeAdapter(Annotated[Request | Reply | SealedRequest, Field(discriminator="kind")])
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: Request | Reply | SealedRequest) -> bytes:
     """A message as safetensors bytes, the same bytes for the same message."""
     tensors = {name: np.ascontiguousarray(getattr(message, name)) for name in message.tensors}
     header = message.model_dump(mode="json", exclude=set(message.tensors))
     return save_tensors(tensors, metadata={"fedloupe": json.dumps(header, sort_keys=True)})
 
 
-def decode(blob: bytes) -> Request | Reply:
+def decode(blob: bytes) -> Request | Reply | SealedRequest:
     """Bytes as a message.
 
     Raises:
@@ -375,7 +376,7 @@ def decode(blob: bytes) -> Request | Reply:
             wanted = ("uint8",) if name in kind.octets else ("float32", "float64", "int64")
             if array.dtype.name not in wanted or not np.isfinite(array).all():
                 raise ValueError(f"array `{name}` is not finite {' or '.join(wanted)}")
-        message: Request | Reply = _ANY.validate_python({**header, **tensors})
+        message: Request | Reply | SealedRequest = _ANY.validate_python({**header, **tensors})
         return message
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError, ValidationError) as error:
         raise MessageRefused(

@@ -20,6 +20,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     "describe": {"harmonised": True},
     "summary-reply": {"patients": 30, "events": 12},
     "harmonise": {"scope": "unseen"},
+    "sealed": {
+        "coordinator": "ab" * 32, "nonce": "cd" * 16, "issued": 1_764_300_000, "expires": 1_764_303_600,
+        "signature": "ef" * 64,
+    },
     "harmonise-reply": {"harmoniser": "ab" * 32, "batches": 3, "small": 1},
     "sketch": {"iteration": 2},
     "prepare": {"origin": "public"},
@@ -116,7 +120,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 55
+        assert len(set(KINDS.values())) == len(KINDS) == 56
 
 
 class TestDisclosure:
