@@ -3,9 +3,12 @@
 fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
 fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
 fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
-fedloupe-site approve HOME STUDY    let this study, and nothing else, run here
+fedloupe-site approve HOME STUDY    let this study, and nothing else, run here; deny, withdraw, pause, resume
+fedloupe-site inbox HOME            what was asked, and what waits for a person
+fedloupe-site policy HOME           the limits in force
 fedloupe-site predict HOME STUDY CASE...   one page a patient under the released model; research use only
 fedloupe-site ledger show|verify|export HOME   what was spent of the patients' privacy, and whether it adds up
+fedloupe-site audit show|verify|sign|export HOME   what passed the gate, and whether nobody changed the record
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
 """
 
@@ -28,9 +31,11 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fedloupe.study import ClientDp, load_study, privacy_in_words
+from fedloupe.study import load_study
 from fedloupe.terminal import console, say_json, speaking
+from fedloupe_client.audit_cli import app as audit_app
 from fedloupe_client.config import load_site
+from fedloupe_client.deciding_cli import add_to as add_deciding
 from fedloupe_client.ledger_cli import app as ledger_app
 
 app = typer.Typer(
@@ -41,6 +46,8 @@ app = typer.Typer(
     help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
 )
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(audit_app, name="audit")
+add_deciding(app)
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]
 _WORKERS_IMPORT = (
@@ -176,35 +183,6 @@ def quality_command(
         say_json(found.model_dump(mode="json"))
     else:
         say_quality(found, path)
-
-
-@app.command("approve")
-def approve_command(
-    home: Home,
-    study: StudyFile,
-    by: Annotated[str, typer.Option(help="who approves: a name that your audit will recognise")],
-    as_json: Json = False,
-) -> None:
-    """Approve one study, by its fingerprint. Any change to it needs a new approval."""
-    from fedloupe_client.gate import approve
-
-    with speaking(as_json):
-        load_site(home)
-        protocol = load_study(study)
-        approve(home, protocol, by=by)
-    if as_json:
-        say_json({"approved": protocol.fingerprint, "study": protocol.study, "by": by})
-    else:
-        console.print(
-            f"approved [bold]{protocol.study}[/] by {by}\nfingerprint {protocol.fingerprint}\n"
-            f"privacy     {privacy_in_words(protocol.privacy)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-        if isinstance(protocol.privacy, ClientDp):
-            seen = "the sum of all sites'" if protocol.aggregation == "secure" else "this site's"
-            line = f"            the coordinator sees {seen} clipped weights without noise"
-            console.print(line, highlight=False, soft_wrap=True)
 
 
 @app.command("predict")

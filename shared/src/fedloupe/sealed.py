@@ -1,7 +1,7 @@
 """A request under its coordinator's seal: whose it is, unchanged, meant for this site, and good once, for a time.
 
-    blob = seal(encode(request), key, lifetime_s=3600.0)       # the coordinator, anew for every try
-    sealed = decode(blob)                                      # a SealedRequest
+    sealed = seal(encode(request), key, lifetime_s=3600.0)     # the coordinator, anew for every try
+    sealed = decode(encode(sealed))                            # a SealedRequest
     check("request", sealed.said, sealed.signature, public)    # the site's gate, against keys that it approved
 
 The seal is made anew each time a request is sent, so a site can tell a request that is sent again from one that
@@ -14,7 +14,8 @@ import hashlib
 import json
 import secrets
 import time
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -45,21 +46,21 @@ class SealedRequest(Message):
         return _said(fields, np.asarray(self.inner).tobytes())
 
 
-def sealed_request(
-    request: Message, blob: bytes, key: Signer, *, lifetime_s: float, now: float | None = None
-) -> SealedRequest:
+def seal(blob: bytes, key: Signer, *, lifetime_s: float, now: float | None = None) -> SealedRequest:
     """A request under a new seal.
 
     Args:
-        request: whose header the seal repeats.
-        blob: the same request, encoded.
+        blob: the request, encoded.
         key: of the coordinator.
         lifetime_s: seconds for which the seal is good.
         now: seconds since 1970 UTC; the clock's where None.
+
+    Raises:
+        ValueError: the bytes have no message's header.
     """
     issued = int(time.time() if now is None else now)
-    fields = {
-        **{name: getattr(request, name) for name in Message.model_fields},
+    fields: dict[str, Any] = {
+        **header_of(blob),
         "kind": "sealed",
         "coordinator": key.public,
         "nonce": secrets.token_hex(16),
@@ -70,5 +71,19 @@ def sealed_request(
     return SealedRequest(**fields, signature=signature, inner=np.frombuffer(blob, dtype=np.uint8))
 
 
-def _said(fields: dict[str, object], inner: bytes) -> bytes:
+def header_of(blob: bytes) -> dict[str, str]:
+    """Version, study, run and site of an encoded message, without its arrays.
+
+    Raises:
+        ValueError: there is no such header.
+    """
+    try:
+        length = int.from_bytes(blob[:8], "little")
+        header = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["fedloupe"])
+        return {name: str(header[name]) for name in Message.model_fields}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"no message's header: {error}") from None
+
+
+def _said(fields: Mapping[str, object], inner: bytes) -> bytes:
     return json.dumps({**fields, "inner": hashlib.sha256(inner).hexdigest()}, sort_keys=True).encode()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedloupe.messages import HelloRequest, SealedRequest, decode, encode
-from fedloupe.sealed import sealed_request
+from fedloupe.sealed import header_of, seal
 from fedloupe.signing import SignatureWrong, Signer, check
 
 HELLO = HelloRequest(version="1", fingerprint="ab" * 32, run="demo", site="north")
@@ -19,7 +19,7 @@ def key(tmp_path):
 
 @pytest.fixture
 def sealed(key):
-    return sealed_request(HELLO, encode(HELLO), key, lifetime_s=60, now=1_000_000)
+    return seal(encode(HELLO), key, lifetime_s=60, now=1_000_000)
 
 
 def test_it_comes_through_the_wire_with_what_it_holds(sealed, key):
@@ -31,7 +31,7 @@ def test_it_comes_through_the_wire_with_what_it_holds(sealed, key):
 
 
 def test_each_try_has_a_seal_of_its_own(sealed, key):
-    again = sealed_request(HELLO, encode(HELLO), key, lifetime_s=60, now=1_000_000)
+    again = seal(encode(HELLO), key, lifetime_s=60, now=1_000_000)
     assert again.nonce != sealed.nonce and again.signature != sealed.signature
 
 
@@ -59,3 +59,13 @@ def test_the_test_above_names_every_field():
     assert set(SealedRequest.model_fields) - {"kind", "signature"} == {
         *("version", "fingerprint", "run", "site", "coordinator", "nonce", "issued", "expires", "inner")
     }
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x00" * 9, b"no message at all", encode(HELLO)[:40]])
+def test_what_is_no_message_gets_no_seal(key, blob):
+    with pytest.raises(ValueError, match="header"):
+        seal(blob, key, lifetime_s=60)
+
+
+def test_a_header_is_read_without_its_arrays():
+    assert header_of(encode(HELLO)) == {"version": "1", "fingerprint": "ab" * 32, "run": "demo", "site": "north"}

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from fedloupe_client.gate.chain import LINK, Chain, Problem
+from fedloupe_client.gate.chain import LINK, Chain, Problem, Reading
 from fedloupe_client.gate.errors import AuditDamaged
 
 Direction = Literal["in", "out", "local"]
@@ -111,6 +111,15 @@ class Audit:
     def problems(self) -> list[Problem]:
         """See `verify`."""
         return self._chain.problems()
+
+    def sound(self) -> Reading:
+        """The whole chain, in which nothing is wrong but what a crash tore.
+
+        Raises:
+            AuditDamaged: something else is.
+            OSError: the files cannot be opened.
+        """
+        return self._chain.sound()
 
 
 def verify(home: Path) -> list[Problem]:

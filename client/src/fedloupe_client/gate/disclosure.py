@@ -51,6 +51,11 @@ from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefus
 from fedloupe_client.gate.policy import Policy
 
 _REMEDY = "this is a fault of the site's software: report it; nothing left"
+UNSAID = {
+    "calibration": ("calibration", "slope", "slope_se", "in_the_large", "in_the_large_se", "ece"),
+    "prediction": ("covered", "covered_se", "single", "beyond"),
+}
+"""Fields of a scored split that stay here where the policy does not list their metric."""
 Described = SummaryReply | BucketsReply | CovarianceReply
 Sums = DescribeReply | CrossProductsReply | ResidualsReply
 
@@ -99,7 +104,7 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
         case EvaluateReply():
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
-            return _protect_scores(reply, policy.minimum_cell)
+            return _protect_scores(reply, policy)
         case MidpointReply() | CalibrateReply() | EmbedReply() | ConformReply():
             if isinstance(reply, EmbedReply):
                 check_cohort(reply.patients, policy)
@@ -275,15 +280,20 @@ def _protect_pairs(reply: RedundancyReply, policy: Policy) -> RedundancyReply:
     return changed(reply, pairs=pairs, product=product, total=np.where(alone, reply.total, 0.0))
 
 
-def _protect_scores(reply: EvaluateReply, cell: int) -> EvaluateReply:
+def _protect_scores(reply: EvaluateReply, policy: Policy) -> EvaluateReply:
+    cell = policy.minimum_cell
     check_cells(reply.patients, reply.positives, cell, f"split `{reply.split}`")
-    positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), cell)
+    bins = cell if "histogram" in policy.metrics else reply.patients + 1  # then all bins are merged into one
+    positives, negatives = coarsen(np.asarray(reply.positives_by_score), np.asarray(reply.negatives_by_score), bins)
     shown: dict[str, object] = {"calibration": merge_groups(reply.calibration, cell)}
     for name in ("covered", "single", "beyond"):
         share = getattr(reply, name)
         few = share is not None and any(0 < side < cell for side in _sides(share, reply.patients))
         shown[name] = None if few else share
     shown["covered_se"] = None if shown["covered"] is None else reply.covered_se
+    for metric, names in UNSAID.items():
+        if metric not in policy.metrics:
+            shown |= {name: () if name == "calibration" else None for name in names}
     return changed(reply, positives_by_score=positives, negatives_by_score=negatives, **shown)
 
 

@@ -175,6 +175,90 @@ class UpdateTooLong(GateRefused):
     title = "the site's update exceeds the study's clipping bound"
 
 
+class NotSigned(GateRefused):
+    """The request has no coordinator's seal."""
+
+    code = "FL-525"
+    title = "the request is not signed"
+
+
+class CoordinatorUnknown(GateRefused):
+    """The request is signed with a key that this site did not approve."""
+
+    code = "FL-526"
+    title = "the site does not know this coordinator's key"
+
+
+class RequestAltered(GateRefused):
+    """The request is not what the coordinator signed."""
+
+    code = "FL-527"
+    title = "the request's signature does not fit"
+
+
+class Replayed(GateRefused):
+    """A request with this seal came before."""
+
+    code = "FL-528"
+    title = "the request was played back"
+
+
+class OutOfTime(GateRefused):
+    """The request's seal is no longer good, or not yet."""
+
+    code = "FL-529"
+    title = "the request's time is over or has not come"
+
+
+class AwaitsDecision(GateRefused):
+    """The site's policy wants a person to approve this first; it waits in the inbox."""
+
+    code = "FL-530"
+    title = "the request waits for a person at the site"
+
+
+class Denied(GateRefused):
+    """A person at the site said no."""
+
+    code = "FL-531"
+    title = "denied by the site"
+
+
+class Paused(GateRefused):
+    """The site has paused: nothing is answered until somebody resumes it."""
+
+    code = "FL-532"
+    title = "the site has paused"
+
+
+class OutsideHours(GateRefused):
+    """The site's policy answers at other hours."""
+
+    code = "FL-533"
+    title = "outside the site's hours"
+
+
+class NothingOfThatName(GateRefused):
+    """The inbox holds no such item, or there is no such approval."""
+
+    code = "FL-534"
+    title = "nothing of that name to decide"
+
+
+class InboxDamaged(GateRefused):
+    """The record of requests and decisions cannot be read or written; nothing passes until it is mended."""
+
+    code = "FL-535"
+    title = "the site's inbox cannot be used"
+
+
+class CoordinatorDamaged(GateRefused):
+    """The record of a coordinator's key is not what its name says."""
+
+    code = "FL-540"
+    title = "the site's record of a coordinator's key is damaged"
+
+
 class GateFault(GateRefused):
     """Something unexpected inside the gate; treated as a refusal."""
 

@@ -2,7 +2,8 @@
 
     gate = Gate(home, site="north")
     try:
-        request, study = gate.admit(blob)
+        opened = gate.unseal(blob)
+        request, study = gate.admit(opened.inner, opened.seal.coordinator)
         answer = gate.stored_answer(request) or work(request, study)     # work ends with gate.release and store_answer
     except FedLoupeError as error:
         answer = gate.refuse(error, request)
@@ -13,6 +14,7 @@ Whatever goes wrong inside is a refusal; every passage and every refusal is a li
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from fedloupe.messages import (
     MessageRefused,
     Reply,
     Request,
+    SealedRequest,
     SharesRequest,
     SumRequest,
     TrainReply,
@@ -39,11 +42,14 @@ from fedloupe.privacy import Spend
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate import disclosure, rules
 from fedloupe_client.gate.approvals import approved_study
-from fedloupe_client.gate.audit import Audit, Direction
-from fedloupe_client.gate.errors import AlreadyAnswered, GateFault, KindNotAllowed, ReplyRefused
+from fedloupe_client.gate.decisions import Decisions
+from fedloupe_client.gate.errors import AlreadyAnswered, GateFault, KindNotAllowed, ReplyRefused, StudyNotApproved
 from fedloupe_client.gate.ledger import Ledger
+from fedloupe_client.gate.passages import Passages, fault
 from fedloupe_client.gate.policy import load_policy
 from fedloupe_client.gate.runs import Runs
+from fedloupe_client.gate.seals import Opened, Seals
+from fedloupe_client.gate.signed import sign_daily
 from fedloupe_client.gate.sums import SecureSums
 
 _NOBODY = "0" * 64
@@ -61,15 +67,48 @@ class Gate:
         self.site = site
         self.ledger = Ledger(home)
         self._home = home
-        self._audit = Audit(home)
+        self._passages = Passages(home)
+        self._seals = Seals(home, site)
+        self._decisions = Decisions(home)
         self._runs = Runs(home)
         self._sums = SecureSums(home, site)
+        self._signed: date | None = None
 
-    def admit(self, blob: bytes) -> tuple[Request, Study]:
-        """Let a request in, or refuse it; either way it is in the audit chain.
+    def unseal(self, blob: bytes) -> Opened:
+        """Look at a seal: what is not a known coordinator's own request, for this site, now and once, goes no further.
 
         Args:
             blob: as it came.
+
+        Raises:
+            MessageRefused: not a message.
+            GateRefused: one subclass a reason.
+        """
+        seal: SealedRequest | None = None
+        try:
+            self._sign_the_day()
+            seal = self._seals.read(blob)
+            return self._seals.open(seal)
+        except FedLoupeError as error:
+            self._passages.log("in", seal, blob, outcome=error.code)
+            raise
+        except Exception as error:  # the wall: what nobody foresaw is a refusal too
+            self._passages.log("in", seal, blob, outcome=GateFault.code)
+            raise fault(error) from error
+
+    def _sign_the_day(self) -> None:
+        """The first passage of a day signs the chain as it was before."""
+        today = datetime.now(UTC).date()
+        if self._signed != today:
+            sign_daily(self._home)
+            self._signed = today
+
+    def admit(self, blob: bytes, coordinator: str = "") -> tuple[Request, Study]:
+        """Let a request in, or refuse it; either way it is in the audit chain.
+
+        Args:
+            blob: the request, as `unseal` gave it.
+            coordinator: public key of who signed it, for the inbox.
 
         Returns:
             The request and the study as this site approved it.
@@ -81,17 +120,17 @@ class Gate:
         message: Message | None = None  # of a sum's request, what it holds: that is what the audit chain names
         try:
             message = request = _request(blob)
-            study = self._check(request)
+            study = self._check(request, coordinator)
             if isinstance(request, SumRequest):
                 message = asked = self.asked(request)
-                self._check(asked, summed=True)
+                self._check(asked, coordinator, summed=True)
         except FedLoupeError as error:
-            self._log("in", message, blob, outcome=error.code)
+            self._passages.log("in", message, blob, outcome=error.code)
             raise
         except Exception as error:  # the wall: what nobody foresaw is a refusal too
-            self._log("in", message, blob, outcome=GateFault.code)
-            raise _fault(error) from error
-        self._log("in", message, blob)
+            self._passages.log("in", message, blob, outcome=GateFault.code)
+            raise fault(error) from error
+        self._passages.log("in", message, blob)
         return request, study
 
     def asked(self, request: Request) -> Request:
@@ -139,13 +178,17 @@ class Gate:
 
     def _out(self, reply: Reply) -> bytes:
         blob = encode(reply)
-        self._log("out", reply, blob)
+        self._passages.log("out", reply, blob)
         return blob
 
-    def _check(self, request: Request, *, summed: bool = False) -> Study:
+    def _check(self, request: Request, coordinator: str, *, summed: bool = False) -> Study:
         rules.check_sender(request, self.site)
         policy = load_policy(self._home)
-        study = approved_study(self._home, request.fingerprint)
+        self._decisions.check_open(policy)
+        try:
+            study = approved_study(self._home, request.fingerprint)
+        except StudyNotApproved as error:
+            raise self._decisions.unapproved(request, coordinator, error) from None
         digest = _digest(request)
         rules.check_request(
             request,
@@ -157,6 +200,7 @@ class Gate:
             digest=digest,
             summed=summed,
         )
+        self._decisions.check(request, policy, coordinator, summed=summed)
         if isinstance(request, rules.CONTRIBUTING) or rules.makes_own(request):
             self._runs.take_part(request.run, rules.counted(request), digest)
         return study
@@ -234,8 +278,8 @@ class Gate:
         except FedLoupeError as error:
             raise self._held_back(request, error) from None
         except Exception as error:  # the wall: what nobody foresaw is a refusal too
-            raise self._held_back(request, _fault(error)) from error
-        self._log("local" if summed else "out", checked, blob, outcome="to be summed" if summed else "ok")
+            raise self._held_back(request, fault(error)) from error
+        self._passages.log("local" if summed else "out", checked, blob, outcome="to be summed" if summed else "ok")
         return blob
 
     def _check_paid(self, reply: TrainReply) -> None:
@@ -247,7 +291,7 @@ class Gate:
                 remedy="this is a fault of the site's software: report it; nothing left",
             )
 
-    def refuse(self, error: Exception, request: Request | None = None) -> bytes:
+    def refuse(self, error: Exception, request: Message | None = None) -> bytes:
         """An encoded `Failure`: the code and the class's fixed title, never what, where or remedy.
 
         Args:
@@ -264,7 +308,7 @@ class Gate:
             title=kind.title,
         )
         blob = encode(failure)
-        self._log("out", failure, blob, outcome=kind.code)
+        self._passages.log("out", failure, blob, outcome=kind.code)
         return blob
 
     def stored_answer(self, request: Request, *, summed: bool = False) -> bytes | None:
@@ -279,7 +323,7 @@ class Gate:
         """
         blob = self._runs.answer(request.run, _digest(request))
         if blob is not None and not summed:
-            self._log("out", decode(blob), blob, outcome="repeated")
+            self._passages.log("out", decode(blob), blob, outcome="repeated")
         return blob
 
     def store_answer(self, request: Request, blob: bytes, entry: int | None = None) -> None:
@@ -296,44 +340,8 @@ class Gate:
 
     def _held_back(self, request: Request, error: FedLoupeError) -> FedLoupeError:
         """Note in the chain that an answer did not leave."""
-        self._note("local", "held-back", request, error.code)
+        self._passages.note("local", "held-back", request, error.code)
         return error
-
-    def _log(self, direction: Direction, message: Message | None, blob: bytes, outcome: str = "ok") -> None:
-        self._note(
-            direction,
-            str(getattr(message, "kind", "unknown")),
-            message,
-            outcome,
-            size=len(blob),
-            digest=hashlib.sha256(blob).hexdigest(),
-            disclosed=disclosure.classes(message) if message and direction != "in" else (),
-        )
-
-    def _note(
-        self,
-        direction: Direction,
-        kind: str,
-        message: Message | None,
-        outcome: str,
-        size: int = 0,
-        digest: str = "",
-        disclosed: tuple[str, ...] = (),
-    ) -> None:
-        try:
-            self._audit.append(
-                direction=direction,
-                kind=kind,
-                run=message.run if message else "",
-                round=getattr(message, "round", None),
-                size=size,
-                digest=digest,
-                outcome=outcome,
-                disclosure=disclosed,
-                epsilon=getattr(message, "epsilon", None),
-            )
-        except OSError as error:  # a full or unreadable disk: what cannot be recorded does not pass
-            raise _fault(error) from error
 
 
 def _request(blob: bytes) -> Request:
@@ -345,9 +353,3 @@ def _request(blob: bytes) -> Request:
 
 def _digest(request: Request) -> str:
     return hashlib.sha256(encode(request)).hexdigest()
-
-
-def _fault(error: Exception) -> GateFault:
-    return GateFault(
-        f"{type(error).__name__}: {error}", remedy="see the site's log and report it; nothing was trained, nothing left"
-    )

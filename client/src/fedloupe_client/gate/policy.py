@@ -6,14 +6,16 @@ print(policy.describe())
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fedloupe.study import RECORD, StudyUnreadable
 from fedloupe.study.loading import explain, read_yaml
 from fedloupe_client.gate.errors import PolicyInvalid
+from fedloupe_client.gate.hours import Hours
 
 RequestKind = Literal[
     "hello",
@@ -44,6 +46,7 @@ RequestKind = Literal[
     "sum",
     "unmask",
 ]
+Metric = Literal["calibration", "prediction", "histogram"]
 # `true` must not pass for the number 1, which would be the loosest limit of all.
 Count = Annotated[int, Field(strict=True, ge=1)]
 
@@ -66,14 +69,37 @@ class Policy(BaseModel):
     messages: tuple[RequestKind, ...] = Field(
         default=get_args(RequestKind), description="kinds of request that are answered"
     )
+    metrics: tuple[Metric, ...] = Field(
+        default=get_args(Metric),
+        description="told of a scored split beside AUC, Brier score and rates at the threshold: calibration groups, "
+        "slope, error; coverage and range of predictions; histograms of scores",
+    )
     maximum_rounds: Count = Field(default=500, description="training requests in one run, of a model and of trees each")
+    approval: Literal["study", "run", "round"] = Field(
+        default="study",
+        description="what a person approves here: the study once, each run of it as well, or each training request too",
+    )
+    hours: tuple[str, ...] = Field(
+        default=(), description="when requests are answered, `mon-fri 20:00-06:00`, local time; empty: always"
+    )
+
+    @field_validator("hours")
+    @classmethod
+    def _are_hours(cls, spans: tuple[str, ...]) -> tuple[str, ...]:
+        for span in spans:
+            Hours.parse(span)
+        return spans
+
+    def open_at(self, moment: datetime) -> bool:
+        """Whether requests are answered at this local time."""
+        return not self.hours or any(Hours.parse(span).hold(moment) for span in self.hours)
 
     def describe(self) -> str:
         """The limits in force, one a line with its meaning."""
         lines = []
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
-            shown = ", ".join(value) if isinstance(value, tuple) else value
+            shown = (", ".join(value) or "-") if isinstance(value, tuple) else value
             lines.append(f"{name}: {shown}  ({field.description})")
         return "\n".join(lines)
 

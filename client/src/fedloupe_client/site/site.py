@@ -118,10 +118,11 @@ class Site:
         self._harmonised: dict[str, Cohort] = {}
 
     def handle(self, blob: bytes) -> bytes:
-        """Answer one request; the same request gets the same bytes again, also after a restart."""
+        """Answer one sealed request; the same request gets the same bytes again, also after a restart."""
         request: Request | None = None
         try:
-            request, study = self.gate.admit(blob)
+            opened = self.gate.unseal(blob)
+            request, study = self.gate.admit(opened.inner, opened.seal.coordinator)
             if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest):
                 return self.gate.set_up(request, study)
             answer = self._work(self.gate.asked(request), study, summed=isinstance(request, SumRequest))
