@@ -6,7 +6,6 @@ import socket
 import time
 
 import pytest
-
 from tests.drill.link import Link, Namespace, possible
 
 pytestmark = pytest.mark.skipif(not possible(), reason="no network namespaces or TUN devices for this user")

@@ -5,8 +5,8 @@
     _log.warning("the SuperNode ended", extra={"said": {"code": 1, "next_s": 12}})
     # {"time": "2026-11-28T08:00:00.123+00:00", "level": "warning", "room": "fedloupe_client.courier", "event": ...}
 
-`said` holds names and numbers of the event. No patient, no label, no value of one is ever logged at this level; the logs
-of a site stay at the site all the same.
+`said` holds names and numbers of the event. No patient, no label, no value of one is ever logged at this level; a
+site's logs stay at the site all the same.
 """
 
 from __future__ import annotations
