@@ -159,3 +159,25 @@ def free_ports(count: int) -> list[int]:
             probe.bind(("127.0.0.1", 0))
             ports.append(int(probe.getsockname()[1]))
     return ports
+
+
+def began(pid: int) -> float | None:
+    """When a process began, in clock ticks since the machine did: with its id, what tells it from a later one.
+
+    None where there is no such process, or only its exit code is left.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else float(fields[19])
+
+
+def alive(pid: int, since: float) -> bool:
+    """Whether this very process still runs.
+
+    Args:
+        pid: its id.
+        since: as `began` gave it.
+    """
+    return began(pid) == since

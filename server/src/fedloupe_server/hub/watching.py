@@ -1,0 +1,210 @@
+"""Keeps one run going, whatever Flower does with it: submits it, sees when it was given up, submits it again.
+
+    watch = RunWatch(flower, app, jobs, config={"task": "study", ...}, nodes=lambda: nodes, progress=rounds_done)
+    while not watch.over:
+        watch.look()                     # a few times a second; never blocks for long
+        time.sleep(0.3)
+    watch.state                          # waiting, running, completed or failed, and why
+
+Each submission has a folder of its own, in which the ServerApp says that it lives (`server.json`), what it does
+(`progress.log`) and how it ended (`outcome.json`). A run ends when its ServerApp says so. Where it dies without a word,
+or its connection does, the next one goes on from the journal; only an error that waiting does not mend ends the watch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from fedloupe.errors import FedLoupeError
+from fedloupe_server.hub.processes import alive
+
+State = Literal["waiting", "running", "completed", "failed"]
+FIRST_S, LONGEST_S, LOOK_S, ABSENT_S = 2.0, 60.0, 10.0, 60.0
+MOST = 10
+"""Submissions in a row without a step of progress, after which somebody must look."""
+TRANSIENT = frozenset({"FL-723", "FL-731", "FL-710"})
+"""Codes of ends that another try may mend: unforeseen, as a lost connection; Flower; another one at work."""
+_log = logging.getLogger(__name__)
+
+
+class Runs(Protocol):
+    """What Flower can do with runs (`fedloupe_server.hub.flower.Flower`)."""
+
+    def submit(self, app: Path, run_config: Mapping[str, str]) -> int:
+        """Start a run; its id."""
+        ...
+
+    def status(self, run: int) -> str:
+        """As Flower has it."""
+        ...
+
+    def stop(self, run: int) -> None:
+        """Stop a run."""
+        ...
+
+
+@dataclass
+class Submission:
+    """One try.
+
+    Attributes:
+        run: Flower's id.
+        job: its folder.
+        began: monotonic seconds.
+        progress: steps done before it.
+    """
+
+    run: int
+    job: Path
+    began: float
+    progress: int
+
+
+@dataclass
+class RunWatch:
+    """See above.
+
+    Args:
+        flower: submits and stops.
+        app: the staged bundle.
+        jobs: folder of the submissions' folders.
+        config: of the run, without `work`.
+        nodes: node ids by site, for the next submission; None where it must wait.
+        progress: steps that the journal holds.
+        clock: monotonic seconds.
+
+    Attributes:
+        state: see `State`.
+        why: of the state, in words.
+        submissions: how many there were.
+    """
+
+    flower: Runs
+    app: Path
+    jobs: Path
+    config: Mapping[str, str]
+    nodes: Callable[[], Mapping[str, int] | None]
+    progress: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
+    state: State = "waiting"
+    why: str = "not submitted yet"
+    submissions: int = 0
+    _now: Submission | None = None
+    _next: float = 0.0
+    _fruitless: int = 0
+    _looked: float = field(default=float("-inf"))
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be submitted."""
+        return self.state in ("completed", "failed")
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the present submission."""
+        return self._now.job if self._now else None
+
+    def look(self) -> None:
+        """Look once; submit where it is time to."""
+        if self.over:
+            return
+        if self._now is None:
+            if self.clock() >= self._next:
+                self._submit()
+            return
+        if (outcome := read_json(self._now.job / "outcome.json")) is not None:
+            self._ended(outcome)
+        elif (gone := self._gone(self._now)) is not None:
+            self._again(gone)
+
+    def _submit(self) -> None:
+        nodes = self.nodes()
+        if nodes is None:
+            return
+        self.submissions += 1
+        job = self.jobs / f"{self._free_number():04d}"
+        job.mkdir(parents=True)
+        (job / "nodes.json").write_text(json.dumps(dict(sorted(nodes.items())), indent=2) + "\n", encoding="utf-8")
+        began, done = self.clock(), self.progress()
+        try:
+            run = self.flower.submit(self.app, {**self.config, "work": str(job)})
+        except FedLoupeError as error:
+            self._again(str(error))
+            return
+        self._now, self.state, self.why = Submission(run, job, began, done), "running", f"run {run}"
+        self._looked = self.clock()
+        _log.info("run submitted", extra={"said": {"run": run, "submission": self.submissions, "steps_done": done}})
+
+    def _free_number(self) -> int:
+        return max((int(path.name) for path in self.jobs.glob("[0-9]*")), default=0) + 1
+
+    def _ended(self, outcome: Mapping[str, str]) -> None:
+        if outcome.get("state") == "completed":
+            self.state, self.why = "completed", ""
+            _log.info("run completed", extra={"said": {"submissions": self.submissions}})
+        elif outcome.get("code") in TRANSIENT:
+            self._again(outcome.get("message", ""))
+        else:
+            self.state, self.why = "failed", outcome.get("message", "no reason given")
+            _log.error("run failed", extra={"said": {"code": outcome.get("code"), "why": self.why}})
+
+    def _gone(self, now: Submission) -> str | None:
+        """Why this submission will never say how it ended; None where it may."""
+        server = read_json(now.job / "server.json")
+        if server is not None and not alive(int(server["pid"]), float(server["began"])):
+            # Written aside and renamed by the process before it ends: look once more.
+            return None if (now.job / "outcome.json").exists() else "the ServerApp ended without a word"
+        if self.clock() < self._looked + LOOK_S:
+            return None
+        self._looked = self.clock()
+        try:
+            status = self.flower.status(now.run)
+        except FedLoupeError:
+            return None  # the SuperLink is away: it is started again, and asked again
+        if status.startswith("finished"):
+            if server is not None:
+                _end(int(server["pid"]), float(server["began"]))
+            return f"Flower gave the run up: {status}"
+        if server is None and self.clock() > now.began + ABSENT_S:
+            return f"no ServerApp after {ABSENT_S:.0f} s: {status}"
+        return None
+
+    def _again(self, why: str) -> None:
+        """Give this submission up; the next one comes after a pause that grows while nothing is gained."""
+        gained = self._now is not None and self.progress() > self._now.progress
+        self._fruitless = 0 if gained else self._fruitless + 1
+        if self._now is not None:
+            with suppress(FedLoupeError):  # it may be over, or the SuperLink away
+                self.flower.stop(self._now.run)
+        if self._fruitless >= MOST:
+            self._now, self.state = None, "failed"
+            self.why = f"{MOST} submissions without a step of progress; the last one: {why}"
+            _log.error("run failed", extra={"said": {"why": self.why}})
+            return
+        pause = min(FIRST_S * 2 ** max(0, self._fruitless - 1), LONGEST_S)
+        self._now, self.state, self.why, self._next = None, "waiting", why, self.clock() + pause
+        _log.warning("run given up; submitted again", extra={"said": {"why": why, "in_s": pause}})
+
+
+def read_json(path: Path) -> dict[str, str] | None:
+    """What a file holds that is written whole; None where there is none."""
+    try:
+        content: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _end(pid: int, began: float) -> None:
+    """A ServerApp whose run is over may still write: it must be gone before the next one begins."""
+    if alive(pid, began):
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)

@@ -1,0 +1,177 @@
+"""A run that Flower gives up is submitted again, until it ends or nothing is gained any more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedloupe_server.hub.flower import FlowerRefused
+from fedloupe_server.hub.processes import alive, began
+from fedloupe_server.hub.watching import ABSENT_S, LONGEST_S, LOOK_S, MOST, RunWatch
+
+
+class Flower:
+    """Takes submissions and says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.submitted: list[dict[str, str]] = []
+        self.stopped: list[int] = []
+        self.says, self.refuses = "running", False
+
+    def submit(self, app, run_config):
+        if self.refuses:
+            raise FlowerRefused("no answer", remedy="wait")
+        self.submitted.append(dict(run_config))
+        return len(self.submitted)
+
+    def status(self, run):
+        if self.refuses:
+            raise FlowerRefused("no answer", remedy="wait")
+        return self.says
+
+    def stop(self, run):
+        self.stopped.append(run)
+
+
+@pytest.fixture
+def flower():
+    return Flower()
+
+
+class Watched:
+    """A watch whose clock and journal the test moves."""
+
+    def __init__(self, flower, folder) -> None:
+        self.now, self.steps, self.nodes = 0.0, 0, {"north": 7}
+        self.watch = RunWatch(
+            flower,
+            folder / "app",
+            folder / "jobs",
+            {"task": "study"},
+            lambda: self.nodes,
+            lambda: self.steps,
+            lambda: self.now,
+        )
+
+    def after(self, seconds):
+        self.now += seconds
+        self.watch.look()
+        return self.watch.state
+
+    def write(self, name, **content):
+        (self.watch.job / name).write_text(json.dumps(content))
+
+
+@pytest.fixture
+def watched(flower, tmp_path):
+    made = Watched(flower, tmp_path)
+    made.watch.look()
+    return made
+
+
+def test_a_submission_has_a_folder_with_the_nodes(watched, flower):
+    assert watched.watch.state == "running"
+    assert flower.submitted == [{"task": "study", "work": str(watched.watch.job)}]
+    assert json.loads((watched.watch.job / "nodes.json").read_text()) == {"north": 7}
+
+
+def test_nothing_is_submitted_before_the_nodes_are_known(flower, tmp_path):
+    made = Watched(flower, tmp_path)
+    made.nodes = None
+    assert made.after(0) == "waiting" and flower.submitted == []
+
+
+def test_it_ends_as_its_server_app_says(watched, flower):
+    watched.write("outcome.json", state="completed")
+    assert watched.after(1) == "completed"
+    assert watched.after(1000) == "completed" and len(flower.submitted) == 1
+
+
+def test_an_error_that_waiting_does_not_mend_ends_it(watched, flower):
+    watched.write("outcome.json", state="failed", code="FL-704", message="another study")
+    assert watched.after(1) == "failed" and watched.watch.why == "another study"
+    assert watched.after(1000) == "failed" and len(flower.submitted) == 1
+
+
+def test_a_lost_connection_is_tried_again_after_a_pause(watched, flower):
+    watched.write("outcome.json", state="failed", code="FL-723", message="ConnectError()")
+    assert watched.after(1) == "waiting" and watched.watch.why == "ConnectError()"
+    assert watched.after(0.5) == "waiting"
+    assert watched.after(2) == "running" and len(flower.submitted) == 2
+
+
+def test_a_server_app_that_dies_without_a_word_is_followed_by_another(watched, flower):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    watched.write("server.json", pid=process.pid, began=began(process.pid))
+    assert watched.after(1) == "running"
+    process.kill()
+    process.wait()
+    assert watched.after(1) == "waiting" and flower.stopped == [1]
+    assert watched.after(3) == "running" and watched.watch.submissions == 2
+
+
+def test_one_that_outlives_its_run_is_ended_before_the_next(watched, flower):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    watched.write("server.json", pid=process.pid, began=began(process.pid))
+    flower.says = "finished:failed"
+    assert watched.after(LOOK_S) == "waiting"
+    assert process.wait(5) == -9
+
+
+def test_a_later_process_of_the_same_number_is_left_alone(watched, flower):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    watched.write("server.json", pid=process.pid, began=began(process.pid) - 1)
+    assert watched.after(1) == "waiting" and alive(process.pid, began(process.pid))
+    process.communicate(b"\n")
+
+
+def test_a_superlink_that_is_away_ends_nothing(watched, flower):
+    flower.refuses = True
+    assert watched.after(LOOK_S) == "running"
+
+
+def test_a_run_that_nobody_starts_is_given_up(watched, flower):
+    flower.says = "pending"
+    assert watched.after(LOOK_S) == "running"
+    assert watched.after(ABSENT_S) == "waiting" and "no ServerApp" in watched.watch.why
+
+
+def test_the_pause_grows_while_nothing_is_gained_and_ends_after_so_many(watched, flower):
+    pauses = []
+    for _ in range(MOST - 1):
+        watched.write("outcome.json", state="failed", code="FL-723", message="lost")
+        watched.after(0)
+        before = watched.now
+        while watched.watch.state == "waiting":
+            watched.after(1)
+        pauses.append(watched.now - before)
+    assert pauses == [min(2.0 * 2**n, LONGEST_S) for n in range(MOST - 1)]
+    watched.write("outcome.json", state="failed", code="FL-723", message="lost")
+    assert watched.after(0) == "failed" and "without a step of progress" in watched.watch.why
+
+
+def test_progress_begins_the_count_anew(watched, flower):
+    for step in range(3 * MOST):
+        watched.steps = step + 1
+        watched.write("outcome.json", state="failed", code="FL-723", message="lost")
+        assert watched.after(0) == "waiting"
+        assert watched.after(3) == "running"
+
+
+def test_a_superlink_that_refuses_a_submission_is_asked_again(flower, tmp_path):
+    made = Watched(flower, tmp_path)
+    flower.refuses = True
+    assert made.after(0) == "waiting" and "no answer" in made.watch.why
+    flower.refuses = False
+    assert made.after(3) == "running"
+
+
+def test_folders_of_earlier_watches_stay(watched, flower, tmp_path):
+    second = Watched(flower, tmp_path)
+    second.watch.look()
+    assert [path.name for path in sorted((tmp_path / "jobs").iterdir())] == ["0001", "0002"]
+    assert isinstance(second.watch.job, Path)
