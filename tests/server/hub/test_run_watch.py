@@ -46,13 +46,14 @@ class Watched:
     """A watch whose clock and journal the test moves."""
 
     def __init__(self, flower, folder) -> None:
-        self.now, self.steps, self.nodes = 0.0, 0, {"north": 7}
+        self.now, self.steps, self.given = 0.0, 0, {"key": "/k"}
         self.watch = RunWatch(
+            flower,
             flower,
             folder / "app",
             folder / "jobs",
             {"task": "study"},
-            lambda: self.nodes,
+            lambda: self.given,
             lambda: self.steps,
             lambda: self.now,
         )
@@ -73,15 +74,15 @@ def watched(flower, tmp_path):
     return made
 
 
-def test_a_submission_has_a_folder_with_the_nodes(watched, flower):
+def test_a_submission_has_a_folder_with_what_it_is_given(watched, flower):
     assert watched.watch.state == "running"
     assert flower.submitted == [{"task": "study", "work": str(watched.watch.job)}]
-    assert json.loads((watched.watch.job / "nodes.json").read_text()) == {"north": 7}
+    assert json.loads((watched.watch.job / "job.json").read_text()) == {"key": "/k"}
 
 
-def test_nothing_is_submitted_before_the_nodes_are_known(flower, tmp_path):
+def test_nothing_is_submitted_before_it_may_be(flower, tmp_path):
     made = Watched(flower, tmp_path)
-    made.nodes = None
+    made.given = None
     assert made.after(0) == "waiting" and flower.submitted == []
 
 

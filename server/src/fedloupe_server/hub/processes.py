@@ -10,6 +10,8 @@ Leaving the block ends them in reverse order, whatever happened inside.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import signal
 import socket
 import subprocess
 import time
@@ -21,6 +23,7 @@ from typing import Self
 
 from fedloupe.errors import FedLoupeError
 
+_LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1  # linux/prctl.h
 GRACE_S = 20.0  # a courier gives its SuperNode 10 s to say goodbye
 
 
@@ -51,11 +54,13 @@ class Processes:
         logs: folder for one log file a process.
         progress: told in one line what happens.
         pause_s: seconds between two starts of a process that is kept.
+        tied: the processes are killed when this one ends, however it ends (Linux).
     """
 
     logs: Path
     progress: Callable[[str], None]
     pause_s: float = 3.0
+    tied: bool = False
     running: dict[str, Running] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
@@ -80,7 +85,13 @@ class Processes:
         log = self.logs / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if self.tied else None,  # noqa: PLW1509 - one system call, no lock
             )
         self.running[name] = Running(command, env, process, log, keep, time.monotonic())
 
@@ -100,6 +111,12 @@ class Processes:
             if time.monotonic() - one.started >= self.pause_s:
                 self.progress(f"{name} ended with code {code}; starting it again")
                 self.start(name, one.command, one.env, keep=True)
+
+    def again(self, name: str) -> None:
+        """End a process and start it again, as it was started."""
+        one = self.running[name]
+        self.end(name)
+        self.start(name, one.command, one.env, keep=one.keep)
 
     def wait_for(self, name: str, ready: Callable[[], bool], timeout_s: float) -> None:
         """Wait until `ready()`.
@@ -148,6 +165,11 @@ class Processes:
         """The end of a process's log on one line."""
         text = self.running[name].log.read_text(encoding="utf-8", errors="replace")
         return " ".join(text.split())[-characters:]
+
+
+def _die_with_parent() -> None:
+    """In the child: be killed when the parent ends, so that nothing goes on that nobody watches."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_ports(count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Keeps one run going, whatever Flower does with it: submits it, sees when it was given up, submits it again.
 
-    watch = RunWatch(flower, app, jobs, config={"task": "study", ...}, nodes=lambda: nodes, progress=rounds_done)
+    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., "nodes": ...}, steps)
     while not watch.over:
         watch.look()                     # a few times a second; never blocks for long
         time.sleep(0.3)
@@ -35,12 +35,16 @@ TRANSIENT = frozenset({"FL-723", "FL-731", "FL-710"})
 _log = logging.getLogger(__name__)
 
 
-class Runs(Protocol):
-    """What Flower can do with runs (`fedloupe_server.hub.flower.Flower`)."""
+class Submits(Protocol):
+    """What is needed of `fedloupe_server.hub.flower.Flower`."""
 
     def submit(self, app: Path, run_config: Mapping[str, str]) -> int:
         """Start a run; its id."""
         ...
+
+
+class Follows(Protocol):
+    """What is needed of `fedloupe_server.hub.control.Control`."""
 
     def status(self, run: int) -> str:
         """As Flower has it."""
@@ -73,11 +77,12 @@ class RunWatch:
     """See above.
 
     Args:
-        flower: submits and stops.
+        flower: submits.
+        control: follows and stops.
         app: the staged bundle.
         jobs: folder of the submissions' folders.
         config: of the run, without `work`.
-        nodes: node ids by site, for the next submission; None where it must wait.
+        given: paths for the ServerApp's `job.json`; None where a submission must wait.
         progress: steps that the journal holds.
         clock: monotonic seconds.
 
@@ -87,11 +92,12 @@ class RunWatch:
         submissions: how many there were.
     """
 
-    flower: Runs
+    flower: Submits
+    control: Follows
     app: Path
     jobs: Path
     config: Mapping[str, str]
-    nodes: Callable[[], Mapping[str, int] | None]
+    given: Callable[[], Mapping[str, str] | None]
     progress: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
     state: State = "waiting"
@@ -126,13 +132,13 @@ class RunWatch:
             self._again(gone)
 
     def _submit(self) -> None:
-        nodes = self.nodes()
-        if nodes is None:
+        given = self.given()
+        if given is None:
             return
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
         job.mkdir(parents=True)
-        (job / "nodes.json").write_text(json.dumps(dict(sorted(nodes.items())), indent=2) + "\n", encoding="utf-8")
+        (job / "job.json").write_text(json.dumps(dict(given), indent=2, sort_keys=True) + "\n", encoding="utf-8")
         began, done = self.clock(), self.progress()
         try:
             run = self.flower.submit(self.app, {**self.config, "work": str(job)})
@@ -166,7 +172,7 @@ class RunWatch:
             return None
         self._looked = self.clock()
         try:
-            status = self.flower.status(now.run)
+            status = self.control.status(now.run)
         except FedLoupeError:
             return None  # the SuperLink is away: it is started again, and asked again
         if status.startswith("finished"):
@@ -183,7 +189,7 @@ class RunWatch:
         self._fruitless = 0 if gained else self._fruitless + 1
         if self._now is not None:
             with suppress(FedLoupeError):  # it may be over, or the SuperLink away
-                self.flower.stop(self._now.run)
+                self.control.stop(self._now.run)
         if self._fruitless >= MOST:
             self._now, self.state = None, "failed"
             self.why = f"{MOST} submissions without a step of progress; the last one: {why}"

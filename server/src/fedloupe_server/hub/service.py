@@ -1,0 +1,220 @@
+"""The coordinator's service: SuperLink, executor and proxy kept alive, couriers registered, one study's run kept going.
+
+    with Service.open(Path("FED"), Ports(proxy=443)) as service:
+        while not stop.wait(TICK_S):
+            service.tick()
+
+Everything it knows is on disk: killed at any moment and started again, it goes on. What is in the federation folder is
+read again while it runs: hospitals that join, keys that are renewed or taken back, a certificate that is rotated.
+
+    FED/service/state.db        the SuperLink's database
+    FED/service/logs/           one file a process
+    FED/service/jobs/0001/      a submission of the run: nodes, progress, outcome
+    FED/service/status.json     what `fedloupe status` shows
+    FED/run/                    the study's journal
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from fedloupe.errors import FedLoupeError
+from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.hub.control import Control
+from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
+from fedloupe_server.hub.processes import Processes
+from fedloupe_server.hub.register import Registered, reconcile
+from fedloupe_server.hub.watching import RunWatch
+from fedloupe_server.provision import Federation, load_federation
+
+TICK_S, LOOK_S, READY_S = 0.3, 3.0, 60.0
+_log = logging.getLogger(__name__)
+
+
+class ServiceRuns(FedLoupeError):
+    """Another service works in this federation folder."""
+
+    code = "FL-735"
+    title = "the coordinator's service runs already"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the service listens.
+
+    Attributes:
+        proxy: port of the proxy, for hospitals; None: another proxy stands before the SuperLink (docker/nginx.conf).
+        host: address of the proxy.
+        superlink: loopback port of the SuperLink.
+    """
+
+    proxy: int | None = 443
+    host: str = "0.0.0.0"
+    superlink: int = 9092
+
+
+@dataclass
+class Service:
+    """See above; made by `open`.
+
+    Attributes:
+        federation: as the folder was read last.
+        nodes: couriers at the SuperLink, by site.
+        watch: the run.
+        trouble: what keeps the SuperLink from being looked at, in words; empty where nothing does.
+    """
+
+    federation: Federation
+    ports: Ports
+    processes: Processes
+    flower: Flower
+    control: Control
+    watch: RunWatch
+    nodes: dict[str, Registered] = field(default_factory=dict)
+    trouble: str = "starting"
+    _looked: float = float("-inf")
+    _certificate: str = ""
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path, ports: Ports) -> Iterator[Service]:
+        """Take the folder, start the processes; end them at the end.
+
+        Args:
+            folder: FED.
+            ports: where to listen.
+
+        Raises:
+            ServiceRuns: another one works here.
+            FederationUnusable, ProcessEnded, FlowerRefused: see there.
+        """
+        folder = folder.resolve()
+        federation, work = load_federation(folder), folder / "service"
+        work.mkdir(mode=0o700, exist_ok=True)
+        with (work / "lock").open("a") as lock, Processes(work / "logs", _log.warning, tied=True) as processes:
+            _take(lock, folder)
+            flower = Flower(work / "flower", federation.authority, ports.superlink)
+            flower.configure()
+            control = Control(federation.authority, ports.superlink)
+            watch = RunWatch(
+                flower,
+                control,
+                federation.app,
+                work / "jobs",
+                {"task": "study", "study": str(federation.study_file), "run-dir": str(folder / "run")},
+                lambda: {"key": str(folder / "coordinator.key"), "nodes": str(work / "nodes.json")},
+                lambda: len(list((folder / "run").rglob("*.json"))),
+            )
+            service = cls(federation, ports, processes, flower, control, watch)
+            service._start()
+            try:
+                yield service
+            finally:
+                control.close()
+
+    def tick(self) -> None:
+        """Look once at everything; returns soon, but for a submission."""
+        self.processes.check()
+        if time.monotonic() >= self._looked + LOOK_S:
+            self._look()
+            self._looked = time.monotonic()
+        if not self.trouble:
+            self.watch.look()
+
+    def _look(self) -> None:
+        """Read the folder again, and bring the SuperLink and the processes in line with it."""
+        try:
+            self.federation = load_federation(self.federation.folder)
+            self._renew()
+            self.nodes = reconcile(self.control, self.federation.couriers)
+        except FlowerRefused as error:
+            self._say(f"the SuperLink does not answer: {error.what}")
+            return
+        except FedLoupeError as error:  # a file of the folder is damaged: what runs goes on as it was
+            self._say(str(error))
+            return
+        self._say("")
+        table = {site: registered.node for site, registered in self.nodes.items()}
+        path, content = self._work / "nodes.json", (json.dumps(table, indent=2) + "\n").encode()
+        if not path.exists() or path.read_bytes() != content:
+            write_atomic(path, content)
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            _log.log(logging.WARNING if trouble else logging.INFO, trouble or "the SuperLink answers")
+
+    @property
+    def _work(self) -> Path:
+        return self.federation.folder / "service"
+
+    def _renew(self) -> None:
+        """A rotated certificate is served: proxy and SuperLink are started again, the run outlives that."""
+        digest = hashlib.sha256(self.federation.certificate.read_bytes()).hexdigest()
+        if digest != self._certificate:
+            _log.info("a new server certificate is served", extra={"said": {"sha256": digest[:16]}})
+            self._certificate = digest
+            for name in ("superlink", "proxy"):
+                if name in self.processes.running:
+                    self.processes.again(name)
+
+    def _start(self) -> None:
+        fed, env = self.federation, environment(self.flower.home)
+        self._certificate = hashlib.sha256(fed.certificate.read_bytes()).hexdigest()
+        secret = ("--superexec-auth-secret-file", str(fed.secret))
+        self.processes.start(
+            "superlink",
+            [
+                tool("flower-superlink"),
+                *("--host", "127.0.0.1", "--port", str(self.ports.superlink)),
+                *("--ssl-ca-certfile", str(fed.authority)),
+                *("--ssl-certfile", str(fed.certificate), "--ssl-keyfile", str(fed.key)),
+                *("--isolation", "process", *secret),
+                "--enable-supernode-auth",
+                "--disable-runtime-dependency-installation",
+                *("--database", str(self._work / "state.db")),
+            ],
+            env,
+            keep=True,
+        )
+        if self.ports.proxy is not None:
+            self.processes.start(
+                "proxy",
+                [
+                    *(sys.executable, "-m", "fedloupe_server.hub.proxy"),
+                    *("--host", self.ports.host, "--port", str(self.ports.proxy)),
+                    *("--upstream", f"https://127.0.0.1:{self.ports.superlink}", "--authority", str(fed.authority)),
+                    *("--certificate", str(fed.certificate), "--key", str(fed.key)),
+                ],
+                env,
+                keep=True,
+            )
+        self.processes.wait_for_port("superlink", self.ports.superlink, READY_S)
+        self.processes.start(
+            "executor",
+            [
+                *(tool("flower-superexec"), "--runtime-api-address", f"127.0.0.1:{self.ports.superlink}"),
+                *("--root-certificates", str(fed.authority), *secret),
+            ],
+            env,
+            keep=True,  # it dies of one HTTP 500, and no later run would ever start
+        )
+
+
+def _take(lock: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when this process ends, however it ends
+    except BlockingIOError:
+        raise ServiceRuns(
+            "another `fedloupe start` has this folder", where=str(folder), remedy="`fedloupe status` shows it"
+        ) from None
