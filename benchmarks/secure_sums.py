@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from fedloupe.messages import (
 from fedloupe.study import Study, parse_study
 from fedloupe_client.gate.sums import SecureSums
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.exchange import Arrival, Outbox
 
 SITES = tuple(f"site-{i:02d}" for i in range(10))
 PARAMETERS, ROUNDS = 320_000, 5
@@ -64,14 +65,13 @@ class Sites:
         self.spent = dict.fromkeys(SITES, 0.0)
         self.bytes = 0
 
-    def __call__(self, requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
-        answers = {}
-        for site, blob in requests.items():
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+        for site, blob in outbox:
             began = time.perf_counter()
-            answers[site] = encode(self._answer(decode(blob)))  # type: ignore[arg-type]
+            answer = encode(self._answer(decode(blob)))  # type: ignore[arg-type]
             self.spent[site] += time.perf_counter() - began
-            self.bytes += len(blob) + len(answers[site])
-        return answers
+            self.bytes += len(blob) + len(answer)
+            yield Arrival(site, answer)
 
     def _answer(self, request: Message) -> Message:
         sums = self.sums[request.site]

@@ -21,6 +21,7 @@ from fedloupe_client.site.site import Site
 from fedloupe_server.evidence import Results
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import QuorumNotMet
+from fedloupe_server.federation.exchange import Arrival
 from fedloupe_server.federation.journal import read_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation import local
@@ -104,10 +105,11 @@ def outcome(study, homes, tmp_path_factory) -> Run:
     def listening(*args, **options):
         exchange = inprocess_exchange(*args, **options)
 
-        def ask(requests, timeout_s):
-            answers = exchange(requests, timeout_s)
-            received.extend(answers.values())
-            return answers
+        def ask(outbox, timeout_s):
+            for arrival in exchange(outbox, timeout_s):
+                if arrival and arrival.blob:
+                    received.append(arrival.blob)
+                yield arrival
 
         return ask
 
@@ -208,10 +210,11 @@ class TestBrokenSite:
             approve(homes[site], study, by="test")
         sites, kinds = {site: Site(homes[site]) for site in TRAIN}, set()
 
-        def exchange(requests, timeout_s):
-            answers = {site: sites[site].handle(blob) for site, blob in requests.items()}
-            kinds.update(decode(blob).kind for blob in answers.values())
-            return answers
+        def exchange(outbox, timeout_s):
+            for site, blob in outbox:
+                answer = sites[site].handle(blob)
+                kinds.add(decode(answer).kind)
+                yield Arrival(site, answer)
 
         with pytest.raises(QuorumNotMet, match="FL-524"):
             run_study(study, exchange, broken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from fedloupe.messages import (
 from fedloupe.statistics import Moments
 from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.exchange import Arrival, Outbox
 
 NAMES = tuple(f"feature-{i}" for i in range(6))
 COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
@@ -64,19 +65,18 @@ class Hospitals:
         self.hook: Callable[[Any], Any] = lambda request: ...
         self.calls = 0
 
-    def __call__(self, requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
         self.calls += 1
-        answers = {}
-        for site, blob in reversed(requests.items()):  # answers arrive in any order
-            request = decode(blob)
-            assert request.site == site
-            self.log.append(request)
-            reply = self.hook(request)
-            if reply is ...:
-                reply = self.answer(request)
-            if reply is not None:
-                answers[site] = reply if isinstance(reply, bytes) else encode(reply)
-        return answers
+        while asked := list(outbox):
+            for site, blob in reversed(asked):  # answers arrive in any order
+                request = decode(blob)
+                assert request.site == site
+                self.log.append(request)
+                reply = self.hook(request)
+                if reply is ...:
+                    reply = self.answer(request)
+                if reply is not None:
+                    yield Arrival(site, reply if isinstance(reply, bytes) else encode(reply))
 
     def asked(self, kind: str, **fields: Any) -> list[Any]:
         """The requests of a kind that arrived, with these values."""

@@ -11,6 +11,7 @@ from fedloupe_client.dataset import OneClass
 from fedloupe_client.gate import CellTooSmall
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import Conversation, QuorumNotMet, SiteRefused, WrongAnswer
+from fedloupe_server.federation.exchange import Arrival
 
 TRAIN = ("north", "south", "east")
 
@@ -41,9 +42,9 @@ class TestSilence:
     def test_every_attempt_carries_the_same_bytes(self, study):
         seen = []
 
-        def exchange(requests, timeout_s):
-            seen.append((dict(requests), timeout_s))
-            return {}
+        def exchange(outbox, timeout_s):
+            seen.append((dict(outbox), timeout_s))
+            yield None
 
         with pytest.raises(SiteRefused):
             hello(Conversation(study, exchange, "trial"))
@@ -88,11 +89,12 @@ class TestWrongAnswer:
             hello(talk)
 
     def test_an_answer_of_a_site_that_was_not_asked_does_not_count(self, study, hospitals):
-        def exchange(requests, timeout_s):
+        def exchange(outbox, timeout_s):
             stranger = HelloRequest.model_validate(
                 {"version": "0", "fingerprint": study.fingerprint, "run": "trial", "site": "coast"}
             )
-            return {**hospitals(requests, timeout_s), "coast": encode(hospitals.answer(stranger))}
+            yield from hospitals(outbox, timeout_s)
+            yield Arrival("coast", encode(hospitals.answer(stranger)))
 
         with pytest.raises(WrongAnswer, match="coast"):
             hello(Conversation(study, exchange, "trial"))

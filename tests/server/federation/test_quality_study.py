@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fedloupe_client.ingest import ingest
 from fedloupe_client.quality import chosen_rows, load_versions
 from fedloupe_client.site.site import Site
 from fedloupe_server.federation.conversation import SiteRefused
+from fedloupe_server.federation.exchange import Arrival, Outbox
 from fedloupe_server.federation.journal import JournalDamaged
 from fedloupe_server.federation.quality import NothingStable
 from fedloupe_server.federation.run import run_study
@@ -98,9 +100,16 @@ class Listening:
         self._exchange = inprocess_exchange({site: Site(homes / site).handle for site in SITES})
         self.asked: list[tuple[str, str]] = []
 
-    def __call__(self, requests: dict[str, bytes], timeout_s: float) -> dict[str, bytes]:
-        self.asked += [(site, decode(blob).kind) for site, blob in requests.items()]
-        return self._exchange(requests, timeout_s)
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+        encode = outbox.encode
+
+        def heard(site: str) -> bytes:
+            blob = encode(site)
+            self.asked.append((site, decode(blob).kind))
+            return blob
+
+        outbox.encode = heard
+        return self._exchange(outbox, timeout_s)
 
     def sites_asked(self, *kinds: str) -> set[str]:
         return {site for site, kind in self.asked if kind in kinds}

@@ -14,10 +14,10 @@ from fedloupe_server.federation.journal import AnotherStudy, JournalDamaged, rea
 
 
 def kill_at(hospitals, stopped, call: int):
-    def exchange(requests, timeout_s):
+    def exchange(outbox, timeout_s):
         if hospitals.calls == call:
             raise stopped
-        return hospitals(requests, timeout_s)
+        return hospitals(outbox, timeout_s)
 
     return exchange
 

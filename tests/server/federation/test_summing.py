@@ -54,7 +54,7 @@ class TestSums:
 
     def test_a_new_set_up_is_made_when_its_sums_are_used_up(self, talk, wire):
         talk.sums.all(SITES, describing, DescribeReply)
-        talk.sums._setup.used = SESSIONS
+        talk.sums._setups._now.used = SESSIONS
         assert same(talk.sums.all(SITES, describing, DescribeReply), plain_sum(wire, describing, DescribeReply, SITES))
         assert wire.kinds().count("keys-reply") == 2 * len(SITES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fedloupe.messages import (
 from fedloupe.study import Study
 from fedloupe_client.gate.sums import SecureSums
 from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.exchange import Arrival, Outbox
 
 SITES = ("east", "north", "south", "west", "york")
 SIZES = {"east": 20, "north": 30, "south": 10, "west": 25, "york": 15}
@@ -43,9 +44,8 @@ class Wire:
         self.asked: list[Message] = []
         self.lose: Callable[[Any], bool] = lambda request: False
 
-    def __call__(self, requests: Any, timeout_s: float) -> dict[str, bytes]:
-        answers = {}
-        for site, blob in requests.items():
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+        for site, blob in outbox:
             request = decode(blob)
             self.asked.append(request)
             if self.lose(request):
@@ -55,8 +55,7 @@ class Wire:
             except FedLoupeError as error:
                 reply = self.hospitals.failure(request, error.code, error.title)
             self.seen.append(reply)
-            answers[site] = self.hospitals.bytes_of(reply)
-        return answers
+            yield Arrival(site, self.hospitals.bytes_of(reply))
 
     def sums(self, site: str) -> SecureSums:
         home = self.folder / site

@@ -10,6 +10,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from fedloupe_client.courier import app as courier_app
+from fedloupe_server.federation.exchange import Outbox, ask_once
 from fedloupe_server.hub import grid as hub_grid
 from fedloupe_server.hub.grid import GridExchange, NotOneMessage, UnknownNode, pack, unpack
 from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange, through_wire
@@ -22,35 +23,56 @@ def sites(*names):
 class TestExchange:
     def test_each_site_gets_its_own_bytes_and_its_answer_is_under_its_name(self):
         exchange = inprocess_exchange(sites("north", "south", "east"))
-        assert exchange({"south": b"2", "north": b"1"}, 5.0) == {"south": b"south:2", "north": b"north:1"}
+        assert ask_once(exchange, {"south": b"2", "north": b"1"}, 5.0) == {"south": b"south:2", "north": b"north:1"}
 
-    def test_answers_are_in_the_order_asked(self):
-        exchange = inprocess_exchange(sites("a", "b", "c"))
-        assert list(exchange({"c": b"", "a": b"", "b": b""}, 5.0)) == ["c", "a", "b"]
+    def test_a_request_is_encoded_when_the_answer_before_it_has_been_taken(self):
+        exchange, taken = inprocess_exchange(sites("a", "b", "c")), []
+
+        def encode(site):
+            taken.append(site)
+            return b""
+
+        seen = [(a.site, list(taken)) for a in exchange(Outbox("cab", encode), 5.0) if a]
+        assert seen == [("c", ["c"]), ("a", ["c", "a"]), ("b", ["c", "a", "b"])]
+
+    def test_who_is_added_while_others_are_asked_is_asked_too(self):
+        outbox, heard = Outbox("ab", str.encode), []
+        for arrival in inprocess_exchange(sites("a", "b"))(outbox, 5.0):
+            heard.append(arrival.site)
+            if heard == ["a"]:
+                outbox.add("a", first=True)
+        assert heard == ["a", "a", "b"]
+
+    def test_a_fast_site_is_heard_before_a_slow_one_has_answered(self):
+        go = threading.Event()
+        slow = {"slow": lambda blob: str(go.wait(10)).encode(), "fast": bytes}
+        answers = inprocess_exchange(slow, at_once=2)(Outbox(slow, str.encode), 5.0)
+        assert next(a for a in answers if a) == ("fast", b"fast", "")
+        go.set()
+        assert [a for a in answers if a] == [("slow", b"True", "")]
 
     def test_sites_that_may_be_asked_together_are(self):
         meeting = threading.Barrier(3, timeout=10)
         exchange = inprocess_exchange({name: lambda blob: str(meeting.wait()).encode() for name in "abc"}, at_once=3)
-        answers = exchange({"c": b"", "a": b"", "b": b""}, 5.0)
-        assert list(answers) == ["c", "a", "b"]
+        answers = ask_once(exchange, {"c": b"", "a": b"", "b": b""}, 5.0)
         assert set(answers.values()) == {b"0", b"1", b"2"}
 
     def test_bytes_survive_flowers_chunks_of_5_mib(self):
         blob = np.random.default_rng(1).bytes(11 * 2**20)
-        assert inprocess_exchange({"north": bytes})({"north": blob}, 5.0) == {"north": blob}
+        assert ask_once(inprocess_exchange({"north": bytes}), {"north": blob}, 5.0) == {"north": blob}
 
     def test_nobody_asked_is_nobody_answered(self):
-        assert inprocess_exchange(sites("north"))({}, 5.0) == {}
+        assert ask_once(inprocess_exchange(sites("north")), {}, 5.0) == {}
 
     def test_equal_requests_to_two_sites_are_not_confused(self):
         exchange = inprocess_exchange(sites("north", "south"))
-        assert exchange({"north": b"x", "south": b"x"}, 5.0) == {"north": b"north:x", "south": b"south:x"}
+        assert ask_once(exchange, {"north": b"x", "south": b"x"}, 5.0) == {"north": b"north:x", "south": b"south:x"}
 
     def test_a_site_without_a_node_is_an_error_before_anything_is_sent(self):
         asked = []
         exchange = inprocess_exchange({"north": lambda blob: asked.append(blob) or blob})
         with pytest.raises(UnknownNode, match="west"):
-            exchange({"north": b"", "west": b""}, 5.0)
+            ask_once(exchange, {"north": b"", "west": b""}, 5.0)
         assert asked == []
 
 
@@ -62,7 +84,7 @@ class TestAbsence:
         lines = []
         exchange = inprocess_exchange({"north": fail, "south": bytes})
         exchange._observer = lines.append
-        assert exchange({"north": b"x", "south": b"y"}, 5.0) == {"south": b"y"}
+        assert ask_once(exchange, {"north": b"x", "south": b"y"}, 5.0) == {"south": b"y"}
         assert "asked 2, answered 1" in lines[0]
         assert "north: error 100: FL-627 the courier failed" in lines[0]
         assert "4711" not in lines[0]
@@ -70,7 +92,7 @@ class TestAbsence:
     def test_a_lost_reply_makes_its_site_absent_when_the_time_is_over(self):
         exchange, lines = faulty(lambda replies: [r for r in replies if b"north" not in unpack(r.content)])
         began = time.monotonic()
-        assert exchange({"north": b"", "south": b""}, 0.3) == {"south": b"south:"}
+        assert ask_once(exchange, {"north": b"", "south": b""}, 0.3) == {"south": b"south:"}
         assert 0.3 <= time.monotonic() - began < 2.0
         assert "north: silent" in lines[0]
 
@@ -83,8 +105,8 @@ class TestAbsence:
             return arrived
 
         exchange, _ = faulty(late)
-        assert exchange({"north": b"1"}, 0.3) == {"north": b"north:1"}
-        assert exchange({"north": b"2"}, 0.3) == {"north": b"north:2"}
+        assert ask_once(exchange, {"north": b"1"}, 0.3) == {"north": b"north:1"}
+        assert ask_once(exchange, {"north": b"2"}, 0.3) == {"north": b"north:2"}
 
     def test_a_reply_that_is_no_message_makes_its_site_absent(self):
         def corrupt(replies):
@@ -93,18 +115,20 @@ class TestAbsence:
             return replies
 
         exchange, lines = faulty(corrupt)
-        assert exchange({"north": b""}, 0.3) == {}
+        assert ask_once(exchange, {"north": b""}, 0.3) == {}
         assert "FL-721" in lines[0]
 
     @pytest.mark.parametrize("sent, answered", [([False, True], {"south": b"south:"}), ([False, False], {}), ([], {})])
     def test_a_message_that_could_not_be_sent_makes_its_site_absent(self, sent, answered):
+        fates = iter(sent)
+
         class Refusing(InProcessGrid):
             def push_messages(self, messages):
                 ids = super().push_messages(messages)
-                return [id_ if kept else None for id_, kept in zip(ids, sent, strict=False)]
+                return [id_ if kept else None for id_, kept in zip(ids, fates, strict=False)]
 
         exchange, lines = faulty(list, Refusing)
-        assert exchange({"north": b"", "south": b""}, 0.3) == answered
+        assert ask_once(exchange, {"north": b"", "south": b""}, 0.3) == answered
         assert lines[0].count("could not be sent") == 2 - len(answered)
 
 

@@ -21,6 +21,7 @@ from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
 from fedloupe_client.site.site import Site
 from fedloupe_server.federation import Exchange, draw_study
+from fedloupe_server.federation.exchange import Arrival, Outbox
 from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.showing import drawing_table
 
@@ -88,8 +89,9 @@ def exchange_with(homes: Mapping[str, Path]) -> Exchange:
     """The hospitals of these homes, in this process."""
     sites = {name: Site(home) for name, home in homes.items()}
 
-    def exchange(requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
-        return {name: sites[name].handle(blob) for name, blob in requests.items()}
+    def exchange(outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+        for name, blob in outbox:
+            yield Arrival(name, sites[name].handle(blob))
 
     return exchange
 

@@ -10,6 +10,7 @@ import pytest
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, decode
+from fedloupe_server.federation.exchange import ask_once
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.sites import make_home
 from fedloupe_server.simulation.working import shared_out, working_sites
@@ -41,11 +42,11 @@ class TestAnswers:
     def test_a_worker_that_died_makes_its_sites_absent_and_no_other(self, homes, tmp_path):
         with working_sites(homes, LOADS, workers=2, log=tmp_path / "log") as handlers:
             exchange = inprocess_exchange(handlers, at_once=3)
-            assert set(exchange(dict.fromkeys(homes, b"junk"), 5.0)) == set(homes)
+            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 5.0)) == set(homes)
             first = min(multiprocessing.active_children(), key=lambda process: process.pid)
             os.kill(first.pid, signal.SIGKILL)
             first.join()
-            assert set(exchange(dict.fromkeys(homes, b"junk"), 5.0)) == {"south", "east"}
+            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 5.0)) == {"south", "east"}
 
 
 class TestOpening:

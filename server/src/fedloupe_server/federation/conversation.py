@@ -8,7 +8,7 @@ total = conversation.sums.all(study.train_sites, lambda header: DescribeRequest(
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from fedloupe.messages import TOO_FEW, Failure, Message, MessageRefused, Request
 from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
-from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.exchange import Exchange, Outbox
 from fedloupe_server.federation.summing import Sums
 
 R = TypeVar("R", bound=Message)
@@ -80,6 +80,21 @@ class Conversation:
         timeout_s: float | None = None,
         enough: int | None = None,
     ) -> dict[str, R]:
+        """All replies to these requests by site, in sorted order; arguments as in `replies`.
+
+        For answers that are needed one by one: what is only added up takes them as they come.
+        """
+        return dict(sorted(self.replies(requests, expected, timeout_s=timeout_s, enough=enough)))
+
+    def replies(
+        self,
+        requests: Mapping[str, Request],
+        expected: type[R],
+        *,
+        timeout_s: float | None = None,
+        enough: int | None = None,
+        wrap: Callable[[Request], Request] = lambda request: request,
+    ) -> Iterator[tuple[str, R]]:
         """Ask these sites; repeat for the silent ones as often as the study allows.
 
         Args:
@@ -87,23 +102,28 @@ class Conversation:
             expected: kind of the answers.
             timeout_s: seconds to wait for them; as the study says where None.
             enough: answers after which nobody is asked again; all where None.
+            wrap: makes of a request what is sent.
 
-        Returns:
-            The replies by site, in sorted order; sites that stayed silent or refused are absent.
+        Yields:
+            Sites and their replies as these come. Sites that stayed silent or refused are not among them, and
+            `refusals` says why.
 
         Raises:
             WrongAnswer: a reply of another kind or from another site, run or study.
         """
-        replies: dict[str, R] = {}
-        waiting = dict(requests)
+        waiting, came = dict(requests), 0
         for attempt in range(self.study.quorum.attempts):
             if attempt:
                 time.sleep(self.study.quorum.retry_after_s)  # a site that restarts needs a moment
-            blobs = {site: encode(request) for site, request in sorted(waiting.items())}
-            for site, blob in self._exchange(blobs, timeout_s or self.study.quorum.timeout_s).items():
+            outbox = Outbox(sorted(waiting), lambda site: encode(wrap(requests[site])))
+            for arrival in self._exchange(outbox, timeout_s or self.study.quorum.timeout_s):
+                if arrival is None or arrival.blob is None:
+                    continue
+                site = arrival.site
                 if site not in waiting:
                     raise WrongAnswer(f"{site} was not asked", where=site, remedy="check the site table")
-                reply = self._read(site, blob)
+                reply = self._read(site, arrival.blob)
+                del arrival
                 if isinstance(reply, Failure):
                     self.refusals[site] = f"{reply.code} {reply.title}"
                 elif not isinstance(reply, expected):
@@ -112,13 +132,13 @@ class Conversation:
                     raise self.wrong_answer(site, "answered another request, or with arrays of another shape")
                 else:
                     self.refusals.pop(site, None)
-                    replies[site] = reply
-                waiting.pop(site, None)
-            if not waiting or (enough is not None and len(replies) >= enough):
+                    came += 1
+                    yield site, reply
+                del waiting[site], reply
+            if not waiting or (enough is not None and came >= enough):
                 break
         for site in waiting:
             self.refusals[site] = "no answer"
-        return dict(sorted(replies.items()))
 
     def ask_all(
         self, sites: tuple[str, ...], make: Callable[[dict[str, Any]], Request], expected: type[R]
@@ -140,7 +160,7 @@ class Conversation:
         """
         if missing := [site for site in sites if site not in answered]:
             raise SiteRefused(
-                "; ".join(f"{site}: {self.refusals.get(site, 'no answer')}" for site in missing),
+                self.missing(missing, ()),
                 where=self.run,
                 remedy="the site's own log has the details; start the run again when the site is ready: it continues",
             )
@@ -186,14 +206,17 @@ class Conversation:
         quorum = self.study.quorum
         required = [site for site in quorum.required if site in sites and site not in answered]
         if required or len(answered) < min(quorum.minimum, len(sites)):
-            missing = "; ".join(f"{s}: {self.refusals.get(s, 'no answer')}" for s in sites if s not in answered)
             raise QuorumNotMet(
                 f"{len(answered)} of {len(sites)} sites answered, {quorum.minimum} needed"
                 + (f", required sites missing: {', '.join(required)}" if required else "")
-                + f". Missing: {missing}",
+                + f". Missing: {self.missing(sites, answered)}",
                 where=self.run,
                 remedy="see to the sites named and start the run again: it continues after the last complete round",
             )
+
+    def missing(self, sites: Iterable[str], there: Container[str]) -> str:
+        """Who of these sites is not there, and why, for an error."""
+        return "; ".join(f"{s}: {self.refusals.get(s, 'no answer')}" for s in sites if s not in there)
 
     def check_fit(self, request: Request, reply: Message) -> None:
         """Check that a sum is one of answers to this request.

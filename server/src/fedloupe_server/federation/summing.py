@@ -13,8 +13,7 @@ both ways give the same bytes.
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,13 +23,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.masked import SESSIONS
 from fedloupe.masking import (
     KEY,
     LEAST,
     NotSummable,
     Term,
-    add_terms,
     check_term,
     least_of,
     reply_of,
@@ -38,24 +35,20 @@ from fedloupe.masking import (
     term_of,
     threshold_of,
     unmask,
-    usable,
 )
-from fedloupe.masking.keys import BOX
 from fedloupe.messages import (
     TOO_FEW,
-    KeysReply,
-    KeysRequest,
     Message,
     Request,
-    SharesReply,
-    SharesRequest,
     SumReply,
     SumRequest,
     UnmaskReply,
     UnmaskRequest,
     encode,
 )
+from fedloupe_server.federation.adding import Adding
 from fedloupe_server.federation.journal import JournalDamaged, write_atomic
+from fedloupe_server.federation.setups import Setup, Setups, TooFewForSum
 
 if TYPE_CHECKING:
     from fedloupe_server.federation.conversation import Conversation
@@ -68,13 +61,6 @@ UNSAFE = "FL-521"
 """Code by which a site refuses what could show its answer, as one request over two sets of sites."""
 UNMASK_S = 120.0
 """Seconds to wait for shares: a site has nothing to work out for them."""
-
-
-class TooFewForSum(FedLoupeError):
-    """A sum of fewer than three sites would show a site's answer to the others."""
-
-    code = "FL-726"
-    title = "too few sites for a secure sum"
 
 
 class MasksRemain(FedLoupeError):
@@ -91,18 +77,6 @@ class Summed(Generic[R]):
     reply: R
     sites: tuple[str, ...]
     epsilon: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class _Setup:
-    """What the coordinator knows of a set-up: nothing of it is secret."""
-
-    name: str
-    members: tuple[str, ...]
-    channels: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    boxes: dict[str, NDArray[np.uint8]]
-    used: int = 0
 
 
 class _SetupLost(Exception):
@@ -123,7 +97,7 @@ class Sums:
     def __init__(self, talk: Conversation, path: Path | None = None) -> None:
         self._talk, self._path = talk, path
         self._equal = talk.study.training.weighting == "equal"
-        self._setup: _Setup | None = None
+        self._setups = Setups(talk)
 
     def all(self, sites: tuple[str, ...], make: Make, expected: type[R]) -> R:
         """The sum over all of these sites.
@@ -173,19 +147,18 @@ class Sums:
         try:
             return self._secretly(requests, expected, permit)
         except _SetupLost:
-            self._setup = None  # once: a site that loses the next one as well has a fault of its own
+            self._setups.forget()  # once: a site that loses the next one as well has a fault of its own
         return self._secretly(requests, expected, permit, again=True)
 
     def _plainly(
         self, requests: Mapping[str, Request], expected: type[R], permit: Callable[[Mapping[str, object]], None]
     ) -> Summed[R]:
-        replies = self._talk.ask(requests, expected)
-        permit(replies)
-        found = {site: self._term(site, reply) for site, reply in replies.items()}
-        layouts = {site: layout for site, (_, layout) in found.items()}
-        terms = {site: term for site, (term, _) in found.items()}
-        epsilon = {site: getattr(reply, "epsilon", None) for site, reply in replies.items()}
-        return self._summed(requests, expected, terms, layouts, epsilon, lambda total: total)
+        adding = Adding(self._talk)
+        for site, reply in self._talk.replies(requests, expected):
+            adding.add(site, *self._term(site, reply), getattr(reply, "epsilon", None))
+            del reply  # before the next one is waited for
+        permit(adding.epsilon)
+        return self._summed(requests, expected, adding, adding.running.total)
 
     def _term(self, site: str, reply: Message) -> tuple[Term, dict[str, tuple[int, ...]]]:
         try:
@@ -201,96 +174,99 @@ class Sums:
         *,
         again: bool = False,
     ) -> Summed[R]:
-        talk, kind = self._talk, str(expected.model_fields["kind"].default)
+        talk = self._talk
         digest = sum_digest(next(iter(requests.values())))
         if before := self._contributors().get(digest):
             requests = {site: request for site, request in requests.items() if site in before}
-        setup = self._setup_for(tuple(sorted(requests)))
+        setup = self._setups.fitting(tuple(sorted(requests)))
+        asked = {site: request for site, request in requests.items() if site in setup.members}
         session = setup.used
         setup.used += 1
-        wrapped = {
-            site: SumRequest(
-                **talk.header(site),
-                setup=setup.name,
-                session=session,
-                inner=np.frombuffer(encode(request), dtype=np.uint8),
-            )
-            for site, request in requests.items()
-            if site in setup.members
-        }
-        replies = talk.ask(wrapped, SumReply)
-        if not again and any(talk.refusals.get(site, "").startswith(LOST) for site in wrapped):
+        adding = self._masked(asked, expected, setup, session)
+        if not again and any(talk.refusals.get(site, "").startswith(LOST) for site in asked):
             raise _SetupLost
-        if other := [site for site, reply in replies.items() if reply.of != kind]:
-            raise talk.wrong_answer(other[0], f"sent a term of `{replies[other[0]].of}`")
-        contributors = tuple(replies)
+        contributors = adding.sites
         if before is None:
-            permit(replies)
+            permit(adding.epsilon)
         elif list(contributors) != before:
             raise MasksRemain(
                 f"this was added up over {', '.join(before)} before a crash, and is over no other sites. "
-                f"Missing: {self._missing(before, contributors)}",
+                f"Missing: {talk.missing(before, contributors)}",
                 where=talk.run,
                 remedy="see to the sites named and start the run again: it continues",
             )
         if LEAST <= len(contributors) < least_of(len(setup.members)):  # enough for a sum of their own: nothing is open
-            self._setup = None
+            self._setups.forget()
             return self._secretly({site: requests[site] for site in contributors}, expected, permit, again=again)
         if len(contributors) < LEAST:
             few = any(talk.refusals.get(site, "").startswith(TOO_FEW) for site in requests)
             raise TooFewForSum(
                 f"{len(contributors)} of {len(setup.members)} sites answered, {LEAST} needed. "
-                f"Missing: {self._missing(requests, replies)}",
+                f"Missing: {talk.missing(requests, contributors)}",
                 where=talk.run,
                 remedy="raise `split.tune` in a new study: too few sites have enough tuning patients"
                 if few
                 else "see to the sites named and start the run again: it continues",
             )
-        for site, reply in replies.items():
+        self._note(digest, contributors)
+        opened = self._opened(setup, session, digest, contributors)
+        try:
+            total = unmask(
+                adding.running.total,
+                setup.name,
+                session,
+                digest,
+                setup.members,
+                setup.masks[:, session],
+                contributors,
+                opened,
+            )
+        except ValueError as error:
+            raise self._none(contributors, expected, error) from None
+        return self._summed(asked, expected, adding, total)
+
+    def _masked(self, requests: Mapping[str, Request], expected: type[R], setup: Setup, session: int) -> Adding:
+        """The sum of the masked answers of those who answered."""
+        talk, kind = self._talk, str(expected.model_fields["kind"].default)
+
+        def wrap(request: Request) -> SumRequest:
+            inner = np.frombuffer(encode(request), dtype=np.uint8)
+            return SumRequest(**talk.header(request.site), setup=setup.name, session=session, inner=inner)
+
+        adding = Adding(talk)
+        for site, reply in talk.replies(requests, SumReply, wrap=wrap):
+            if (reply.setup, reply.session) != (setup.name, session):
+                raise talk.wrong_answer(site, "answered another request, or with arrays of another shape")
+            if reply.of != kind:
+                raise talk.wrong_answer(site, f"sent a term of `{reply.of}`")
+            term = Term(reply.wide, reply.narrow)
             try:
-                check_term(Term(reply.wide, reply.narrow), reply.layout, expected)
+                check_term(term, reply.layout, expected)
             except ValueError as error:
                 raise talk.wrong_answer(site, f"sent a term that is none: {error}") from None
-        self._note(digest, contributors)
-        terms = {site: Term(reply.wide, reply.narrow) for site, reply in replies.items()}
-        layouts = {site: reply.layout for site, reply in replies.items()}
-        epsilon = {site: reply.epsilon for site, reply in replies.items()}
+            adding.add(site, term, reply.layout, reply.epsilon)
+            del reply, term  # before the next one is waited for
+        return adding
 
-        def off(total: Term) -> Term:
-            opened = self._opened(setup, session, digest, contributors)
-            return unmask(
-                total, setup.name, session, digest, setup.members, setup.masks[:, session], contributors, opened
-            )
-
-        return self._summed(requests, expected, terms, layouts, epsilon, off)
-
-    def _summed(
-        self,
-        requests: Mapping[str, Request],
-        expected: type[R],
-        terms: Mapping[str, Term],
-        layouts: Mapping[str, dict[str, tuple[int, ...]]],
-        epsilon: Mapping[str, float | None],
-        off: Callable[[Term], Term],
-    ) -> Summed[R]:
-        first = next(iter(layouts))
-        for site, layout in layouts.items():
-            if layout != layouts[first]:
-                raise self._talk.wrong_answer(site, f"answered with arrays of another shape than {first}")
+    def _summed(self, requests: Mapping[str, Request], expected: type[R], adding: Adding, total: Term) -> Summed[R]:
+        request = next(iter(requests.values()))
         try:
-            total = off(add_terms(list(terms.values())))
-            reply = reply_of(total, layouts[first], expected, requests[first], len(terms), equal=self._equal)
+            reply = reply_of(total, adding.layout, expected, request, len(adding.sites), equal=self._equal)
         except ValueError as error:
-            raise MasksRemain(
-                f"the sum of {', '.join(terms)} makes no `{expected.model_fields['kind'].default}`: {error}",
-                where=self._talk.run,
-                remedy="run the same FedLoupe version everywhere; start the run again: it continues",
-            ) from None
-        self._talk.check_fit(requests[first], reply)
-        return Summed(reply, tuple(terms), {s: value for s, value in epsilon.items() if value is not None})
+            raise self._none(adding.sites, expected, error) from None
+        self._talk.check_fit(request, reply)
+        told = {site: value for site, value in sorted(adding.epsilon.items()) if value is not None}
+        return Summed(reply, adding.sites, told)
+
+    def _none(self, sites: tuple[str, ...], expected: type[R], error: ValueError) -> MasksRemain:
+        return MasksRemain(
+            f"the sum of {', '.join(sites)} makes no `{expected.model_fields['kind'].default}`: {error}",
+            where=self._talk.run,
+            remedy="run the same FedLoupe version everywhere; start the run again: it continues",
+        )
 
     def _opened(
-        self, setup: _Setup, session: int, digest: str, contributors: tuple[str, ...]
+        self, setup: Setup, session: int, digest: str, contributors: tuple[str, ...]
     ) -> dict[str, NDArray[np.uint8]]:
         """Shares from at least a threshold of members, of those who are in the sum."""
         talk, members = self._talk, setup.members
@@ -311,7 +287,7 @@ class Sums:
                 self._note(digest, None)  # nothing was opened and nothing will be: another set may be
             raise MasksRemain(
                 f"{len(replies)} of {len(members)} sites gave shares, {needed} needed. "
-                f"Missing: {self._missing(members, replies)}",
+                f"Missing: {talk.missing(members, replies)}",
                 where=talk.run,
                 remedy="these sites opened this request over other sites before, in this or another run: let the same "
                 "sites take part as then, no more and no fewer, or change the study's `seed` (docs/secure-sums.md)"
@@ -322,46 +298,6 @@ class Sums:
             if np.shape(reply.shares) != (len(members), KEY):
                 raise talk.wrong_answer(site, f"sent shares {np.shape(reply.shares)}")
         return {site: reply.shares for site, reply in replies.items()}
-
-    def _setup_for(self, sites: tuple[str, ...]) -> _Setup:
-        """The present set-up where it has these sites and a sum is left; else a new one of those who answer."""
-        now = self._setup
-        fits = now is not None and set(sites) <= set(now.members) and len(sites) >= least_of(len(now.members))
-        if now is not None and fits and now.used < SESSIONS:
-            return now
-        while True:
-            made = self._set_up(sites)
-            if isinstance(made, _Setup):
-                self._setup = made
-                return made
-            sites = made  # somebody vanished between keys and shares: the others begin anew
-
-    def _set_up(self, sites: tuple[str, ...]) -> _Setup | tuple[str, ...]:
-        talk, name = self._talk, secrets.token_hex(16)
-        keys = talk.ask({s: KeysRequest(**talk.header(s), setup=name) for s in sites}, KeysReply)
-        members = tuple(keys)
-        self._enough(members, sites)
-        for site, reply in keys.items():
-            if np.shape(reply.channel) != (KEY,) or np.shape(reply.masks) != (SESSIONS, KEY):
-                raise talk.wrong_answer(site, "sent keys of another shape")
-            if not all(usable(key) for key in (reply.channel, *reply.masks)):
-                raise talk.wrong_answer(site, "sent a key that gives no secret")
-        channels = np.stack([reply.channel for reply in keys.values()])
-        masks = np.stack([reply.masks for reply in keys.values()])
-        shares = talk.ask(
-            {
-                s: SharesRequest(**talk.header(s), setup=name, members=members, channels=channels, masks=masks)
-                for s in members
-            },
-            SharesReply,
-        )
-        if tuple(shares) != members:
-            self._enough(tuple(shares), sites)
-            return tuple(shares)
-        boxes = {site: np.asarray(reply.boxes) for site, reply in shares.items()}
-        if other := [site for site, box in boxes.items() if box.shape != (len(members), SESSIONS, BOX)]:
-            raise talk.wrong_answer(other[0], "sent shares of another shape")
-        return _Setup(name, members, channels, masks, boxes)
 
     def _contributors(self) -> dict[str, list[str]]:
         """The sites of each sum that was opened, by the digest of what was asked."""
@@ -379,14 +315,3 @@ class Sums:
             kept = {**self._contributors(), digest: list(contributors or ())}
             kept = {name: sites for name, sites in kept.items() if sites}
             write_atomic(self._path, (json.dumps(kept, indent=0) + "\n").encode())
-
-    def _missing(self, sites: Iterable[str], there: Container[str]) -> str:
-        return "; ".join(f"{s}: {self._talk.refusals.get(s, 'no answer')}" for s in sites if s not in there)
-
-    def _enough(self, there: tuple[str, ...], sites: tuple[str, ...]) -> None:
-        if len(there) < LEAST:
-            raise TooFewForSum(
-                f"{len(there)} of {len(sites)} sites made keys, {LEAST} needed. Missing: {self._missing(sites, there)}",
-                where=self._talk.run,
-                remedy="see to the sites named and start the run again: it continues",
-            )

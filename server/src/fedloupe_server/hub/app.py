@@ -19,7 +19,7 @@ import fedloupe
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, HelloReply, HelloRequest, MessageRefused, decode, encode
 from fedloupe.study import Study, load_study
-from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.exchange import Exchange, ask_once
 from fedloupe_server.hub.grid import GridExchange
 
 PING_TIMEOUT_S = 120.0
@@ -95,7 +95,7 @@ def ping(study: Study, exchange: Exchange, timeout_s: float = PING_TIMEOUT_S) ->
         )
         for site in study.sites
     }
-    replies = exchange(requests, timeout_s)
+    replies = ask_once(exchange, requests, timeout_s)
     return {site: _read(replies[site]) if site in replies else "silent" for site in requests}
 
 

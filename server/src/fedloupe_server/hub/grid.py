@@ -1,7 +1,7 @@
 """An `Exchange` over Flower's Grid: one uint8 array a message, replies mapped back to the site that was asked.
 
     exchange = GridExchange(grid, {"north": 4711, "south": 815})
-    replies = exchange({"north": blob, "south": blob}, timeout_s=3600.0)       # a silent site is absent
+    for arrival in exchange(Outbox(["north", "south"], encode), timeout_s=3600.0): ...
 
 The same class serves the deployed federation and the in-process one.
 """
@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_server.federation.exchange import Arrival, Outbox
 
 RECORD, ARRAY = "fedloupe", "message"  # as in fedloupe_client.courier.app, which the coordinator need not install
 ACTION = "query.ask"
 # A message outlives the wait a little: the clocks of two hospitals and ours are never quite the same.
 SLACK_S = 600.0
 LONGEST_POLL_S = 1.0
+AT_ONCE = 4
+"""Replies that are pulled, and so held, together."""
 _log = logging.getLogger(__name__)
 
 
@@ -63,14 +67,25 @@ def unpack(content: RecordDict) -> bytes:
     return array.tobytes()
 
 
+def emptied(content: RecordDict) -> None:
+    """Let go of the bytes at once: Flower's records hold each other, so the garbage collector would, messages later."""
+    for record in content.array_records.values():
+        for name in list(record.keys()):
+            del record[name]
+
+
 class GridExchange:
     """The sites behind a Grid, as `fedloupe_server.federation.exchange.Exchange`.
+
+    Messages are pushed one by one and replies pulled a few at a time, so that a round's memory does not grow with the
+    number of sites.
 
     Args:
         grid: Flower's, or the in-process one.
         nodes: node id by site name.
         poll_s: seconds between the first two looks at the inbox, growing to `LONGEST_POLL_S` (Flower's own
             `send_and_receive` waits 3 s each time).
+        pause: waits so many seconds, or less where something arrived.
         observer: told in one line how each exchange went.
     """
 
@@ -80,53 +95,110 @@ class GridExchange:
         nodes: Mapping[str, int],
         *,
         poll_s: float = 0.2,
+        pause: Callable[[float], object] = time.sleep,
         observer: Callable[[str], None] | None = None,
     ) -> None:
-        self._grid, self._nodes, self._poll_s = grid, dict(nodes), poll_s
+        self._grid, self._nodes, self._poll_s, self._pause = grid, dict(nodes), poll_s, pause
         self._observer = observer or _log.info
         self._count = 0
 
-    def __call__(self, requests: Mapping[str, bytes], timeout_s: float) -> dict[str, bytes]:
-        """Ask these sites at once; those that failed or stayed silent are absent, the others in the order asked.
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+        """Ask these sites at once; what comes is yielded as it comes.
 
         Raises:
-            UnknownNode: a site is not in the table.
+            UnknownNode: a site is not in the table; nobody is asked then.
         """
-        if unknown := sorted(set(requests) - set(self._nodes)):
-            raise UnknownNode(f"no node for {unknown}", remedy="register the site's public key with the coordinator")
-        began, end = time.monotonic(), time.monotonic() + timeout_s
         self._count += 1
-        messages = [
-            Message(pack(blob), self._nodes[site], ACTION, ttl=timeout_s + SLACK_S, group_id=str(self._count))
-            for site, blob in requests.items()
-        ]
-        # Which message asked whom: error replies are written by the SuperLink and name no hospital.
-        # Flower gives no id for a message that it could not send, and no ids at all when all together were too large.
-        ids: list[str | None] = list(self._grid.push_messages(messages)) or [None] * len(messages)
-        waiting = {id_: site for id_, site in zip(ids, requests, strict=True) if id_}
-        problems = {site: "could not be sent" for id_, site in zip(ids, requests, strict=True) if not id_}
-        replies: dict[str, bytes] = {}
-        pause = self._poll_s
-        while waiting:
-            for reply in self._grid.pull_messages(list(waiting)):
-                site = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if site is None:
+        began, tally = time.monotonic(), _Tally()
+        waiting: dict[str, _Sent] = {}
+        poll_s = self._poll_s
+        try:
+            while True:
+                self._check(outbox)
+                for site, blob in outbox:
+                    tally.asked += 1
+                    # Which message asked whom: error replies are written by the SuperLink and name no hospital.
+                    if (id_ := self._push(site, blob, timeout_s)) is None:
+                        yield tally.missing(site, "could not be sent")
+                    else:
+                        waiting[id_] = _Sent(site, time.monotonic() + timeout_s)
+                        yield from self._arrived(waiting, tally)
+                    self._check(outbox)
+                came = False
+                for arrival in self._arrived(waiting, tally):
+                    came = True
+                    yield arrival
+                for id_ in [id_ for id_, sent in waiting.items() if time.monotonic() >= sent.end]:
+                    came = True
+                    yield tally.missing(waiting.pop(id_).site, "silent")
+                if outbox.sites:
+                    continue
+                if not waiting:
+                    return
+                poll_s = self._poll_s if came else min(1.2 * poll_s, LONGEST_POLL_S)
+                if not came:
+                    yield None
+                    soonest = min(sent.end for sent in waiting.values())
+                    self._pause(min(poll_s, max(0.0, soonest - time.monotonic())))
+        finally:
+            self._observer(f"exchange {self._count}: {tally.line(time.monotonic() - began)}")
+
+    def _check(self, outbox: Outbox) -> None:
+        if unknown := sorted(set(outbox.sites) - set(self._nodes)):
+            raise UnknownNode(f"no node for {unknown}", remedy="register the site's public key with the coordinator")
+
+    def _push(self, site: str, blob: bytes, timeout_s: float) -> str | None:
+        """The id of the message; None where Flower gives none, as for one that is too large."""
+        message = Message(pack(blob), self._nodes[site], ACTION, ttl=timeout_s + SLACK_S, group_id=str(self._count))
+        id_ = next(iter(self._grid.push_messages([message])), None)
+        emptied(message.content)
+        return id_
+
+    def _arrived(self, waiting: dict[str, _Sent], tally: _Tally) -> Iterator[Arrival]:
+        ids = list(waiting)
+        for some in (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)):
+            replies = list(self._grid.pull_messages(some))
+            while replies:
+                reply = replies.pop()
+                sent = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if sent is None:
                     continue
                 try:
                     if reply.has_error():
-                        problems[site] = f"error {reply.error.code}: {reply.error.reason}"
+                        arrival = tally.missing(sent.site, f"error {reply.error.code}: {reply.error.reason}")
                     else:
-                        replies[site] = unpack(reply.content)
+                        arrival = tally.answer(sent.site, unpack(reply.content))
+                        emptied(reply.content)
                 except NotOneMessage as error:
-                    problems[site] = str(error)
-            if waiting and time.monotonic() >= end:
-                problems |= dict.fromkeys(waiting.values(), "silent")
-                break
-            if waiting:
-                time.sleep(min(pause, max(0.0, end - time.monotonic())))
-                pause = min(1.2 * pause, LONGEST_POLL_S)
-        line = (
-            f"exchange {self._count}: asked {len(requests)}, answered {len(replies)}, {time.monotonic() - began:.1f} s"
-        )
-        self._observer("; ".join([line, *(f"{site}: {problem}" for site, problem in sorted(problems.items()))]))
-        return {site: replies[site] for site in requests if site in replies}
+                    arrival = tally.missing(sent.site, str(error))
+                del reply  # before the consumer works: it is as large as the model
+                yield arrival
+                del arrival
+
+
+class _Sent(NamedTuple):
+    """A message under way: to whom, and until when it is waited for (monotonic seconds)."""
+
+    site: str
+    end: float
+
+
+class _Tally:
+    """How an exchange went, for its line."""
+
+    def __init__(self) -> None:
+        self.asked = self.answered = 0
+        self.problems: dict[str, str] = {}
+
+    def answer(self, site: str, blob: bytes) -> Arrival:
+        self.answered += 1
+        self.problems.pop(site, None)
+        return Arrival(site, blob)
+
+    def missing(self, site: str, problem: str) -> Arrival:
+        self.problems[site] = problem
+        return Arrival(site, None, problem)
+
+    def line(self, seconds: float) -> str:
+        problems = (f"{site}: {problem}" for site, problem in sorted(self.problems.items()))
+        return "; ".join([f"asked {self.asked}, answered {self.answered}, {seconds:.1f} s", *problems])

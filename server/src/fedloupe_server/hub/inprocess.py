@@ -1,15 +1,16 @@
 """A federation on one machine without Flower's processes: the courier called inline, through Flower's serialisation.
 
     exchange = inprocess_exchange({"north": north.handle, "south": south.handle})
-    replies = exchange({"north": blob}, timeout_s=60.0)
+    replies = ask_once(exchange, {"north": blob}, timeout_s=60.0)
 
 Needs `fedloupe-client` beside the server (the `simulation` extra). No Ray, no network, no sleep.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -21,7 +22,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedloupe_server.federation.exchange import Exchange
-from fedloupe_server.hub.grid import GridExchange
+from fedloupe_server.hub.grid import GridExchange, emptied
 
 RUN_ID = 1
 FIRST_NODE = 2  # 1 is the SuperLink
@@ -36,7 +37,9 @@ class InProcessGrid(Grid):
     """
 
     def __init__(self, apps: Mapping[int, ClientApp], at_once: int = 1) -> None:
-        self._apps, self._at_once = dict(apps), at_once
+        self._apps = dict(apps)
+        self._threads = ThreadPoolExecutor(at_once) if at_once > 1 else None
+        self._running: dict[str, Future[Message]] = {}
         self._inbox: dict[str, Message] = {}
         self._run = Run.create_empty(RUN_ID)
         try:
@@ -64,30 +67,47 @@ class InProcessGrid(Grid):
         return list(self._apps)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Deliver in order; each ClientApp has answered when this returns."""
-        sent = list(messages)
-        if self._at_once == 1:
-            delivered = [self._deliver(message) for message in sent]
-        else:
-            with ThreadPoolExecutor(self._at_once) as threads:
-                delivered = list(threads.map(self._deliver, sent))
-        self._inbox.update(delivered)
-        return [id_ for id_, _ in delivered]
+        """Deliver in order: answered when this returns, or under way in a thread where several may be."""
+        return [self._push(message) for message in messages]
 
-    def _deliver(self, message: Message) -> tuple[str, Message]:
+    def _push(self, message: Message) -> str:
         asked, id_ = through_wire(message)
-        node = message.metadata.dst_node_id
+        if self._threads is None:
+            self._inbox[id_] = self._deliver(asked)
+        else:
+            self._running[id_] = self._threads.submit(self._deliver, asked)
+        return id_
+
+    def _deliver(self, asked: Message) -> Message:
+        node = asked.metadata.dst_node_id
         context = Context(run_id=RUN_ID, node_id=node, node_config={}, state=RecordDict(), run_config={})
-        reply, _ = through_wire(self._apps[node](asked, context))
-        return id_, reply
+        answer = self._apps[node](asked, context)
+        reply, _ = through_wire(answer)
+        emptied(asked.content)
+        if answer.has_content():
+            emptied(answer.content)
+        return reply
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Take the replies to these messages out of the inbox."""
-        return [self._inbox.pop(id_) for id_ in message_ids if id_ in self._inbox]
+        ids = list(message_ids)
+        for id_ in ids:
+            if id_ in self._running and self._running[id_].done():
+                self._inbox[id_] = self._running.pop(id_).result()
+        return [self._inbox.pop(id_) for id_ in ids if id_ in self._inbox]
+
+    def pause(self, longest_s: float) -> None:
+        """Wait until a delivery is done, `longest_s` seconds at most."""
+        if self._running:
+            wait(self._running.values(), longest_s, return_when=FIRST_COMPLETED)
+        else:
+            time.sleep(longest_s)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Deliver and take the replies; `timeout` cannot pass, as nothing waits."""
-        return self.pull_messages(self.push_messages(messages))
+        """Deliver and take the replies that are there within `timeout` seconds; for ever where None."""
+        ids = list(self.push_messages(messages))
+        wait([self._running[id_] for id_ in ids if id_ in self._running], timeout)
+        return self.pull_messages(ids)
 
 
 def through_wire(message: Message) -> tuple[Message, str]:
@@ -115,4 +135,5 @@ def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]], at_once
 
     nodes = {site: FIRST_NODE + place for place, site in enumerate(handlers)}
     apps = {nodes[site]: courier(reach(handle)) for site, handle in handlers.items()}
-    return GridExchange(InProcessGrid(apps, at_once), nodes)
+    grid = InProcessGrid(apps, at_once)
+    return GridExchange(grid, nodes, pause=grid.pause)

@@ -13,6 +13,7 @@ from fedloupe.masking.keys import KEY, LEAST, Secrets, least_of, threshold_of, u
 from fedloupe.masking.vectors import (
     SUMMED,
     NotSummable,
+    RunningSum,
     Term,
     add_terms,
     check_term,
@@ -29,6 +30,7 @@ __all__ = [
     "LEAST",
     "SUMMED",
     "NotSummable",
+    "RunningSum",
     "Secrets",
     "Term",
     "add_terms",

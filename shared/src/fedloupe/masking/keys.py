@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from fedloupe.masking import shamir
-from fedloupe.masking.vectors import Term, add_terms, negated
+from fedloupe.masking.vectors import RunningSum, Term, negated
 
 Bytes = NDArray[np.uint8]
 KEY = 32
@@ -174,13 +174,15 @@ class Secrets:
             keys: (members, 32) their public keys of this sum's pairwise masks.
         """
         secrets = self._secrets(session)
-        layers = [term, expand(_own_seed(secrets[:KEY], self.setup, session, digest, self.site), term)]
+        running = RunningSum()
+        running.add(term)
+        running.add(expand(_own_seed(secrets[:KEY], self.setup, session, digest, self.site), term))
         for place, member in enumerate(members):
             if member != self.site:
                 pair = (self.site, member)
                 seed = _pair_seed(secrets[KEY:], keys[place].tobytes(), self.setup, session, digest, pair)
-                layers.append(_signed(expand(seed, term), *pair))
-        return add_terms(layers)
+                running.add(_signed(expand(seed, term), *pair))
+        return running.total
 
     def open(
         self, session: int, members: Sequence[str], channels: Bytes, boxes: Bytes, contributors: Sequence[str]
@@ -242,21 +244,22 @@ def unmask(
     needed = threshold_of(len(members))
     if len(opened) < needed:
         raise ValueError(f"{len(opened)} of {len(members)} sites opened their shares")
-    layers = [added]
+    running = RunningSum()
+    running.add(added)
     for place, member in enumerate(members):
         shares = [(members.index(holder), rows[place]) for holder, rows in sorted(opened.items())]
         secret, again = (shamir.join(dict(some)).tobytes() for some in (shares[:needed], shares[-needed:]))
         if secret != again:
             raise ValueError(f"the shares of {member} do not agree")
         if member in contributors:
-            layers.append(negated(expand(_own_seed(secret, setup, session, digest, member), added)))
+            running.add(negated(expand(_own_seed(secret, setup, session, digest, member), added)))
             continue
         for other, key in zip(members, keys, strict=True):
             if other in contributors:
                 pair = (other, member)
                 seed = _pair_seed(secret, key.tobytes(), setup, session, digest, pair)
-                layers.append(negated(_signed(expand(seed, added), *pair)))
-    return add_terms(layers)
+                running.add(negated(_signed(expand(seed, added), *pair)))
+    return running.total
 
 
 def _nonce(session: int) -> bytes:

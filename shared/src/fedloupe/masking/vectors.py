@@ -12,7 +12,7 @@ or not, whoever adds first.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -186,18 +186,50 @@ def check_term(term: Term, layout: Layout, kind: type[Message]) -> None:
         raise ValueError(f"integers {shapes} for {wide} and {narrow}")
 
 
-def add_terms(terms: Sequence[Term]) -> Term:
+class RunningSum:
+    """A sum in both rings that takes one term after the other and keeps none of them."""
+
+    def __init__(self) -> None:
+        self._total: Term | None = None
+
+    def add(self, term: Term) -> None:
+        """Add a term.
+
+        Raises:
+            ValueError: it has other shapes than the first one.
+        """
+        if self._total is None:
+            self._total = Term(term.wide, term.narrow.copy())
+            return
+        total = self._total
+        if (term.wide.shape, term.narrow.shape) != (total.wide.shape, total.narrow.shape):
+            raise ValueError("terms of different shapes")
+        narrow = total.narrow.view(np.uint64)
+        np.add(narrow, term.narrow.view(np.uint64), out=narrow)
+        self._total = Term(ring.add(total.wide, term.wide), total.narrow)
+
+    @property
+    def total(self) -> Term:
+        """The sum so far.
+
+        Raises:
+            ValueError: nothing was added.
+        """
+        if self._total is None:
+            raise ValueError("no terms")
+        return self._total
+
+
+def add_terms(terms: Iterable[Term]) -> Term:
     """The sum in both rings.
 
     Raises:
-        ValueError: terms of different shapes.
+        ValueError: terms of different shapes, or none.
     """
-    if len({(term.wide.shape, term.narrow.shape) for term in terms}) != 1:
-        raise ValueError("terms of different shapes")
-    narrow = np.zeros(terms[0].narrow.shape, dtype=np.uint64)
+    running = RunningSum()
     for term in terms:
-        narrow += term.narrow.view(np.uint64)
-    return Term(ring.add(*(term.wide for term in terms)), narrow.view(np.int64))
+        running.add(term)
+    return running.total
 
 
 def negated(term: Term) -> Term:
