@@ -126,7 +126,7 @@ def run(name: str, rules: dict[str, Any] | None, seed: int, data: Path, folder: 
         ingest(load_site(home), study, home)
         approve(home, study, by="benchmark")
     rooms = {site: Site(home) for site, home in homes.items()}
-    results = run_study(study, inprocess_exchange({s: room.handle for s, room in rooms.items()}), folder / "run")
+    results = run_study(study, inprocess_exchange({s: room.answer for s, room in rooms.items()}), folder / "run")
     cohorts = {site: room.cohort(study) for site, room in rooms.items()}
     if rules is not None:
         for site, home in homes.items():

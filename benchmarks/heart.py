@@ -135,7 +135,7 @@ def run(study: Study, data: Path, folder: Path, name: str = "run", deal: Deal = 
         approve(home, study, by="benchmark")
     with patch("fedloupe_client.site.site.load_cohort", load):
         rooms = {site: Site(home) for site, home in homes.items()}
-        exchange = inprocess_exchange({site: room.handle for site, room in rooms.items()})
+        exchange = inprocess_exchange({site: room.answer for site, room in rooms.items()})
         results = run_study(study, exchange, folder / name)
     cohorts = {
         site: room.cohort(study) if study.role(site) == "train" else deal(study, homes[site], site, room.cohort(study))

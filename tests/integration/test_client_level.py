@@ -212,7 +212,7 @@ class TestBrokenSite:
 
         def exchange(outbox, timeout_s):
             for site, blob in outbox:
-                answer = sites[site].handle(blob)
+                answer = sites[site].answer(blob)
                 kinds.add(decode(answer).kind)
                 yield Arrival(site, answer)
 

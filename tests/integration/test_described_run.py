@@ -39,7 +39,7 @@ def described(make_study, tables, tmp_path_factory) -> tuple[dict, pd.DataFrame,
     def handler(name):
         def handle(blob: bytes) -> bytes:
             asked.append(decode(blob))
-            return sites[name].handle(blob)
+            return sites[name].answer(blob)
 
         return handle
 

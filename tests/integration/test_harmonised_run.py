@@ -56,7 +56,7 @@ class Federation:
             self.__dict__.setdefault("sites", {})[site] = Site(home)
 
     def run(self, handlers: dict[str, Any] | None = None) -> Results:
-        exchange = inprocess_exchange({name: site.handle for name, site in self.sites.items()} | (handlers or {}))
+        exchange = inprocess_exchange({name: site.answer for name, site in self.sites.items()} | (handlers or {}))
         return run_study(self.study, exchange, self.run_dir)
 
     def cohort(self, site: str):
@@ -340,7 +340,7 @@ class TestGoesOn:
         def dies(blob: bytes) -> bytes:
             if isinstance(decode(blob), HarmoniseRequest):
                 raise RuntimeError("the site is killed")
-            return federation.sites["beta"].handle(blob)
+            return federation.sites["beta"].answer(blob)
 
         with pytest.raises(Exception, match="beta: no answer"):
             federation.run({"beta": dies})

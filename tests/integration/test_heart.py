@@ -41,7 +41,7 @@ def heart(seed: int, real_data: Path, folder: Path) -> tuple[dict[str, float], d
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
     rooms = {site: Site(home) for site, home in homes.items()}
-    run_study(study, inprocess_exchange({site: room.handle for site, room in rooms.items()}), folder / "run")
+    run_study(study, inprocess_exchange({site: room.answer for site, room in rooms.items()}), folder / "run")
     preparation = Preparation.read(folder / "run/preparation.safetensors")
     cohorts = {site: room.cohort(study) for site, room in rooms.items()}
     rows = {site: cohort.rows("test") for site, cohort in cohorts.items()}

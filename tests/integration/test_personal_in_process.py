@@ -59,8 +59,8 @@ class TestARun:
             encode(TrainRequest(**header, round=2, scope="federated", weights=first)),
             encode(EvaluateRequest(**header, **judge, threshold=outcome.results.threshold, weights=final)),
         ]
-        stored = [Site(home).handle(request) for request in requests]
+        stored = [Site(home).answer(request) for request in requests]
         assert [decode(answer).kind for answer in stored] == ["train-reply", "evaluate-reply"]
         shutil.rmtree(home / "gate" / "answers" / RUN)
         (home / "runs" / RUN / "personal.safetensors").unlink(missing_ok=True)
-        assert [Site(home).handle(request) for request in requests] == stored
+        assert [Site(home).answer(request) for request in requests] == stored

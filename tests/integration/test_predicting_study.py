@@ -56,7 +56,7 @@ class Federation:
         def handler(site: str) -> Any:
             def handle(blob: bytes) -> bytes:
                 self.asked.append(decode(blob))
-                return self.sites[site].handle(blob)
+                return self.sites[site].answer(blob)
 
             return handle
 
@@ -244,7 +244,7 @@ class TestRelease:
         small = request.model_copy(update={"centre": np.zeros(3), "precision": np.eye(3)})
         path = federation.homes["beta"] / "models/small-tables.safetensors"
         before = path.read_bytes()
-        assert decode(Site(federation.homes["beta"]).handle(encode(small))).code == "FL-643"
+        assert decode(Site(federation.homes["beta"]).answer(encode(small))).code == "FL-643"
         assert path.read_bytes() == before
 
 

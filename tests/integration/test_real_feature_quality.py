@@ -34,7 +34,7 @@ def test_four_hospitals_agree_on_the_list_of_their_pooled_patients(real_data, tm
     for home in homes.values():
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
-    exchange = inprocess_exchange({site: Site(home).handle for site, home in homes.items()})
+    exchange = inprocess_exchange({site: Site(home).answer for site, home in homes.items()})
     run_study(study, exchange, tmp_path / "run")
 
     cohorts = [load_cohort(home, study, site) for site, home in homes.items()]

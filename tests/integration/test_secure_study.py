@@ -55,7 +55,7 @@ class Federation:
             def handle(blob: bytes) -> bytes:
                 if self.lose(site, decode(blob)):
                     raise ConnectionError("the site is away")
-                answer = self.sites[site].handle(blob)
+                answer = self.sites[site].answer(blob)
                 self.received[site].append(answer)
                 return answer
 

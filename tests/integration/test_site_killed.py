@@ -29,10 +29,12 @@ from fedloupe.messages import (
 )
 from fedloupe.models import Schema, build_model, flatten
 from fedloupe.privacy import epsilon
+from fedloupe.sealed import seal
 from fedloupe_client.gate import Ledger
 from fedloupe_client.site.server import SiteSilent, ask
 from fedloupe_client.site.site import Site
 from fedloupe_client.training.private import planned_spend
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import make_homes
 
@@ -60,15 +62,18 @@ def _answers(path: Path) -> bool:
 
 
 class Talk:
-    """Sends a private study's requests to one site."""
+    """Sends a private study's requests to one site, signed by a coordinator that it trusts."""
 
-    def __init__(self, study, socket: Path) -> None:
-        self.study, self.socket = study, socket
+    def __init__(self, study, home: Path, socket: Path) -> None:
+        self.study, self.socket, self.key = study, socket, enrol_here({"alpha": home}, socket.parent)
         self.header = {"version": __version__, "fingerprint": study.fingerprint, "run": "kill-drill", "site": "alpha"}
         self.weights = flatten(build_model(study, Schema.of(study, ("table",))))
 
     def __call__(self, request):
-        return decode(ask(self.socket, encode(request), 120))
+        return decode(ask(self.socket, self.sealed(request), 120))
+
+    def sealed(self, request) -> bytes:
+        return encode(seal(encode(request), self.key, lifetime_s=120))
 
     def prepare(self, preparation) -> None:
         arrays = {"mean": preparation.mean, "scale": preparation.scale, "projection": preparation.projection}
@@ -86,7 +91,7 @@ class TestASiteKilledWhileItTrains:
         homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
         prepare_sites(study, homes, lambda *_: None)
         home, socket = homes["alpha"], tmp_path / "a.sock"
-        talk, spend = Talk(study, socket), planned_spend(study, study.privacy)
+        talk, spend = Talk(study, home, socket), planned_spend(study, study.privacy)
         with site_process(home, socket):
             talk.prepare(public_preparation)
             first = talk.train(1)
@@ -126,7 +131,7 @@ class TestASiteKilledInTheMiddleOfARound:
         home, twin = homes["alpha"], tmp_path / "twin"
         header = {"version": __version__, "fingerprint": study.fingerprint, "run": "kill-drill", "site": "alpha"}
         scaling = {"mean": np.zeros(12), "scale": np.ones(12), "projection": np.eye(12, 6, dtype=np.float32)}
-        installed = Site(home).handle(encode(PrepareRequest(**header, **scaling, origin="federated")))
+        installed = Site(home).answer(encode(PrepareRequest(**header, **scaling, origin="federated")))
         assert decode(installed).kind == "prepare-reply"
         shutil.copytree(home, twin)
         weights = flatten(build_model(study, Schema.of(study, ("table",))))
@@ -159,7 +164,7 @@ class TestABudgetTooSmall:
         home, socket = homes["alpha"], tmp_path / "a.sock"
         policy = home / "policy.yaml"
         policy.write_text(policy.read_text().replace("12.0", "4.0"))
-        talk = Talk(study, socket)
+        talk = Talk(study, home, socket)
         with site_process(home, socket):
             reply = talk(HelloRequest(**talk.header))
             assert isinstance(reply, Failure) and reply.code.startswith("FL-5")
@@ -171,7 +176,7 @@ class TestABudgetTooSmall:
         homes = make_homes(study, tables / "sites.yaml", tables, tmp_path / "homes")
         prepare_sites(study, homes, lambda *_: None)
         home, socket = homes["alpha"], tmp_path / "a.sock"
-        talk, spend = Talk(study, socket), planned_spend(study, study.privacy)
+        talk, spend = Talk(study, home, socket), planned_spend(study, study.privacy)
         policy = home / "policy.yaml"
         policy.write_text(policy.read_text().replace("12.0", "10.0"))  # enough for one such run, not for two
         with site_process(home, socket):
@@ -187,7 +192,7 @@ class TestABudgetTooSmall:
 
 def _write(folder: Path, talk: Talk) -> Path:
     path = folder / "request.bin"
-    path.write_bytes(encode(TrainRequest(**talk.header, round=2, scope="federated", weights=talk.weights)))
+    path.write_bytes(talk.sealed(TrainRequest(**talk.header, round=2, scope="federated", weights=talk.weights)))
     return path
 
 
@@ -199,7 +204,7 @@ from fedloupe_client.site.site import Site
 home, request, answer, log = map(Path, sys.argv[1:5])
 logging.basicConfig(level=logging.INFO, filename=log, force=True)
 torch.set_num_threads(1)
-answer.write_bytes(Site(home, checkpoint_s=float(sys.argv[5])).handle(request.read_bytes()))
+answer.write_bytes(Site(home, checkpoint_s=float(sys.argv[5])).answer(request.read_bytes()))
 """
 
 _ASK = """

@@ -80,6 +80,6 @@ class TestTrees:
             grown = (stump, smallest)
             monkeypatch.setattr(trees, "grow", lambda *_, grown=grown, **__: grown)
             request = GrowRequest(**header, round=1, trees=stump * [1, 1, smallest, 1, 1])
-            reply = decode(Site(homes["alpha"]).handle(encode(request)))
+            reply = decode(Site(homes["alpha"]).answer(encode(request)))
             assert reply.kind == kind
         assert reply.code == CellTooSmall.code

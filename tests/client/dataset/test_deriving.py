@@ -82,7 +82,7 @@ def home(tmp_path: Path, study) -> Path:
 
 def hello(home: Path, study, run: str = "first"):
     header = {"version": __version__, "fingerprint": study.fingerprint, "run": run, "site": "alpha"}
-    return decode(Site(home).handle(encode(HelloRequest(**header))))
+    return decode(Site(home).answer(encode(HelloRequest(**header))))
 
 
 class TestParts:

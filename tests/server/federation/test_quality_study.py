@@ -97,7 +97,7 @@ class Listening:
     """An exchange that remembers which kinds each site was asked."""
 
     def __init__(self, homes: Path) -> None:
-        self._exchange = inprocess_exchange({site: Site(homes / site).handle for site in SITES})
+        self._exchange = inprocess_exchange({site: Site(homes / site).answer for site in SITES})
         self.asked: list[tuple[str, str]] = []
 
     def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:

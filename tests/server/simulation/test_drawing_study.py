@@ -91,7 +91,7 @@ def exchange_with(homes: Mapping[str, Path]) -> Exchange:
 
     def exchange(outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
         for name, blob in outbox:
-            yield Arrival(name, sites[name].handle(blob))
+            yield Arrival(name, sites[name].answer(blob))
 
     return exchange
 
@@ -122,7 +122,7 @@ class TestTogether:
         approve(home, predicting, by="test")
         assert list(load_store(home).drawn.values()) == [card.model]
         request = HelloRequest(version=card.version, fingerprint=predicting.fingerprint, run="next", site="north")
-        reply = decode(Site(home).handle(encode(request)))
+        reply = decode(Site(home).answer(encode(request)))
         assert isinstance(reply, HelloReply), reply
         assert (reply.drawn, reply.drawn_by) == (1, card.model)
 

@@ -1,7 +1,7 @@
 """One hospital: bytes in, gate, work, gate, bytes out. Holds data and models warm; never opens a connection.
 
 site = Site(home)
-reply = site.handle(request)          # never raises; a failure is an encoded `Failure` with a code
+reply = site.handle(sealed)           # never raises; a failure is an encoded `Failure` with a code
 """
 
 from __future__ import annotations
@@ -119,10 +119,23 @@ class Site:
 
     def handle(self, blob: bytes) -> bytes:
         """Answer one sealed request; the same request gets the same bytes again, also after a restart."""
-        request: Request | None = None
         try:
             opened = self.gate.unseal(blob)
-            request, study = self.gate.admit(opened.inner, opened.seal.coordinator)
+        except FedLoupeError as error:
+            _log.warning("refused: %s", error)
+            return self.gate.refuse(error)
+        return self.answer(opened.inner, opened.seal.coordinator)
+
+    def answer(self, blob: bytes, coordinator: str = "") -> bytes:
+        """Answer one request whose seal was good.
+
+        Args:
+            blob: the request, encoded.
+            coordinator: public key of who signed it.
+        """
+        request: Request | None = None
+        try:
+            request, study = self.gate.admit(blob, coordinator)
             if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest):
                 return self.gate.set_up(request, study)
             answer = self._work(self.gate.asked(request), study, summed=isinstance(request, SumRequest))

@@ -18,6 +18,9 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.messages import encode
+from fedloupe.sealed import seal
+from fedloupe.signing import Signer
 from fedloupe_server.federation.exchange import Arrival, Outbox
 
 RECORD, ARRAY = "fedloupe", "message"  # as in fedloupe_client.courier.app, which the coordinator need not install
@@ -83,6 +86,7 @@ class GridExchange:
     Args:
         grid: Flower's, or the in-process one.
         nodes: node id by site name.
+        key: of the coordinator, to sign each request anew when it is sent; None: for whoever asks for no signature.
         poll_s: seconds between the first two looks at the inbox, growing to `LONGEST_POLL_S` (Flower's own
             `send_and_receive` waits 3 s each time).
         pause: waits so many seconds, or less where something arrived.
@@ -94,11 +98,13 @@ class GridExchange:
         grid: Grid,
         nodes: Mapping[str, int],
         *,
+        key: Signer | None = None,
         poll_s: float = 0.2,
         pause: Callable[[float], object] = time.sleep,
         observer: Callable[[str], None] | None = None,
     ) -> None:
         self._grid, self._nodes, self._poll_s, self._pause = grid, dict(nodes), poll_s, pause
+        self._key = key
         self._observer = observer or _log.info
         self._count = 0
 
@@ -149,6 +155,8 @@ class GridExchange:
 
     def _push(self, site: str, blob: bytes, timeout_s: float) -> str | None:
         """The id of the message; None where Flower gives none, as for one that is too large."""
+        if self._key is not None:
+            blob = encode(seal(blob, self._key, lifetime_s=timeout_s + SLACK_S))
         message = Message(pack(blob), self._nodes[site], ACTION, ttl=timeout_s + SLACK_S, group_id=str(self._count))
         id_ = next(iter(self._grid.push_messages([message])), None)
         emptied(message.content)

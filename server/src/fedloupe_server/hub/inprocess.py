@@ -1,6 +1,6 @@
 """A federation on one machine without Flower's processes: the courier called inline, through Flower's serialisation.
 
-    exchange = inprocess_exchange({"north": north.handle, "south": south.handle})
+    exchange = inprocess_exchange({"north": north.handle, "south": south.handle}, key=key)
     replies = ask_once(exchange, {"north": blob}, timeout_s=60.0)
 
 Needs `fedloupe-client` beside the server (the `simulation` extra). No Ray, no network, no sleep.
@@ -21,6 +21,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from fedloupe.signing import Signer
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.hub.grid import GridExchange, emptied
 
@@ -121,12 +122,15 @@ def through_wire(message: Message) -> tuple[Message, str]:
     return arrived, id_
 
 
-def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]], at_once: int = 1) -> Exchange:
+def inprocess_exchange(
+    handlers: Mapping[str, Callable[[bytes], bytes]], at_once: int = 1, *, key: Signer | None = None
+) -> Exchange:
     """An exchange with sites that live on this machine.
 
     Args:
         handlers: `Site.handle` by site name. One that raises makes its site absent, as a dead site process would.
         at_once: sites that are asked together; more than one only where each site works in a process of its own.
+        key: of the coordinator; real sites answer nothing without it.
     """
     from fedloupe_client.courier.app import Send, courier
 
@@ -136,4 +140,4 @@ def inprocess_exchange(handlers: Mapping[str, Callable[[bytes], bytes]], at_once
     nodes = {site: FIRST_NODE + place for place, site in enumerate(handlers)}
     apps = {nodes[site]: courier(reach(handle)) for site, handle in handlers.items()}
     grid = InProcessGrid(apps, at_once)
-    return GridExchange(grid, nodes, pause=grid.pause)
+    return GridExchange(grid, nodes, key=key, pause=grid.pause)

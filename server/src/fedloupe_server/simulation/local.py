@@ -22,6 +22,7 @@ from fedloupe_server.federation.drawing import FOLDER
 from fedloupe_server.federation.events import silent
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.cohort import CohortSpec
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.preparing import Tell, prepare_sites
 from fedloupe_server.simulation.working import working_sites
 
@@ -99,4 +100,4 @@ def _sites(
     loads = {name: len(load_store(home).ready) * (study.role(name) == "train") for name, home in homes.items()}
     count = workers or os.cpu_count() or 1
     with working_sites(homes, loads, workers=count, log=run_dir.parent / "sites.log") as handlers:
-        yield inprocess_exchange(handlers, at_once=count)
+        yield inprocess_exchange(handlers, at_once=count, key=enrol_here(homes, run_dir.parent))

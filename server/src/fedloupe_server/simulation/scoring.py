@@ -32,6 +32,7 @@ from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.federation.run import run_name
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.pooling import train_pooled
 from fedloupe_server.simulation.variants import NotCompared, Variant
 
@@ -80,10 +81,10 @@ class HeldSite(Site):
             self._split = {study.fingerprint: seen_by(study, self.name, self._whole)}
         return self._split[study.fingerprint]
 
-    def handle(self, blob: bytes) -> bytes:
+    def answer(self, blob: bytes, coordinator: str = "") -> bytes:
         """Answer one request; CPU time counts where it asks for training."""
         request, since = decode(blob), time.process_time()
-        answer = super().handle(blob)
+        answer = super().answer(blob, coordinator)
         if isinstance(request, TrainRequest):
             self._meter.add(request.scope, since)
         return answer
@@ -105,7 +106,8 @@ def run_variant(variant: Variant, held: Mapping[str, Held], folder: Path) -> Non
     sites = {name: HeldSite(one, meter) for name, one in held.items()}
     if not (run_dir / "results.json").exists():
         try:
-            run_study(study, inprocess_exchange({name: site.handle for name, site in sites.items()}), run_dir)
+            key = enrol_here({name: one.home for name, one in held.items()}, folder)
+            run_study(study, inprocess_exchange({name: site.handle for name, site in sites.items()}, key=key), run_dir)
         except SiteRefused as refused:
             said = set(re.findall(r"FL-\d{3}|no answer", refused.what))
             if not (_all_trained(study, run_dir) and said <= set(TOO_FEW)):
