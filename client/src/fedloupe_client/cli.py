@@ -1,5 +1,8 @@
 """`fedloupe-site`: what a hospital's data manager types.
 
+fedloupe-site init HOME SITE        keys that stay here, and a request for the coordinator
+fedloupe-site join HOME KIT         install what the coordinator sent back
+fedloupe-site status HOME           site, kit, certificate, coordinators, studies: where this site stands
 fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
 fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
 fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
@@ -31,6 +34,7 @@ from rich.table import Table
 from fedloupe.study import ClientDp, load_study, privacy_in_words
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.config import load_site
+from fedloupe_client.joining_cli import app as joining_app
 from fedloupe_client.ledger_cli import app as ledger_app
 
 app = typer.Typer(
@@ -40,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
 )
+app.add_typer(joining_app)
 app.add_typer(ledger_app, name="ledger")
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]

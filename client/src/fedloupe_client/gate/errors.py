@@ -175,6 +175,20 @@ class UpdateTooLong(GateRefused):
     title = "the site's update exceeds the study's clipping bound"
 
 
+class CoordinatorsDamaged(GateRefused):
+    """A record of a trusted coordinator is not what its name says; nobody is trusted until it is mended."""
+
+    code = "FL-540"
+    title = "the site's record of trusted coordinators is damaged"
+
+
+class CoordinatorUnknown(GateRefused):
+    """There is no trust in this coordinator to take back."""
+
+    code = "FL-541"
+    title = "the site does not trust this coordinator"
+
+
 class GateFault(GateRefused):
     """Something unexpected inside the gate; treated as a refusal."""
 
