@@ -260,6 +260,7 @@ def start_command(
     import SimpleITK as sitk
     import torch
 
+    from fedloupe_client.joining import finish
     from fedloupe_client.site.server import serve
     from fedloupe_client.site.site import Site
 
@@ -267,6 +268,7 @@ def start_command(
     torch.set_num_threads(1)  # the numbers must not depend on the machine
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with speaking():
+        finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
         server = serve(site.handle, socket or home / "site.sock")
     for number in (signal.SIGTERM, signal.SIGINT):

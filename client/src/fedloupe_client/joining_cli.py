@@ -21,7 +21,8 @@ from fedloupe.terminal import console, say_json, speaking
 app = typer.Typer()
 Home = Annotated[Path, typer.Argument(help="the site's home folder", show_default=False)]
 Courier = Annotated[
-    Path | None, typer.Option(help="the courier's folder; HOME/courier if not given", show_default=False)
+    Path | None,
+    typer.Option(help="the courier's folder; as in the kit in force, else HOME/courier", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 
@@ -40,11 +41,11 @@ def init_command(
 
     Safe to repeat: a key that is there is never replaced, and the request stays the same.
     """
-    from fedloupe_client.joining import finish, initialise
+    from fedloupe_client.joining import courier_folder, finish, initialise
 
     with speaking(as_json):
         finish(home)
-        path = initialise(home, site, courier or home / "courier", new_keys=new_keys)
+        path = initialise(home, site, courier_folder(home, courier), new_keys=new_keys)
         asked = read_request(path)
     if as_json:
         say_json({"site": site, "request": str(path), "key": spoken(asked.site_key), "public": asked.site_key})
@@ -74,13 +75,13 @@ def join_command(
     No study is approved by this. Without --coordinator it shows what the kit says and exits with 1, unless the kit's
     coordinator and authority are those of the kit in force: a renewal.
     """
-    from fedloupe_client.joining import check_kit, finish, join
+    from fedloupe_client.joining import check_kit, courier_folder, finish, join
     from fedloupe_client.joining.errors import CoordinatorNotCompared
     from fedloupe_client.joining.joining import prepared
 
-    folder = courier or home / "courier"
     with speaking(as_json):
         finish(home)
+        folder = courier_folder(home, courier)
         try:
             checked = check_kit(home, folder, kit, heard=coordinator, now=utc_now())
         except CoordinatorNotCompared:

@@ -19,7 +19,7 @@ from fedloupe.enrolment import KitInvalid, read_kit
 from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, spoken
 from fedloupe_client.gate import CoordinatorsDamaged, approved, trusted, verify
 from fedloupe_client.gate.errors import AuditDamaged
-from fedloupe_client.joining import check_kit, initialise, installed, join
+from fedloupe_client.joining import check_kit, courier_folder, initialise, installed, join
 from fedloupe_client.joining.errors import (
     CoordinatorDiffers,
     CoordinatorNotCompared,
@@ -29,6 +29,7 @@ from fedloupe_client.joining.errors import (
     KitStale,
     SiteNameRefused,
 )
+from fedloupe_client.joining.installed import Joining, commit
 from fedloupe_server.provision import enrol, load_federation, revoke
 from fedloupe_server.provision.authority import Authority, site_certificate
 
@@ -91,14 +92,35 @@ class TestJoining:
         (home / "gate" / "certificate.pem").unlink()
         install(fed, home, kit)
         after = digests(home)
-        assert {name for name in before if before[name] != after[name]} <= {"kit.json"}
+        chain = {"gate/audit.jsonl", "gate/audit.head"}
+        assert {name for name in before if before[name] != after[name]} - chain <= {"kit.json"}
 
     def test_a_renewal_needs_no_second_telephone_call(self, fed, home, kit):
         install(fed, home, kit)
         renewed = kit_for(fed, home, renew=True)
         checked = check_kit(home, home / "courier", renewed.kit, heard=None, now=utc_now())
-        assert join(home, home / "courier", checked, by="Dr Ito").number == 2
-        assert len(trusted(home)) == 1
+        assert join(home, home / "courier", checked, by="Dr Roy").number == 2
+        assert installed(home).by == "Dr Roy"
+        assert [one.by for one in trusted(home).values()] == ["Dr Ito"], "who compared the key vouches for it"
+
+    def test_the_chain_knows_every_kit(self, fed, home, kit):
+        install(fed, home, kit)
+        renewed = kit_for(fed, home, renew=True).kit
+        install(fed, home, renewed)
+        lines = [json.loads(line) for line in (home / "gate" / "audit.jsonl").read_text().splitlines()]
+        assert [(line["kind"], line["run"]) for line in lines if line["kind"] == "kit"] == [
+            ("kit", "north-1"),
+            ("kit", "north-2"),
+        ]
+        assert lines[-1]["sha256"] == hashlib.sha256(read_kit(renewed).said).hexdigest()
+
+    def test_later_commands_find_the_couriers_folder_by_the_kit(self, fed, home, tmp_path):
+        elsewhere = tmp_path / "elsewhere"
+        kit = enrol(fed, initialise(home, "north", elsewhere)).kit
+        assert courier_folder(home, None) == home / "courier"
+        join(home, elsewhere, check_kit(home, elsewhere, kit, heard=told(fed), now=utc_now()), by="Dr Ito")
+        assert courier_folder(home, None) == elsewhere
+        assert courier_folder(home, tmp_path) == tmp_path
 
     def test_makes_the_couriers_flower_home_where_flower_is(self, fed, home, kit, monkeypatch):
         monkeypatch.undo()
@@ -278,6 +300,15 @@ class TestFailing:
         with pytest.raises(KitNotInstalled, match="FL-658"):
             install(fed, home, kit)
         assert digests(home) == before and trusted(home) == {}
+
+    def test_where_trust_cannot_be_recorded_nothing_is_decided(self, home):
+        initialise(home, "north", home / "courier")
+        (home / "gate" / "coordinators").mkdir()
+        (home / "gate" / "coordinators" / "x.json").write_text("{}")
+        before = digests(home)
+        with pytest.raises(CoordinatorsDamaged):
+            commit(home, Joining(moves=[[str(home / "a"), str(home / "b")]], name="x", key="ab" * 32, by="y"))
+        assert digests(home) == before
 
     def test_a_name_that_is_none_is_refused(self, fed, home, kit):
         checked, before = check_kit(home, home / "courier", kit, heard=told(fed), now=utc_now()), digests(home)

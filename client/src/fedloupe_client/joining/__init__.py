@@ -7,6 +7,6 @@ join(home, courier, checked, by="Dr Ito")
 
 from fedloupe_client.joining.installed import Installed, finish, installed
 from fedloupe_client.joining.joining import Checked, check_kit, join
-from fedloupe_client.joining.keys import initialise
+from fedloupe_client.joining.keys import courier_folder, initialise
 
-__all__ = ["Checked", "Installed", "check_kit", "finish", "initialise", "installed", "join"]
+__all__ = ["Checked", "Installed", "check_kit", "courier_folder", "finish", "initialise", "installed", "join"]

@@ -25,6 +25,7 @@ from fedloupe.certificates import CertificateWrong, check_certificate, read_auth
 from fedloupe.enrolment import Kit, KitInvalid, document_bytes, read_kit
 from fedloupe.signing import same_spoken, spoken
 from fedloupe.study import Study, StudyInvalid, parse_study
+from fedloupe_client.gate.audit import Audit
 from fedloupe_client.gate.disk import gate_folder, write_atomic
 from fedloupe_client.gate.trust import trusted
 from fedloupe_client.joining.errors import (
@@ -49,13 +50,13 @@ class Checked:
         kit: its content.
         study: that it brings.
         keys: ours that it is for.
-        trusted: the coordinator's key was trusted here before.
+        compared: the coordinator's key was compared by telephone now; False: it is trusted here since before.
     """
 
     kit: Kit
     study: Study
     keys: Keys
-    trusted: bool
+    compared: bool
 
 
 def check_kit(home: Path, courier: Path, path: Path, *, heard: str | None, now: datetime) -> Checked:
@@ -114,7 +115,7 @@ def check_kit(home: Path, courier: Path, path: Path, *, heard: str | None, now: 
             remedy="ask the coordinator for a new kit; use nothing of this one",
         )
     _require_no_code(kit, path)
-    return Checked(kit, _study(kit, path), keys, known)
+    return Checked(kit, _study(kit, path), keys, heard is not None)
 
 
 def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
@@ -124,7 +125,7 @@ def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
         home: the site's home folder.
         courier: the courier's folder.
         checked: by `check_kit`, just now.
-        by: who compared the key and decides.
+        by: who decides; where the key was compared now, also who vouches for it.
 
     Raises:
         KitNotInstalled: it cannot be written, or the bundle not be prepared; the old kit is in force.
@@ -175,7 +176,14 @@ def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
             moves = []
         stage(home / "kit.json", document_bytes(record))
         moves += [[str(source), str(target)] for target, source in staged.items()]
-        commit(home, Joining(moves=moves, name=kit.coordinator, key=kit.coordinator_key, by=by))
+        before = trusted(home).get(kit.coordinator_key)
+        vouches = by if checked.compared or before is None else before.by
+        joining = Joining(moves=moves, name=kit.coordinator, key=kit.coordinator_key, by=vouches)
+        # The chain first, as with approvals.
+        Audit(home).append(
+            direction="local", kind="kit", run=f"{kit.site}-{kit.number}", size=len(kit.said), digest=_digest(kit.said)
+        )
+        commit(home, joining)
     except (OSError, ValueError) as error:
         raise KitNotInstalled(
             f"{getattr(error, 'strerror', None) or type(error).__name__}; the kit before is in force",

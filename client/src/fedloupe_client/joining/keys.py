@@ -103,6 +103,14 @@ def initialise(home: Path, site: str, courier: Path, *, new_keys: bool = False) 
     return path
 
 
+def courier_folder(home: Path, given: Path | None) -> Path:
+    """Where the courier's files are: as given, else as the kit in force has it, else HOME/courier."""
+    if given is not None:
+        return given
+    kit = installed(home)
+    return Path(kit.courier) if kit is not None else home / "courier"
+
+
 def require_name(home: Path, site: str) -> None:
     """Refuse a name that is none, or not this home's.
 

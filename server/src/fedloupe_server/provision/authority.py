@@ -152,7 +152,7 @@ def serves(pem: str, authority: Authority, host: str) -> bool:
 
 
 def site_certificate(authority: Authority, site: str, key: str, *, days: int, now: datetime) -> str:
-    """A site's certificate in PEM: common name and DNS name are the site's, the key its Ed25519 one.
+    """A site's certificate in PEM: the common name is the site's, the key its Ed25519 one.
 
     Args:
         authority: signs.
