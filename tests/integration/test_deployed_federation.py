@@ -23,10 +23,10 @@ from fedloupe.messages import HelloRequest, decode, encode
 from fedloupe.study import parse_study
 from fedloupe_client.courier.approved import environment
 from fedloupe_client.courier.supervise import Supernode
+from fedloupe_client.joining import initialise
 from fedloupe_client.site.server import SiteSilent, ask
 from fedloupe_server.hub.deployment import deployment
 from fedloupe_server.hub.processes import free_ports
-from fedloupe_server.hub.provision import make_courier_key
 
 pytestmark = pytest.mark.deployed
 
@@ -76,7 +76,7 @@ def lines():
 
 
 @pytest.fixture(scope="session")
-def federation(tmp_path_factory, lines):
+def federation(tmp_path_factory, lines, study):
     folder = tmp_path_factory.mktemp("deployed")
     script = folder / "site.py"
     script.write_text(SITE, encoding="utf-8")
@@ -89,7 +89,7 @@ def federation(tmp_path_factory, lines):
         print(line, flush=True)
         lines.append(line)
 
-    with deployment(homes, folder / "work", site_command=site_command, progress=progress) as running:
+    with deployment(study, homes, folder / "work", site_command=site_command, progress=progress) as running:
         yield running
 
 
@@ -133,7 +133,7 @@ class TestTheLocks:
 
     def test_a_node_without_a_registered_key_is_refused(self, federation, tmp_path):
         hospital = federation.hospitals["north"]
-        make_courier_key(tmp_path)
+        initialise(tmp_path / "home", "stranger", tmp_path)
         stranger = Supernode(
             coordinator=federation.coordinator.address,
             authority=federation.coordinator.authority,
@@ -173,7 +173,8 @@ class TestTheLocks:
 
     def test_secrets_are_readable_by_their_owner_only(self, federation):
         secrets = [*federation.coordinator.work.rglob("*.key"), *federation.coordinator.work.rglob("*.secret")]
-        assert len(secrets) == 2 + len(PATIENTS)
+        # Authority, coordinator, server (and the link to it), executor; a courier's at each hospital.
+        assert len(secrets) == 5 + len(PATIENTS)
         assert {oct(path.stat().st_mode & 0o777) for path in secrets} == {"0o600"}
 
     def test_a_hospitals_flower_home_is_read_only(self, federation):

@@ -72,7 +72,7 @@ class TestAnUnapprovedFingerprint:
         file = tmp_path / "other.json"
         file.write_text(other.canonical)
         with (
-            deployment(homes, tmp_path / "work", site_command=start_site, progress=silent) as federation,
+            deployment(file, homes, tmp_path / "work", site_command=start_site, progress=silent) as federation,
             pytest.raises(DeployedRunFailed) as refused,
         ):
             federation.run("study", file, tmp_path / "small", timeout_s=200, progress=silent)

@@ -1,5 +1,8 @@
 """`fedloupe-site`: what a hospital's data manager types.
 
+fedloupe-site init HOME SITE        keys that stay here, and a request for the coordinator
+fedloupe-site join HOME KIT         install what the coordinator sent back
+fedloupe-site status HOME           site, kit, certificate, coordinators, studies: where this site stands
 fedloupe-site ingest HOME STUDY     from DICOM, NIfTI or a table to a case store, with every problem named
 fedloupe-site check HOME STUDY      is this site ready? if not, what to fix, with the exact file and command
 fedloupe-site quality HOME STUDY    which features repeat when the site's own cases are perturbed; stays here
@@ -36,6 +39,7 @@ from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.audit_cli import app as audit_app
 from fedloupe_client.config import load_site
 from fedloupe_client.deciding_cli import add_to as add_deciding
+from fedloupe_client.joining_cli import app as joining_app
 from fedloupe_client.ledger_cli import app as ledger_app
 
 app = typer.Typer(
@@ -45,6 +49,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
 )
+app.add_typer(joining_app)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(audit_app, name="audit")
 add_deciding(app)
@@ -233,6 +238,7 @@ def start_command(
     import SimpleITK as sitk
     import torch
 
+    from fedloupe_client.joining import finish
     from fedloupe_client.site.server import serve
     from fedloupe_client.site.site import Site
 
@@ -240,6 +246,7 @@ def start_command(
     torch.set_num_threads(1)  # the numbers must not depend on the machine
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with speaking():
+        finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
         server = serve(site.handle, socket or home / "site.sock")
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""`fedloupe-site inbox, approve, deny, withdraw, pause, resume, policy`: what a person at the hospital decides.
+"""`fedloupe-site inbox, approve, deny, withdraw, pause, resume, policy`: what a person decides.
 
 fedloupe-site inbox HOME                                    what was asked, and what waits for somebody
 fedloupe-site approve HOME STUDY --by NAME                  a study, by its file
@@ -7,6 +7,7 @@ fedloupe-site deny HOME ITEM --by NAME --reason WHY
 fedloupe-site withdraw HOME FINGERPRINT --by NAME           an approved study
 fedloupe-site pause HOME --by NAME                          answer nothing
 fedloupe-site resume HOME --by NAME
+fedloupe-site distrust HOME FINGERPRINT --by NAME           a coordinator's key
 fedloupe-site policy HOME                                   the limits in force
 """
 
@@ -20,7 +21,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fedloupe.signing import spoken
+from fedloupe.signing import same_spoken, spoken
 from fedloupe.study import ClientDp, load_study, privacy_in_words
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.config import load_site
@@ -167,6 +168,25 @@ def resume_command(home: Home, by: By, as_json: Json = False) -> None:
         console.print(f"resumed by {by}")
 
 
+def distrust_command(
+    home: Home,
+    fingerprint: Annotated[str, typer.Argument(help="of the coordinator's key, all of it", show_default=False)],
+    by: By,
+    as_json: Json = False,
+) -> None:
+    """Look at this coordinator's requests no longer, from the next one on. A new kit, compared again, changes it."""
+    from fedloupe_client.gate.trust import distrust, trusted
+
+    with speaking(as_json):
+        load_site(home)
+        found = [one for one in trusted(home).values() if same_spoken(fingerprint, one.key)]
+        distrust(home, found[0].key if found else fingerprint, by=by)
+    if as_json:
+        say_json({"distrusted": found[0].key, "name": found[0].name, "by": by})
+    else:
+        console.print(f"[bold]{found[0].name}[/] is trusted no longer, by {by}")
+
+
 def policy_command(home: Home, as_json: Json = False) -> None:
     """The limits in force, each with its meaning, and whose requests are taken."""
     from fedloupe_client.gate import load_policy
@@ -193,6 +213,7 @@ def add_to(app: typer.Typer) -> None:
         "withdraw": withdraw_command,
         "pause": pause_command,
         "resume": resume_command,
+        "distrust": distrust_command,
         "policy": policy_command,
     }
     for name, command in commands.items():

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedloupe.errors import FedLoupeError
 
-Purpose = Literal["request", "kit", "enrolment", "sum-keys", "audit-head"]
+Purpose = Literal["request", "kit", "enrolment", "study", "sum-keys", "audit-head"]
 """What a signature is for: one made for a kit is worthless under a request."""
 
 
@@ -97,7 +97,7 @@ class Signer:
 
     def sign(self, purpose: Purpose, content: bytes) -> str:
         """The signature, 128 hex digits; the same for the same content."""
-        return self.private.sign(_under(purpose, content)).hex()
+        return self.private.sign(under(purpose, content)).hex()
 
 
 def check(purpose: Purpose, content: bytes, signature: str, public: str) -> None:
@@ -114,7 +114,7 @@ def check(purpose: Purpose, content: bytes, signature: str, public: str) -> None
     """
     try:
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
-        key.verify(bytes.fromhex(signature), _under(purpose, content))
+        key.verify(bytes.fromhex(signature), under(purpose, content))
     except (InvalidSignature, ValueError):
         raise SignatureWrong(
             f"not signed with the key {public[:16]}..., or changed since", remedy="ask the sender; use nothing of it"
@@ -127,6 +127,16 @@ def spoken(public: str) -> str:
     return " ".join(digest[i : i + 4] for i in range(0, 32, 4))
 
 
-def _under(purpose: Purpose, content: bytes) -> bytes:
+def same_spoken(heard: str, public: str) -> bool:
+    """Is what somebody wrote down on the telephone this key's fingerprint? Spaces and capitals do not matter.
+
+    Args:
+        heard: all 32 hex digits; a part of them is no comparison.
+        public: 64 hex digits.
+    """
+    return "".join(heard.split()).lower() == spoken(public).replace(" ", "")
+
+
+def under(purpose: Purpose, content: bytes) -> bytes:
     """What is signed: the purpose, a zero, and the content's SHA-512, so that large content is read once."""
     return b"fedloupe " + purpose.encode() + b"\0" + hashlib.sha512(content).digest()

@@ -141,3 +141,9 @@ def test_the_policy_is_shown_with_whose_requests_are_taken(home, key):
     output = site("policy", home).output
     assert "approval: study" in output and "hours: -" in output
     assert f"coordinator: Coordinating Hospital, {spoken(key.public)}  (compared by Dr Ito" in output
+
+
+def test_a_coordinator_is_distrusted_by_what_was_compared(home, key):
+    assert site("distrust", home, "0000 1111", "--by", "Dr Ito").exit_code == 1
+    assert site("distrust", home, spoken(key.public), "--by", "Dr Ito").exit_code == 0
+    assert "coordinator:" not in site("policy", home).output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -60,6 +61,18 @@ class TestApproval:
     def test_an_absent_bundle_is_named(self, tmp_path):
         with pytest.raises(BundleNotInstalled, match=r"absent\.fab"):
             prepare(tmp_path / "home", tmp_path / "absent.fab")
+
+    def test_a_bundle_is_installed_whatever_its_file_is_called(self, tmp_path):
+        """Flower installs `publisher.name.version.hash.fab` alone; hospitals get `fedloupe.fab`."""
+        shutil.copytree(Path(__file__).parents[3] / "configs" / "app", tmp_path / "app")
+        flwr = str(Path(sys.executable).parent / "flwr")
+        subprocess.run([flwr, "build", "--app", "."], cwd=tmp_path / "app", env=environment(tmp_path), check=True)
+        (built,) = (tmp_path / "app").glob("*.fab")
+        content = built.read_bytes()
+        bundle = built.rename(tmp_path / "fedloupe.fab")
+        assert prepare(tmp_path / "home", bundle) == hashlib.sha256(content).hexdigest()
+        assert require_approved(content, tmp_path / "home").name.startswith("fedloupe.fedloupe.0.1.0.")
+        release(tmp_path / "home")
 
     def test_a_read_only_home_can_be_made_anew(self, home):
         (home / "apps").chmod(0o555)

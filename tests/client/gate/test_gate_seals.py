@@ -13,7 +13,7 @@ from fedloupe.sealed import SKEW_S, seal
 from fedloupe.signing import Signer
 from fedloupe_client.gate import Gate
 from fedloupe_client.gate.errors import (
-    CoordinatorDamaged,
+    CoordinatorsDamaged,
     CoordinatorUnknown,
     InboxDamaged,
     NotSigned,
@@ -196,7 +196,7 @@ class TestTheRecordOfKeys:
     def test_a_damaged_one_refuses_everything(self, home, at, sealed, key, damage):
         path = home / "gate" / "coordinators" / f"{key.public}.json"
         path.write_text(damage(json.loads(path.read_text())))
-        with pytest.raises(CoordinatorDamaged):
+        with pytest.raises(CoordinatorsDamaged):
             at(encode(sealed))
 
     def test_a_damaged_memory_of_seals_refuses_everything(self, home, at, sealed):

@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
+import zipfile
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
@@ -83,8 +87,11 @@ def prepare(home: Path, bundle: Path) -> str:
             (home / "bin" / name).write_text(text, encoding="ascii")
     except OSError as error:
         raise BundleNotInstalled(str(error), where=str(home), remedy="check the paths and their permissions") from None
-    command = [str(Path(sys.executable).parent / "flwr"), "install", str(bundle)]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False, timeout=120)
+    with tempfile.TemporaryDirectory(prefix="fedloupe-") as scratch:
+        copy = Path(scratch) / _name_of(bundle, digest)
+        shutil.copyfile(bundle, copy)
+        command = [str(Path(sys.executable).parent / "flwr"), "install", str(copy)]
+        done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False, timeout=120)
     if done.returncode or not any((home / "apps").glob(f"*.{digest[:8]}")):
         what = " ".join((done.stdout + done.stderr).split())[-300:]
         raise BundleNotInstalled(what, where=str(bundle), remedy="ask the coordinator for the bundle file again")
@@ -93,6 +100,20 @@ def prepare(home: Path, bundle: Path) -> str:
             (Path(folder) / name).chmod(0o555 if Path(folder).name == "bin" else 0o444)
         Path(folder).chmod(0o555)
     return digest
+
+
+def _name_of(bundle: Path, digest: str) -> str:
+    """The only file name under which Flower installs a bundle, whatever it was sent as."""
+    try:
+        with zipfile.ZipFile(bundle) as content, content.open("pyproject.toml") as file:
+            about = tomllib.loads(file.read(65_536).decode("utf-8"))
+        parts = (about["tool"]["flwr"]["app"]["publisher"], about["project"]["name"], about["project"]["version"])
+        name = ".".join(str(part).replace(".", "-") for part in parts)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, NotImplementedError):
+        name = ""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
+        raise BundleNotInstalled("not an app bundle", where=str(bundle), remedy="ask the coordinator for it again")
+    return f"{name}.{digest[:8]}.fab"
 
 
 def release(home: Path) -> None:

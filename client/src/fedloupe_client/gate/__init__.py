@@ -2,7 +2,12 @@
 
 gate = Gate(home, site="north")
 request, study = gate.admit(blob)
+
+`Gate` and `Ledger` bring the models and the accountants along, some seconds of imports; they come when they are named,
+so that `fedloupe-site join` and its like need not wait.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from fedloupe_client.gate.approvals import Approval, approve, approved, approved_study
 from fedloupe_client.gate.audit import Audit, Entry, verify
@@ -15,6 +20,8 @@ from fedloupe_client.gate.errors import (
     BudgetExceeded,
     CellTooSmall,
     CohortTooSmall,
+    CoordinatorsDamaged,
+    CoordinatorUnknown,
     GateFault,
     GateRefused,
     KindNotAllowed,
@@ -32,9 +39,12 @@ from fedloupe_client.gate.errors import (
     VersionMismatch,
     WrongSite,
 )
-from fedloupe_client.gate.gate import Gate
-from fedloupe_client.gate.ledger import Ledger, LedgerEntry, Plan
 from fedloupe_client.gate.policy import Policy, load_policy
+from fedloupe_client.gate.trust import Coordinator, distrust, trust, trusted
+
+if TYPE_CHECKING:
+    from fedloupe_client.gate.gate import Gate
+    from fedloupe_client.gate.ledger import Ledger, LedgerEntry, Plan
 
 __all__ = [
     "AlreadyAnswered",
@@ -46,6 +56,9 @@ __all__ = [
     "BudgetExceeded",
     "CellTooSmall",
     "CohortTooSmall",
+    "Coordinator",
+    "CoordinatorUnknown",
+    "CoordinatorsDamaged",
     "Entry",
     "Gate",
     "GateFault",
@@ -72,6 +85,21 @@ __all__ = [
     "approve",
     "approved",
     "approved_study",
+    "distrust",
     "load_policy",
+    "trust",
+    "trusted",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Gate":
+        from fedloupe_client.gate.gate import Gate
+
+        return Gate
+    if name in ("Ledger", "LedgerEntry", "Plan"):
+        from fedloupe_client.gate import ledger
+
+        return getattr(ledger, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

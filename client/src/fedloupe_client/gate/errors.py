@@ -252,11 +252,11 @@ class InboxDamaged(GateRefused):
     title = "the site's inbox cannot be used"
 
 
-class CoordinatorDamaged(GateRefused):
-    """The record of a coordinator's key is not what its name says."""
+class CoordinatorsDamaged(GateRefused):
+    """A record of a trusted coordinator is not what its name says; nobody is trusted until it is mended."""
 
     code = "FL-540"
-    title = "the site's record of a coordinator's key is damaged"
+    title = "the site's record of trusted coordinators is damaged"
 
 
 class GateFault(GateRefused):

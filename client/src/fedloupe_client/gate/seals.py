@@ -83,7 +83,7 @@ class Seals:
             RequestAltered: the signature does not fit, or seal and request name another run or study.
             OutOfTime: the seal is over, or from the future.
             Replayed: it was opened before.
-            CoordinatorDamaged, InboxDamaged: see there.
+            CoordinatorsDamaged, InboxDamaged: see there.
         """
         if seal.site != self._site:
             raise WrongSite(f"the request is for `{seal.site}`", remedy="check the coordinator's list")

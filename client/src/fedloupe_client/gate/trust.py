@@ -1,103 +1,130 @@
-"""Whose requests this hospital takes: one file a coordinator's key, `gate/coordinators/<key>.json`.
+"""Which coordinators this hospital listens to: one file a key, `gate/coordinators/KEY.json`, checked at every use.
 
-trust(home, "Coordinating Hospital", key, by="Dr Ito")
-trusted(home)                       # by public key
-distrust(home, key, by="Dr Ito")    # in force with the next message
+    trust(home, "Coordinating Hospital", key, by="Dr Ito")      # after the key was compared on the telephone
+    trusted(home)[key].name
+    distrust(home, key, by="Dr Ito")
+
+Trust in a coordinator is no approval of a study: that is `gate.approvals`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
+from fedloupe.certificates import utc_now
+from fedloupe.enrolment import Document, Hex, Moment, Name, document_bytes, parse_document
+from fedloupe.signing import spoken
 from fedloupe_client.gate.audit import Audit
 from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
-from fedloupe_client.gate.errors import CoordinatorDamaged, NothingOfThatName
+from fedloupe_client.gate.errors import CoordinatorsDamaged, NothingOfThatName
 
-_KEY = re.compile(r"[0-9a-f]{64}")
+_FOLDER = "coordinators"
+_REMEDY = "find out who changed it, delete it, and compare the coordinator's key by telephone again"
 
 
-@dataclass(frozen=True, slots=True)
-class Coordinator:
-    """A coordinator whose requests are looked at.
+class Coordinator(Document):
+    """One trusted coordinator.
 
     Attributes:
-        name: as its kit says.
-        key: its public key, 64 hex digits.
-        by: who at the site compared it.
+        name: as its kit had it.
+        key: Ed25519 public key, 64 hex digits.
+        by: who compared the key and decided.
         when: UTC, ISO 8601.
     """
 
-    name: str
-    key: str
-    by: str
-    when: str
+    name: Name
+    key: Hex
+    by: Name
+    when: Moment
 
 
-def trust(home: Path, name: str, key: str, *, by: str) -> Coordinator:
-    """Take this coordinator's requests from now on.
+def trusted(home: Path) -> dict[str, Coordinator]:
+    """The coordinators whose signature counts here, by public key.
+
+    Raises:
+        CoordinatorsDamaged: something in the folder is not a record of the key that its name says. One such file, and
+            nobody is trusted.
+    """
+    folder = home / "gate" / _FOLDER
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise CoordinatorsDamaged(
+            f"the folder cannot be read: {error.strerror}", where=str(folder), remedy="see to its permissions"
+        ) from None
+    return {path.stem: _read(path) for path in paths}
+
+
+def trust(home: Path, name: str, key: str, by: str) -> Coordinator:
+    """Listen to a coordinator from now on; saying so again with other words renews the record.
 
     Args:
         home: the site's home folder.
-        name: as its kit says.
-        key: its public key, compared by telephone.
+        name: the coordinator's.
+        key: its public key, 64 hex digits.
         by: who compared it.
+
+    Raises:
+        CoordinatorsDamaged: the records are damaged, or these values make none.
+        AuditDamaged: the chain takes no line; nothing is trusted.
+        OSError: the disk does not take it.
     """
-    if not _KEY.fullmatch(key):
-        raise ValueError("not a public key")
-    record = {"name": name, "key": key, "by": by, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-    data = (json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-    # The chain first: a key that is in force is always one that the chain knows.
-    Audit(home).append(direction="local", kind="trust", size=len(data), digest=hashlib.sha256(data).hexdigest())
-    write_atomic(gate_folder(home, "coordinators") / f"{key}.json", data)
-    return Coordinator(**record)
+    try:
+        record = Coordinator(name=name, key=key, by=by, when=utc_now().isoformat())
+    except ValueError:
+        raise CoordinatorsDamaged(
+            "no record can be made of this", where=name, remedy="a name and who decides, at most 80 characters each"
+        ) from None
+    old = trusted(home).get(key)
+    if old is not None and (old.name, old.by) == (record.name, record.by):
+        return old
+    data = document_bytes(record)
+    # The chain first: trust that is in force is always one that the chain knows.
+    _note(home, "trust", key, data)
+    write_atomic(gate_folder(home, _FOLDER) / f"{key}.json", data)
+    return record
 
 
-def distrust(home: Path, key: str, *, by: str) -> None:
-    """Take this coordinator's requests no longer.
+def distrust(home: Path, key: str, by: str) -> None:
+    """Listen to a coordinator no longer, from the next message on.
 
     Args:
         home: the site's home folder.
         key: its public key.
-        by: who decided.
+        by: who decides; the audit chain keeps the digest of `KEY BY`.
 
     Raises:
-        NothingOfThatName: it is not trusted.
+        NothingOfThatName: there is no such trust.
+        AuditDamaged: the chain takes no line; nothing changes.
+        OSError: the disk does not take it.
     """
-    path = home / "gate" / "coordinators" / f"{key}.json"
-    if not _KEY.fullmatch(key) or not path.exists():
-        raise NothingOfThatName(f"no key {key[:12]}", where=str(path.parent), remedy="see `fedloupe-site status`")
+    path = home / "gate" / _FOLDER / f"{key}.json"
+    if not re.fullmatch(r"[0-9a-f]{64}", key) or not path.is_file():
+        raise NothingOfThatName(
+            "no trusted coordinator has this key", where=key[:64], remedy="see `fedloupe-site status`"
+        )
+    _note(home, "distrust", key, f"{key} {by}".encode())
     path.unlink()
     sync_folder(path.parent)
-    said = json.dumps({"key": key, "by": by}, sort_keys=True).encode()
-    Audit(home).append(direction="local", kind="distrust", size=len(said), digest=hashlib.sha256(said).hexdigest())
 
 
-def trusted(home: Path) -> dict[str, Coordinator]:
-    """Coordinators by public key.
-
-    Raises:
-        CoordinatorDamaged: a file in the folder is not what its name says.
-    """
-    return {path.stem: _read(path) for path in sorted((home / "gate" / "coordinators").glob("*.json"))}
+def _note(home: Path, kind: str, key: str, data: bytes) -> None:
+    digest = hashlib.sha256(data).hexdigest()
+    Audit(home).append(direction="local", kind=kind, run=spoken(key).replace(" ", ""), size=len(data), digest=digest)
 
 
 def _read(path: Path) -> Coordinator:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        found = Coordinator(**{name: record[name] for name in ("name", "key", "by", "when")})
-        if set(record) != {"name", "key", "by", "when"} or not all(isinstance(v, str) for v in record.values()):
-            raise ValueError("its fields are others")
-        if found.key != path.stem or not _KEY.fullmatch(found.key):
-            raise ValueError("it holds another key than its name says")
-    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-        raise CoordinatorDamaged(
-            f"not a coordinator's key: {type(error).__name__}: {error}",
-            where=str(path),
-            remedy="find out who changed the file, delete it, and install the coordinator's kit again",
+        content = path.read_bytes() if path.stat().st_size <= 4096 else b""
+    except OSError as error:
+        raise CoordinatorsDamaged(
+            f"it cannot be read: {error.strerror}", where=str(path), remedy="see to its permissions"
         ) from None
-    return found
+    record = parse_document(content, Coordinator, CoordinatorsDamaged, str(path), _REMEDY)
+    if path.name != f"{record.key}.json":
+        raise CoordinatorsDamaged("it holds another key than its name says", where=str(path), remedy=_REMEDY)
+    return record

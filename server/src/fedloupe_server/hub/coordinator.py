@@ -1,7 +1,7 @@
 """The coordinator's side, started and watched: SuperLink, its executor, and the proxy before them; all on loopback.
 
     with Processes(work / "logs", print) as processes:
-        coordinator = start_coordinator(work, processes, app=Path("configs/app"))
+        coordinator = start_coordinator(work, processes, study=study, app=Path("configs/app"))
         node = coordinator.flower.register(public_key, "north")
         coordinator.address                                  # what couriers dial: the proxy
 
@@ -14,12 +14,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedloupe_server.hub.flower import Flower, environment, stage, tool
+from fedloupe.study import Study
+from fedloupe_server.hub.flower import Flower, environment, tool
 from fedloupe_server.hub.processes import Processes, free_ports
-from fedloupe_server.hub.provision import make_authority, make_server_certificate, write_secret_bytes
+from fedloupe_server.provision import provision
 
 READY_S = 60.0
-DAYS = 30
+NAME = "Demonstration on one machine"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Coordinator:
         authority: CA certificate that couriers need.
         proxy_port: the only port meant for hospitals.
         work: its folder.
+        federation: the federation folder, in `work`.
+        spoken: fingerprint of its key.
     """
 
     flower: Flower
@@ -41,6 +44,8 @@ class Coordinator:
     authority: Path
     proxy_port: int
     work: Path
+    federation: Path
+    spoken: str
 
     @property
     def address(self) -> str:
@@ -48,31 +53,29 @@ class Coordinator:
         return f"127.0.0.1:{self.proxy_port}"
 
 
-def start_coordinator(work: Path, processes: Processes, *, app: Path) -> Coordinator:
-    """Make certificates, start the three processes, build the bundle.
+def start_coordinator(work: Path, processes: Processes, *, study: Study, app: Path) -> Coordinator:
+    """Found the federation, or bring it up to date, and start the three processes.
 
     Args:
         work: absolute folder for keys, database, logs.
         processes: where they are started.
+        study: for the hospitals' kits.
         app: folder of the bundle's source.
 
     Raises:
         ProcessEnded: one did not become ready.
         BundleMissing: `app` holds no bundle.
+        FederationUnusable, FederationNotWritten: the federation folder.
     """
-    staged = stage(app, work / "app")
-    tls = work / "tls"
     work.mkdir(parents=True, exist_ok=True)
     work.chmod(0o700)
-    made = make_authority(tls, "FedLoupe", days=DAYS)
-    make_server_certificate(tls, made, hosts=("localhost",), addresses=("127.0.0.1",), days=DAYS)
-    secret = tls / "executor.secret"
-    write_secret_bytes(secret)
     inner, outer = free_ports(2)
-    flower = Flower(work / "flower", tls / "ca.crt", inner)
+    founded = provision(study, work / "federation", f"127.0.0.1:{outer}", name=NAME, app=app)
+    federation, secret = founded.federation, founded.federation.secret
+    flower = Flower(work / "flower", federation.authority, inner)
     flower.configure()
     env = environment(flower.home)
-    certificate, key = str(tls / "server.crt"), str(tls / "server.key")
+    certificate, key = str(federation.certificate), str(federation.key)
     processes.start(
         "superlink",
         [
@@ -95,7 +98,6 @@ def start_coordinator(work: Path, processes: Processes, *, app: Path) -> Coordin
         ],
         env,
     )
-    bundle = flower.build(staged)
     processes.wait_for_port("superlink", inner, READY_S)
     processes.start(
         "executor",
@@ -107,4 +109,6 @@ def start_coordinator(work: Path, processes: Processes, *, app: Path) -> Coordin
         keep=True,  # it dies of one HTTP 500, and no later run would ever start
     )
     processes.wait_for_port("proxy", outer, READY_S)
-    return Coordinator(flower, staged, bundle, flower.authority, outer, work)
+    return Coordinator(
+        flower, federation.app, federation.bundle, flower.authority, outer, work, federation.folder, founded.spoken
+    )

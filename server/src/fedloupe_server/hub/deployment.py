@@ -4,7 +4,8 @@
                  site_command=lambda home, socket: ["fedloupe-site", "start", str(home), "--socket", str(socket)],
                  timeout_s=1800.0)
 
-What crosses from hospital to coordinator is what would cross between machines: a public key, and TLS to the proxy.
+What crosses between hospital and coordinator is what would cross between machines: a request, a kit, and TLS to the
+proxy.
 """
 
 from __future__ import annotations
@@ -23,13 +24,16 @@ from pathlib import Path
 from typing import Literal
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.study import load_study
 from fedloupe_server.hub.coordinator import Coordinator, start_coordinator
 from fedloupe_server.hub.processes import Processes, free_ports
-from fedloupe_server.hub.provision import make_courier_key
+from fedloupe_server.provision import enrol
+from fedloupe_server.provision.errors import OtherKeyEnrolled
 
 Progress = Callable[[str], None]
 SiteCommand = Callable[[Path, Path], list[str]]
 ONLINE_S, SITE_READY_S, LOOK_S = 120.0, 120.0, 10.0
+BY = "demonstration on one machine"
 
 
 class DeployedRunFailed(FedLoupeError):
@@ -122,13 +126,20 @@ class Federation:
 
 @contextlib.contextmanager
 def deployment(
-    homes: Mapping[str, Path], work: Path, *, site_command: SiteCommand, progress: Progress, app: Path | None = None
+    study: Path,
+    homes: Mapping[str, Path],
+    work: Path,
+    *,
+    site_command: SiteCommand,
+    progress: Progress,
+    app: Path | None = None,
 ) -> Iterator[Federation]:
     """Start everything, yield when all hospitals are online, end everything by process id.
 
     Args:
-        homes: each site's home folder.
-        work: folder for keys, logs and database; what stands there is replaced.
+        study: the study that the hospitals' kits bring.
+        homes: each site's home folder, by the site's name in the study.
+        work: folder for keys, logs and database; what stands there is replaced, but for keys and certificates.
         site_command: from home and socket to the site process's argument list.
         progress: told in one line what happens.
         app: folder of the bundle's source; None: configs/app of this checkout.
@@ -144,7 +155,8 @@ def deployment(
         Processes(work / "logs", progress) as processes,
     ):
         began = time.monotonic()
-        coordinator = start_coordinator(work, processes, app=app or Path(__file__).parents[4] / "configs" / "app")
+        source = app or Path(__file__).parents[4] / "configs" / "app"
+        coordinator = start_coordinator(work, processes, study=load_study(study), app=source)
         progress(
             f"coordinator: SuperLink on loopback port {coordinator.flower.port}, proxy on {coordinator.proxy_port}"
         )
@@ -152,8 +164,8 @@ def deployment(
         for site, home in homes.items():
             socket = Path(sockets_folder) / f"{len(hospitals)}.sock"
             processes.start(f"site-{site}", site_command(home, socket), keep=True)
-            hospitals[site] = _enrol(coordinator, site, socket)
-            progress(f"{site}: public key registered as node {hospitals[site].node}")
+            hospitals[site] = _enrol(coordinator, site, home, socket)
+            progress(f"{site}: joined with its kit, registered as node {hospitals[site].node}")
         for site, hospital in hospitals.items():
             start_courier(processes, coordinator, hospital)
             processes.wait_for(f"site-{site}", lambda path=hospital.socket: _answers(path), SITE_READY_S)  # type: ignore[misc]
@@ -183,7 +195,7 @@ def run_deployed(
         study_path: the study's YAML.
         homes: each site's home folder, by the site's name in the study.
         run_dir: where the run is written, as by `fedloupe_server.federation.run_study`.
-        work: folder for keys, logs and database; what stands there is replaced.
+        work: folder for keys, logs and database; what stands there is replaced, but for keys and certificates.
         site_command: from home and socket to the site process's argument list.
         progress: told in one line what happens.
         timeout_s: seconds for the whole run.
@@ -194,7 +206,7 @@ def run_deployed(
         ProcessEnded, HospitalNotReady, FlowerRefused, BundleMissing: see there.
     """
     tell: Progress = progress or (lambda line: print(line, flush=True))
-    with deployment(homes, work, site_command=site_command, progress=tell, app=app) as federation:
+    with deployment(study_path, homes, work, site_command=site_command, progress=tell, app=app) as federation:
         federation.run("study", study_path, run_dir, timeout_s=timeout_s, progress=tell)
 
 
@@ -212,18 +224,31 @@ def start_courier(processes: Processes, coordinator: Coordinator, hospital: Hosp
     )
 
 
-def _enrol(coordinator: Coordinator, site: str, socket: Path) -> Hospital:
-    """Key pair and approved bundle at the hospital, public key at the coordinator."""
+def _enrol(coordinator: Coordinator, site: str, home: Path, socket: Path) -> Hospital:
+    """By the commands of both sides: keys and request, kit, joined; then the courier's key to SuperLink."""
     folder = coordinator.work / "hospitals" / site
-    public = make_courier_key(folder)
-    shutil.copyfile(coordinator.authority, folder / "ca.crt")
-    command = [sys.executable, "-m", "fedloupe_client.courier", "approve", str(coordinator.bundle)]
+    _hospital("init", site, str(home), site, "--courier", str(folder))
+    request = home / f"{site}.request.json"
+    try:
+        kit = enrol(coordinator.federation, request).kit
+    except OtherKeyEnrolled:  # its home is a new one since an earlier deployment here
+        kit = enrol(coordinator.federation, request, renew=True).kit
+    told = ("--coordinator", coordinator.spoken, "--by", BY)
+    _hospital("join", site, str(home), str(kit), "--courier", str(folder), *told)
+    return Hospital(site, coordinator.flower.register(folder / "courier.pub", site), folder, socket)
+
+
+def _hospital(command: str, site: str, *arguments: str) -> None:
     done = subprocess.run(
-        [*command, "--home", str(folder / "flower")], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "fedloupe_client.cli", command, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if done.returncode:
-        raise HospitalNotReady(done.stderr.strip()[-400:], where=site, remedy="install fedloupe-client[courier]")
-    return Hospital(site, coordinator.flower.register(public, site), folder, socket)
+        what = " ".join(done.stderr.split())[-400:]
+        raise HospitalNotReady(what, where=site, remedy="install fedloupe-client[courier], and see what it says")
 
 
 def _wait_online(coordinator: Coordinator, hospitals: Mapping[str, Hospital], processes: Processes) -> None:
@@ -260,8 +285,11 @@ def _relay(log: Path, told: int, progress: Progress) -> int:
 
 
 def _clear(work: Path) -> None:
-    """Remove an earlier deployment; the hospitals' Flower homes are read-only."""
-    if work.is_dir():
-        for folder in sorted(path for path in work.rglob("*") if path.is_dir() and not path.is_symlink()):
-            folder.chmod(0o700)
-        shutil.rmtree(work)
+    """Remove an earlier deployment, but for the keys and certificates of both sides, which a later one goes on with."""
+    for path in sorted(work.iterdir()) if work.is_dir() else []:
+        if path.name in ("federation", "hospitals"):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

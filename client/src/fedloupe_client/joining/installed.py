@@ -1,0 +1,160 @@
+"""Which kit is in force at a site, HOME/kit.json, and how a new one takes its place: all of it or nothing.
+
+    finish(home)                   # completes what a crash interrupted after its point of no return
+    kit = installed(home)          # None: never joined
+
+A kit is many files in two folders. All new files are first written beside those that they will replace. Then one file,
+HOME/gate/joining.json, is put in place, which lists what goes where: before that instant the old kit is in force, after
+it the new one is, and whoever looks next does the remaining renames.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fedloupe.enrolment import Address, Document, Hex, Moment, Name, Site, document_bytes, parse_document
+from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
+from fedloupe_client.gate.trust import trust
+from fedloupe_client.joining.errors import KitNotInstalled
+
+OLD = ".before"
+
+
+class Installed(Document):
+    """The kit in force, without its files.
+
+    Attributes:
+        number: of the kit.
+        site: this site.
+        address: what the courier dials.
+        issued: when the kit was made; UTC, ISO 8601.
+        expires: when the certificate ends.
+        coordinator: name of the coordinator.
+        coordinator_key: its public key, hex.
+        authority_sha256: of the authority's certificate in PEM.
+        fingerprint: of the study that came with the kit; approving it is another step.
+        bundle_sha256: of the app bundle.
+        courier: the courier's folder.
+        by: who installed it.
+        joined: when.
+    """
+
+    format: Literal["fedloupe-installed-1"] = "fedloupe-installed-1"
+    number: int = Field(ge=1, lt=2**31)
+    site: Site
+    address: Address
+    issued: Moment
+    expires: Moment
+    coordinator: Name
+    coordinator_key: Hex
+    authority_sha256: Hex
+    fingerprint: Hex
+    bundle_sha256: Hex
+    courier: str
+    by: Name
+    joined: Moment
+
+
+class Joining(Document):
+    """The point of no return: what remains to be done.
+
+    Attributes:
+        moves: from and to, absolute paths; a move whose source is gone is done.
+        name: of the coordinator to trust.
+        key: its public key.
+        by: who compared it.
+    """
+
+    format: Literal["fedloupe-joining-1"] = "fedloupe-joining-1"
+    moves: list[list[str]]
+    name: Name
+    key: Hex
+    by: Name
+
+
+def installed(home: Path) -> Installed | None:
+    """The kit in force; None: this site never joined.
+
+    Raises:
+        KitNotInstalled: HOME/kit.json is damaged.
+    """
+    path = home / "kit.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise KitNotInstalled(
+            f"it cannot be read: {error.strerror}", where=str(path), remedy="see to its permissions"
+        ) from None
+    return parse_document(content, Installed, KitNotInstalled, str(path), "delete it and join again with your kit")
+
+
+def commit(home: Path, joining: Joining) -> None:
+    """Decide for the new kit, then put it in place.
+
+    Raises:
+        FedLoupeError, OSError: nothing is decided where the coordinator cannot be trusted; later, `finish` goes on.
+    """
+    path = gate_folder(home) / "joining.json"
+    write_atomic(path, document_bytes(joining))
+    try:
+        trust(home, joining.name, joining.key, joining.by)
+    except BaseException:
+        path.unlink()
+        raise
+    finish(home)
+
+
+def finish(home: Path) -> bool:
+    """Complete a decided installation; False: there is none to complete.
+
+    Raises:
+        KitNotInstalled: a rename fails; the next try goes on.
+        FedLoupeError: the coordinator cannot be trusted, because the gate's records are damaged.
+    """
+    path = home / "gate" / "joining.json"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    joining = parse_document(content, Joining, KitNotInstalled, str(path), "delete it and join again with your kit")
+    trust(home, joining.name, joining.key, joining.by)
+    try:
+        for source, target in joining.moves:
+            _move(Path(source), Path(target))
+        path.unlink()
+        sync_folder(path.parent)
+    except OSError as error:
+        raise KitNotInstalled(
+            f"{error.strerror or type(error).__name__}: the kit is decided and not yet all in place",
+            where=str(error.filename or home),
+            remedy="see to permissions and disk, then run `fedloupe-site status`, which goes on",
+        ) from None
+    return True
+
+
+def _move(source: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}{OLD}")
+    if source.exists():
+        if target.is_dir():
+            remove(old)
+            os.replace(target, old)
+        os.replace(source, target)
+        sync_folder(target.parent)
+    remove(old)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder that may be read-only; nothing there: nothing done."""
+    if path.is_dir() and not path.is_symlink():
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
