@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 class ServiceRuns(FedLoupeError):
     """Another service works in this federation folder."""
 
-    code = "FL-735"
+    code = "FL-737"
     title = "the coordinator's service runs already"
 
 
