@@ -263,7 +263,7 @@ def start_command(
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with speaking():
         site = Site(home)
-        server = serve(site.handle, socket or home / "site.sock")
+        server = serve(site.handle, socket or home / "site.sock", progress=site.progress)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloupe.messages import HelloRequest, Working, decode, encode
 from fedloupe_client.site.server import (
     MessageTooLarge,
     SiteBroken,
@@ -144,4 +145,15 @@ class TestSilence:
         server = serve(bytes, path)
         with pytest.raises(MessageTooLarge, match="FL-624"):
             ask(path, bytes(2000), 5.0)
+        server.stop(0)
+
+
+class TestALongRequest:
+    def test_the_caller_hears_that_it_is_worked_on_and_the_answer_waits_for_it(self, path):
+        go, header = threading.Event(), {"version": "0", "fingerprint": "0" * 64, "run": "trial", "site": "north"}
+        server = serve(lambda blob: str(go.wait(10)).encode(), path, patience_s=0.05)
+        request = encode(HelloRequest(**header))
+        assert isinstance(decode(ask(path, request, 5.0)), Working)
+        go.set()
+        assert ask(path, request, 5.0) == b"True"
         server.stop(0)

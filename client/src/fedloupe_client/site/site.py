@@ -67,6 +67,7 @@ from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
 from fedloupe_client.site import harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
+from fedloupe_client.site.progress import Progress
 from fedloupe_client.site.training import Bench
 from fedloupe_client.training import description, drawing, predicting, trees
 from fedloupe_client.training.evaluation import evaluate
@@ -105,6 +106,9 @@ class Site:
     Args:
         home: the site's home folder.
         checkpoint_s: seconds between two states on disk while it trains; a killed process goes on from the last one.
+
+    Attributes:
+        progress: how far the running request is, for those who wait for it.
     """
 
     def __init__(self, home: Path, *, checkpoint_s: float = INTERVAL_S) -> None:
@@ -112,6 +116,7 @@ class Site:
         self._checkpoint_s = checkpoint_s
         self.name = load_site(home).site
         self.gate = Gate(home, self.name)
+        self.progress = Progress()
         self._cohorts: dict[str, Cohort] = {}
         self._digests: dict[str, str] = {}
         self._preparations: dict[str, Preparation] = {}
@@ -152,9 +157,13 @@ class Site:
     def cohort(self, study: Study) -> Cohort:
         """The site's patients for this study; derived and loaded on first use."""
         if study.fingerprint not in self._cohorts:
-            derive(self.home, study)
+            self.progress.begin("features")
+            derive(self.home, study, progress=self._derived)
             self._cohorts[study.fingerprint] = load_cohort(self.home, study, self.name)
         return self._cohorts[study.fingerprint]
+
+    def _derived(self, done: int, total: int, _case: str) -> None:
+        self.progress(done, total)
 
     def _check_same_data(self, run: str, study: Study) -> None:
         """A run sees one state of the data from its first request to its last; its stored answers rest on it."""
@@ -184,6 +193,7 @@ class Site:
         }
         if isinstance(request, CONTRIBUTING):
             self.gate.check_cohort(len(cohort.rows("train")))
+        self.progress.begin(_stage(request))
         reply: Reply
         match request:
             case TrainRequest() if isinstance(study.privacy, DpSgd):
@@ -260,7 +270,8 @@ class Site:
     ) -> StabilityReply:
         rows = chosen_rows(cohort, study)
         cases = [cohort.cases[row] for row in rows]
-        derive_versions(self.home, study, cases)
+        self.progress.begin("perturbing")
+        derive_versions(self.home, study, cases, progress=self._derived)
         sums = stability(load_versions(self.home, study, cases, cohort.features[rows]), request.mean, request.scale)
         patients = len(cohort.rows("train"))
         return StabilityReply(**header, patients=patients, count=sums.count, total=sums.total, product=sums.product)
@@ -270,7 +281,7 @@ class Site:
         return self._bench(request.run).train(header, request, study, cohort, preparation)
 
     def _bench(self, run: str) -> Bench:
-        return Bench(self.home / "runs" / run, self._checkpoint_s)
+        return Bench(self.home / "runs" / run, self._checkpoint_s, self.progress)
 
     def _forget(self, request: Request) -> None:
         """Once an answer is stored, where its training stood is no longer needed."""
@@ -291,7 +302,7 @@ class Site:
                 own = bench.alone(header, request.weights, study, cohort, preparation)
             request = request.model_copy(update={"weights": own})
         if isinstance(request, OverlapRequest):
-            return drawing.overlap(study, cohort, request)
+            return drawing.overlap(study, cohort, request, self.progress)
         assert preparation is not None, "only a drawing study has none"
         return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
 
@@ -320,6 +331,7 @@ class Site:
             number=request.round,
             privacy=privacy,
             spend=spend,
+            tell=self.progress,
         )
         spent = self.gate.ledger.spent(load_policy(self.home).delta)
         reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
@@ -363,3 +375,14 @@ class Site:
 
     def _harmonised_path(self, run: str) -> Path:
         return self.home / "runs" / run / "harmonisation.safetensors"
+
+
+def _stage(request: Request) -> str:
+    """What an answer takes, in a word, for those who wait."""
+    match request:
+        case TrainRequest() | GrowRequest():
+            return "training"
+        case EvaluateRequest() | OverlapRequest():
+            return "training" if makes_own(request) else "evaluating"
+        case _:
+            return "working"
