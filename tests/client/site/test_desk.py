@@ -129,6 +129,8 @@ class TestFailures:
         desk = desk_of(works)
         assert isinstance(decode(desk.ask(training() + b"1")), Working)
         works.go.set()
+        while desk._works:
+            time.sleep(0.005)
         assert decode(desk.ask(training() + b"2")).code == "FL-524"
         assert len(works.worked) == 1
 
