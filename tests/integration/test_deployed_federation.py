@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 import fedloupe
 from fedloupe.messages import Failure, HelloReply, decode, encode
-from fedloupe_client.site.server import serve
+from fedloupe_client.site.server import desk_of, serve
 
 name, patients = sys.argv[1], int(sys.argv[2])
 
@@ -48,7 +48,7 @@ def handle(blob):
                              data_digest="00"))
 
 print("serving", flush=True)
-serve(handle, Path(sys.argv[3])).wait()
+serve(desk_of(handle), Path(sys.argv[3])).wait()
 """
 PATIENTS = {"north": 31, "south": 17}
 

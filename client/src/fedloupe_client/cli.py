@@ -239,6 +239,7 @@ def start_command(
     import torch
 
     from fedloupe_client.joining import finish
+    from fedloupe_client.site.desk import Desk
     from fedloupe_client.site.server import serve
     from fedloupe_client.site.site import Site
 
@@ -248,7 +249,7 @@ def start_command(
     with speaking():
         finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
-        server = serve(site.handle, socket or home / "site.sock")
+        server = serve(Desk(site.enter, site.progress, site.tell), socket or home / "site.sock")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)

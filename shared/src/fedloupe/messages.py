@@ -61,6 +61,7 @@ from fedloupe.statistics.records import ResidualsReply as ResidualsReply
 from fedloupe.statistics.records import ResidualsRequest as ResidualsRequest
 from fedloupe.statistics.records import SummaryReply as SummaryReply
 from fedloupe.statistics.records import SummaryRequest as SummaryRequest
+from fedloupe.working import Working as Working
 
 MAX_BYTES = 512 * 2**20
 
@@ -342,6 +343,7 @@ Reply = (
     | SharesReply
     | SumReply
     | UnmaskReply
+    | Working
     | Failure
 )
 KINDS: dict[str, type[Message]] = {

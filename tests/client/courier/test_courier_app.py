@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricR
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedloupe_client.courier.app import ARRAY, RECORD, NotOneMessage, app, carry, pack, unpack
-from fedloupe_client.site.server import serve
+from fedloupe_client.site.server import desk_of, serve
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ class TestCarrying:
 class TestTheClientApp:
     def test_it_reaches_the_socket_that_the_node_config_names(self):
         with tempfile.TemporaryDirectory(prefix="fl-") as folder:
-            server = serve(lambda blob: blob.upper(), Path(folder) / "s")
+            server = serve(desk_of(lambda blob: blob.upper()), Path(folder) / "s")
             reply = app(message(pack(b"abc")), context(**{"site-socket": f"{folder}/s"}))
             server.stop(0)
         assert unpack(reply.content) == b"ABC"

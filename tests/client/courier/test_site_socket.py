@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloupe.messages import HelloRequest, Working, decode, encode
 from fedloupe_client.site.server import (
     MessageTooLarge,
     SiteBroken,
@@ -19,6 +20,7 @@ from fedloupe_client.site.server import (
     SocketTaken,
     SocketUnusable,
     ask,
+    desk_of,
     serve,
 )
 
@@ -31,7 +33,7 @@ def path():
 
 @pytest.fixture
 def echo(path):
-    server = serve(lambda blob: b"<" + blob + b">", path)
+    server = serve(desk_of(lambda blob: b"<" + blob + b">"), path)
     yield server
     server.stop(0)
 
@@ -57,7 +59,7 @@ class TestBytesPass:
             running.remove(blob)
             return blob
 
-        server = serve(handle, path)
+        server = serve(desk_of(handle), path)
         threads = [threading.Thread(target=ask, args=(path, bytes([i]), 10.0)) for i in range(4)]
         for thread in threads:
             thread.start()
@@ -73,7 +75,7 @@ class TestWhoMayKnock:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_a_group_can_be_let_in(self, path):
-        server = serve(bytes, path, mode=0o660)
+        server = serve(desk_of(bytes), path, mode=0o660)
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         server.stop(0)
 
@@ -89,32 +91,32 @@ class TestTheSocketFile:
     def test_a_dead_servers_file_is_replaced(self, path):
         with sockets.socket(sockets.AF_UNIX) as dead:
             dead.bind(str(path))
-        server = serve(bytes, path)
+        server = serve(desk_of(bytes), path)
         assert ask(path, b"x", 5.0) == b"x"
         server.stop(0)
 
     def test_a_living_server_is_not_displaced(self, echo, path):
         with pytest.raises(SocketTaken, match="FL-621"):
-            serve(bytes, path)
+            serve(desk_of(bytes), path)
         assert ask(path, b"x", 5.0) == b"<x>"
 
     def test_stopping_removes_it(self, path):
-        serve(bytes, path).stop(0)
+        serve(desk_of(bytes), path).stop(0)
         assert not path.exists()
 
     def test_a_file_that_is_no_socket_is_left_alone(self, path):
         path.write_text("precious")
         with pytest.raises(SocketUnusable, match="FL-622"):
-            serve(bytes, path)
+            serve(desk_of(bytes), path)
         assert path.read_text() == "precious"
 
     def test_a_path_longer_than_the_kernel_allows_is_refused(self, path):
         with pytest.raises(SocketUnusable, match="107 bytes"):
-            serve(bytes, path.parent / ("x" * 120))
+            serve(desk_of(bytes), path.parent / ("x" * 120))
 
     def test_a_missing_folder_is_named(self, path):
         with pytest.raises(SocketUnusable, match="no such folder"):
-            serve(bytes, path.parent / "absent" / "site.sock")
+            serve(desk_of(bytes), path.parent / "absent" / "site.sock")
 
 
 class TestSilence:
@@ -123,7 +125,7 @@ class TestSilence:
             ask(path, b"x", 5.0)
 
     def test_an_answer_that_comes_too_late_is_silence(self, path):
-        server = serve(lambda blob: time.sleep(1.0) or blob, path)
+        server = serve(desk_of(lambda blob: time.sleep(1.0) or blob), path)
         with pytest.raises(SiteSilent, match="deadline"):
             ask(path, b"x", 0.2)
         server.stop(0)
@@ -132,7 +134,7 @@ class TestSilence:
         def handle(blob):
             raise ValueError("patient 4711 at /data/secret")
 
-        server = serve(handle, path)
+        server = serve(desk_of(handle), path)
         with pytest.raises(SiteBroken) as caught:
             ask(path, b"x", 5.0)
         server.stop(0)
@@ -141,7 +143,18 @@ class TestSilence:
 
     def test_a_message_over_the_limit_is_named(self, path, monkeypatch):
         monkeypatch.setattr("fedloupe_client.site.server._OPTIONS", [("grpc.max_receive_message_length", 1000)])
-        server = serve(bytes, path)
+        server = serve(desk_of(bytes), path)
         with pytest.raises(MessageTooLarge, match="FL-624"):
             ask(path, bytes(2000), 5.0)
+        server.stop(0)
+
+
+class TestALongRequest:
+    def test_the_caller_hears_that_it_is_worked_on_and_the_answer_waits_for_it(self, path):
+        go, header = threading.Event(), {"version": "0", "fingerprint": "0" * 64, "run": "trial", "site": "north"}
+        server = serve(desk_of(lambda blob: str(go.wait(10)).encode(), patience_s=0.05), path)
+        request = encode(HelloRequest(**header))
+        assert isinstance(decode(ask(path, request, 5.0)), Working)
+        go.set()
+        assert ask(path, request, 5.0) == b"True"
         server.stop(0)

@@ -61,6 +61,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "sum-reply": {"setup": "ab" * 16, "session": 3, "of": "train-reply", "layout": {"weights": (5,), "patients": ()}},
     "unmask": {"setup": "ab" * 16, "session": 3, "contributors": ("east", "north", "south")},
     "unmask-reply": {"setup": "ab" * 16, "session": 3},
+    "working": {"stage": "training", "fraction": 0.43, "seconds": 812.5},
     "failure": {"code": "FL-515", "title": "privacy budget would be exceeded"},
 }  # fmt: skip
 SHAPES = {
@@ -120,7 +121,7 @@ class TestRoundTrip:
 
     def test_every_kind_is_named_by_its_own_word(self):
         assert all(record.model_fields["kind"].default == kind for kind, record in KINDS.items())
-        assert len(set(KINDS.values())) == len(KINDS) == 56
+        assert len(set(KINDS.values())) == len(KINDS) == 57
 
 
 class TestDisclosure:

@@ -35,6 +35,7 @@ from fedloupe.messages import (
     TrainReply,
     TrainRequest,
     UnmaskRequest,
+    Working,
     decode,
     encode,
 )
@@ -175,6 +176,10 @@ class Gate:
         reply = decode(blob)
         assert isinstance(reply, Reply), "what was stored is an answer"
         return self._out(self._sums.mask(request, sum_digest(self.asked(request)), reply, study))
+
+    def tell(self, working: Working) -> bytes:
+        """That the site is at work on a request: a stage's name, a share and seconds, recorded like all that leaves."""
+        return self._out(working)
 
     def _out(self, reply: Reply) -> bytes:
         blob = encode(reply)

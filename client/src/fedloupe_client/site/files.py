@@ -38,7 +38,7 @@ def keep(path: Path, content: bytes) -> None:
         RunFileUnwritable: see there.
     """
     try:
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_atomic(path, content)
     except OSError as error:
         raise RunFileUnwritable(

@@ -25,6 +25,7 @@ from fedloupe.statistics.shifts import prior_sums
 from fedloupe.study import Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.harmonising import Harmonised, cross_products, residuals
+from fedloupe_client.site.files import keep
 
 
 def answer(
@@ -59,18 +60,10 @@ def answer(
             return PriorReply(**header, sums=prior_sums(list(own.shifts.values())))
         case HarmoniseRequest():
             own = Harmonised.fit(study, cohort, site, _harmoniser(request, request.prior), request.scope)
-            write(path, own.to_bytes())
+            keep(path, own.to_bytes())
             made = digest(*own.harmoniser.arrays.values())
             return HarmoniseReply(**header, harmoniser=made, batches=len(own.shifts), small=own.small)
 
 
 def _harmoniser(request: PriorRequest | HarmoniseRequest, prior: NDArray[Any]) -> Harmoniser:
     return Harmoniser(request.centre, request.scale, request.beta, request.level, request.spread, prior)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write aside, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)

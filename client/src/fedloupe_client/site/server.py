@@ -1,6 +1,6 @@
 """The site's only door: gRPC on a Unix socket, bytes in, bytes out, one request at a time.
 
-    server = serve(site.handle, Path("/run/fedloupe/site.sock"))    # the site process
+    server = serve(desk, Path("/run/fedloupe/site.sock"))           # the site process
     reply = ask(Path("/run/fedloupe/site.sock"), blob, 3600.0)      # the courier
     server.stop()
 
@@ -22,8 +22,12 @@ import grpc
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import MAX_BYTES
+from fedloupe_client.site.desk import PATIENCE_S, Desk, Entered
+from fedloupe_client.site.progress import Progress
 
 METHOD = "/fedloupe.Site/Ask"
+CALLERS = 8
+"""Callers that are heard at once; each waits half a minute at most."""
 LONGEST_PATH = 107  # sun_path of Linux (unix(7)) less its terminating zero
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_BYTES),
@@ -72,8 +76,8 @@ class MessageTooLarge(FedLoupeError):
 class Server:
     """A running site door; made by `serve`."""
 
-    def __init__(self, server: grpc.Server, socket: Path, inode: int) -> None:
-        self._server, self.socket, self._inode = server, socket, inode
+    def __init__(self, server: grpc.Server, desk: Desk, socket: Path, inode: int) -> None:
+        self._server, self._desk, self.socket, self._inode = server, desk, socket, inode
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until stopped; True when the time ran out first."""
@@ -82,16 +86,27 @@ class Server:
     def stop(self, grace_s: float = 5.0) -> None:
         """Refuse new requests, give the running one `grace_s` seconds, remove the socket file."""
         self._server.stop(grace_s).wait()
+        self._desk.stop()
         with contextlib.suppress(FileNotFoundError):
             if self.socket.stat().st_ino == self._inode:  # never another server's file
                 self.socket.unlink()
 
 
-def serve(handle: Callable[[bytes], bytes], socket: Path, *, mode: int = 0o600) -> Server:
+def desk_of(handle: Callable[[bytes], bytes], *, patience_s: float = PATIENCE_S) -> Desk:
+    """A desk before a plain function of bytes, which looks at no seal: for tests and benchmarks of the wire.
+
+    Args:
+        handle: message bytes to reply bytes. Called from one thread, one request at a time.
+        patience_s: seconds that a caller waits.
+    """
+    return Desk(lambda blob: Entered(blob, lambda: handle(blob)), Progress(), patience_s=patience_s)
+
+
+def serve(desk: Desk, socket: Path, *, mode: int = 0o600) -> Server:
     """Answer requests on a Unix socket until stopped.
 
     Args:
-        handle: message bytes to reply bytes; expected not to raise. Called from one thread, one request at a time.
+        desk: what callers come to; expected not to raise.
         socket: path of at most 107 bytes; its folder must exist. A dead server's file is replaced.
         mode: 0o600, or 0o660 where the courier runs as another user of the same group.
 
@@ -103,14 +118,14 @@ def serve(handle: Callable[[bytes], bytes], socket: Path, *, mode: int = 0o600) 
 
     def answer(blob: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return handle(blob)
+            return desk.ask(blob, context.is_active)
         except Exception:  # the outermost wall: a traceback stays in the site's log, the courier learns a code
             _log.exception("the handler failed")
             context.abort(grpc.StatusCode.INTERNAL, SiteBroken.code)
             raise
 
-    # One worker is the lock: the handler never runs twice at once, later requests wait in line.
-    server = grpc.server(ThreadPoolExecutor(max_workers=1, thread_name_prefix="fedloupe-site"), options=_OPTIONS)
+    # Callers wait in threads of their own; the desk has one for the work: the handler never runs twice at once.
+    server = grpc.server(ThreadPoolExecutor(CALLERS, thread_name_prefix="fedloupe-door"), options=_OPTIONS)
     service, method = METHOD.strip("/").split("/")
     handler = grpc.unary_unary_rpc_method_handler(answer)  # no serialisers: bytes pass as they are
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
@@ -123,7 +138,7 @@ def serve(handle: Callable[[bytes], bytes], socket: Path, *, mode: int = 0o600) 
         os.umask(before)
     socket.chmod(mode)
     server.start()
-    return Server(server, socket, socket.stat().st_ino)
+    return Server(server, desk, socket, socket.stat().st_ino)
 
 
 def ask(socket: Path, blob: bytes, timeout_s: float) -> bytes:

@@ -36,7 +36,6 @@ from fedloupe.messages import (
     NewtonRequest,
     OverlapReply,
     OverlapRequest,
-    PrepareReply,
     PrepareRequest,
     PriorRequest,
     RedundancyReply,
@@ -55,8 +54,8 @@ from fedloupe.messages import (
     TrainReply,
     TrainRequest,
     UnmaskRequest,
+    Working,
 )
-from fedloupe.models import Preparation
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
@@ -67,6 +66,9 @@ from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
 from fedloupe_client.site import harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
+from fedloupe_client.site.desk import Entered
+from fedloupe_client.site.prepared import NotPrepared, Prepared
+from fedloupe_client.site.progress import Progress
 from fedloupe_client.site.training import Bench
 from fedloupe_client.training import description, drawing, predicting, trees
 from fedloupe_client.training.evaluation import evaluate
@@ -76,13 +78,6 @@ from fedloupe_client.training.statistics import describe, newton_terms, sketch
 _log = logging.getLogger(__name__)
 Description = SummaryRequest | BucketsRequest | CovarianceRequest
 Sums = Description | DescribeRequest | StabilityRequest | RedundancyRequest | SketchRequest | NewtonRequest
-
-
-class NotPrepared(FedLoupeError):
-    """A request that needs the agreed scaling came before it."""
-
-    code = "FL-604"
-    title = "the run's preparation has not arrived at this site"
 
 
 class DataChanged(FedLoupeError):
@@ -105,6 +100,9 @@ class Site:
     Args:
         home: the site's home folder.
         checkpoint_s: seconds between two states on disk while it trains; a killed process goes on from the last one.
+
+    Attributes:
+        progress: how far the running request is, for those who wait for it.
     """
 
     def __init__(self, home: Path, *, checkpoint_s: float = INTERVAL_S) -> None:
@@ -112,19 +110,29 @@ class Site:
         self._checkpoint_s = checkpoint_s
         self.name = load_site(home).site
         self.gate = Gate(home, self.name)
+        self.progress = Progress()
         self._cohorts: dict[str, Cohort] = {}
         self._digests: dict[str, str] = {}
-        self._preparations: dict[str, Preparation] = {}
+        self._prepared = Prepared(home)
         self._harmonised: dict[str, Cohort] = {}
 
     def handle(self, blob: bytes) -> bytes:
         """Answer one sealed request; the same request gets the same bytes again, also after a restart."""
+        entered = self.enter(blob)
+        return entered if isinstance(entered, bytes) else entered.work()
+
+    def enter(self, blob: bytes) -> Entered | bytes:
+        """Look at a seal: what it holds and how to answer it, or the refusal."""
         try:
             opened = self.gate.unseal(blob)
         except FedLoupeError as error:
             _log.warning("refused: %s", error)
             return self.gate.refuse(error)
-        return self.answer(opened.inner, opened.seal.coordinator)
+        return Entered(opened.inner, lambda: self.answer(opened.inner, opened.seal.coordinator))
+
+    def tell(self, working: Working) -> bytes:
+        """That it is at work, as it leaves."""
+        return self.gate.tell(working)
 
     def answer(self, blob: bytes, coordinator: str = "") -> bytes:
         """Answer one request whose seal was good.
@@ -166,9 +174,13 @@ class Site:
     def cohort(self, study: Study) -> Cohort:
         """The site's patients for this study; derived and loaded on first use."""
         if study.fingerprint not in self._cohorts:
-            derive(self.home, study)
+            self.progress.begin("features")
+            derive(self.home, study, progress=self._derived)
             self._cohorts[study.fingerprint] = load_cohort(self.home, study, self.name)
         return self._cohorts[study.fingerprint]
+
+    def _derived(self, done: int, total: int, _case: str) -> None:
+        self.progress(done, total)
 
     def _check_same_data(self, run: str, study: Study) -> None:
         """A run sees one state of the data from its first request to its last; its stored answers rest on it."""
@@ -198,6 +210,7 @@ class Site:
         }
         if isinstance(request, CONTRIBUTING):
             self.gate.check_cohort(len(cohort.rows("train")))
+        self.progress.begin(_stage(request))
         reply: Reply
         match request:
             case TrainRequest() if isinstance(study.privacy, DpSgd):
@@ -210,15 +223,15 @@ class Site:
                 self._harmonised.pop(request.run, None)
                 reply = harmonising.answer(header, request, study, cohort, self._harmonised_path(request.run))
             case PrepareRequest():
-                reply = self._install(header, request)
+                reply = self._prepared.install(header, request)
             case GrowRequest():
                 reply = self._grow(header, request, study, cohort)
             case EvaluateRequest() | OverlapRequest():
                 reply = self._judge(header, request, study, cohort)
             case MidpointRequest() | CalibrateRequest() | EmbedRequest() | ConformRequest():
-                reply = predicting.answer(header, request, study, cohort, self._preparation(request.run))
+                reply = predicting.answer(header, request, study, cohort, self._prepared.of(request.run))
             case ReleaseRequest():
-                preparation, shifts = self._preparation(request.run), self._harmonised_path(request.run)
+                preparation, shifts = self._prepared.of(request.run), self._harmonised_path(request.run)
                 reply = releasing.answer(header, request, study, cohort, preparation, self.home, shifts)
             case KeysRequest() | SharesRequest() | SumRequest() | UnmaskRequest():
                 raise TypeError("the gate answers these")
@@ -245,7 +258,7 @@ class Site:
                 return SketchReply(**header, sketch=sketch(cohort, request.mean, request.scale, request.probe))
             case NewtonRequest():
                 spread = study.training.random_intercept
-                gradient, hessian = newton_terms(cohort, self._preparation(request.run), request.beta, spread)
+                gradient, hessian = newton_terms(cohort, self._prepared.of(request.run), request.beta, spread)
                 return NewtonReply(**header, gradient=gradient, hessian=hessian)
 
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
@@ -274,17 +287,18 @@ class Site:
     ) -> StabilityReply:
         rows = chosen_rows(cohort, study)
         cases = [cohort.cases[row] for row in rows]
-        derive_versions(self.home, study, cases)
+        self.progress.begin("perturbing")
+        derive_versions(self.home, study, cases, progress=self._derived)
         sums = stability(load_versions(self.home, study, cases, cohort.features[rows]), request.mean, request.scale)
         patients = len(cohort.rows("train"))
         return StabilityReply(**header, patients=patients, count=sums.count, total=sums.total, product=sums.product)
 
     def _train(self, header: dict[str, Any], request: TrainRequest, study: Study, cohort: Cohort) -> TrainReply:
-        preparation = None if study.segmentation is not None else self._preparation(request.run)
+        preparation = None if study.segmentation is not None else self._prepared.of(request.run)
         return self._bench(request.run).train(header, request, study, cohort, preparation)
 
     def _bench(self, run: str) -> Bench:
-        return Bench(self.home / "runs" / run, self._checkpoint_s)
+        return Bench(self.home / "runs" / run, self._checkpoint_s, self.progress)
 
     def _forget(self, request: Request) -> None:
         """Once an answer is stored, where its training stood is no longer needed."""
@@ -295,7 +309,7 @@ class Site:
         self, header: dict[str, Any], request: EvaluateRequest | OverlapRequest, study: Study, cohort: Cohort
     ) -> EvaluateReply | OverlapReply:
         """Scores of the weights that came, or of the site's own model, which is made first and stays here."""
-        preparation = None if isinstance(request, OverlapRequest) else self._preparation(request.run)
+        preparation = None if isinstance(request, OverlapRequest) else self._prepared.of(request.run)
         if makes_own(request):
             self.gate.check_cohort(len(cohort.rows("train")))
             bench = self._bench(request.run)
@@ -305,13 +319,13 @@ class Site:
                 own = bench.alone(header, request.weights, study, cohort, preparation)
             request = request.model_copy(update={"weights": own})
         if isinstance(request, OverlapRequest):
-            return drawing.overlap(study, cohort, request)
+            return drawing.overlap(study, cohort, request, self.progress)
         assert preparation is not None, "only a drawing study has none"
         return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
         cell = load_policy(self.home).minimum_cell
-        preparation = self._preparation(request.run)
+        preparation = self._prepared.of(request.run)
         grown, smallest = trees.grow(
             study, self.name, cohort, preparation, request.trees, number=request.round, cell=cell
         )
@@ -322,7 +336,7 @@ class Site:
         self, header: dict[str, Any], request: TrainRequest, study: Study, privacy: DpSgd, cohort: Cohort
     ) -> tuple[TrainReply, int]:
         patients = len(cohort.rows("train"))
-        preparation = self._preparation(request.run)
+        preparation = self._prepared.of(request.run)
         spend = planned_spend(study, privacy)
         entry = self.gate.intend(request, spend)
         weights = train_round_privately(
@@ -334,6 +348,7 @@ class Site:
             number=request.round,
             privacy=privacy,
             spend=spend,
+            tell=self.progress,
         )
         spent = self.gate.ledger.spent(load_policy(self.home).delta)
         reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
@@ -358,22 +373,16 @@ class Site:
             self._harmonised = {request.run: own.apply(study, measured)}  # one run at a time: a copy of all features
         return self._harmonised[request.run]
 
-    def _install(self, header: dict[str, Any], request: PrepareRequest) -> PrepareReply:
-        preparation = Preparation(request.mean, request.scale, request.projection, request.origin)
-        harmonising.write(self._preparation_path(request.run), preparation.to_bytes())
-        self._preparations[request.run] = preparation
-        return PrepareReply(**header, preparation=preparation.digest)
-
-    def _preparation(self, run: str) -> Preparation:
-        if run not in self._preparations:
-            found = Preparation.read(self._preparation_path(run))
-            if found is None:
-                raise NotPrepared("no preparation for this run", where=run, remedy="the coordinator must send it first")
-            self._preparations[run] = found
-        return self._preparations[run]
-
-    def _preparation_path(self, run: str) -> Path:
-        return self.home / "runs" / run / "preparation.safetensors"
-
     def _harmonised_path(self, run: str) -> Path:
         return self.home / "runs" / run / "harmonisation.safetensors"
+
+
+def _stage(request: Request) -> str:
+    """What an answer takes, in a word, for those who wait."""
+    match request:
+        case TrainRequest() | GrowRequest():
+            return "training"
+        case EvaluateRequest() | OverlapRequest():
+            return "training" if makes_own(request) else "evaluating"
+        case _:
+            return "working"

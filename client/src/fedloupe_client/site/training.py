@@ -24,6 +24,7 @@ from fedloupe_client.site.checkpoint import INTERVAL_S, FileCheckpoint, key_of
 from fedloupe_client.site.personal import OwnNorms, read_own, write_own
 from fedloupe_client.training import drawing
 from fedloupe_client.training.local import Trained, fine_tune, train_alone, train_round
+from fedloupe_client.training.telling import Tell
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Bench:
     Attributes:
         folder: `runs/<run>` of the site's home.
         interval_s: seconds between two states on disk while training.
+        tell: told the steps that are done and planned.
     """
 
     folder: Path
     interval_s: float = INTERVAL_S
+    tell: Tell | None = None
 
     def train(
         self,
@@ -67,7 +70,7 @@ class Bench:
             if preparation is None:
                 checkpoint = self._checkpoint(header, request.scope, number, weights)
                 trained = drawing.train_round(
-                    study, header["site"], cohort, weights, number=number, checkpoint=checkpoint
+                    study, header["site"], cohort, weights, number=number, checkpoint=checkpoint, tell=self.tell
                 )
             else:
                 trained = self._round(header, request, study, cohort, preparation)
@@ -95,9 +98,9 @@ class Bench:
             return kept
         site, checkpoint = header["site"], self._checkpoint(header, "alone", 0, *start)
         if preparation is None:
-            trained = drawing.train_alone(study, site, cohort, weights, checkpoint=checkpoint)
+            trained = drawing.train_alone(study, site, cohort, weights, checkpoint=checkpoint, tell=self.tell)
         else:
-            trained = train_alone(study, site, cohort, preparation, weights, checkpoint=checkpoint)
+            trained = train_alone(study, site, cohort, preparation, weights, checkpoint=checkpoint, tell=self.tell)
         write_own(path, key, trained.weights)
         return trained.weights
 
@@ -116,7 +119,9 @@ class Bench:
         if (kept := read_own(path, key)) is not None:
             return kept
         checkpoint = self._checkpoint(header, "personal", 0, *start)
-        trained = fine_tune(study, header["site"], cohort, preparation, request.weights, checkpoint=checkpoint)
+        trained = fine_tune(
+            study, header["site"], cohort, preparation, request.weights, checkpoint=checkpoint, tell=self.tell
+        )
         write_own(path, key, trained.weights)
         return trained.weights
 
@@ -144,7 +149,9 @@ class Bench:
             positions = _positions(study, cohort)
             weights, before = self._norms.overlay(weights, positions, number)
         checkpoint = self._checkpoint(header, "federated", number, weights, *_arrays(preparation))
-        trained = train_round(study, site, cohort, preparation, weights, number=number, checkpoint=checkpoint)
+        trained = train_round(
+            study, site, cohort, preparation, weights, number=number, checkpoint=checkpoint, tell=self.tell
+        )
         if positions is not None and before is not None:
             self._norms.keep(number, before, trained.weights[positions])
         return trained

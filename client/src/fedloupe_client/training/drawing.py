@@ -23,6 +23,7 @@ from fedloupe_client.dataset import Cohort
 from fedloupe_client.imaging.drawing import largest
 from fedloupe_client.training.checkpoint import Checkpoint
 from fedloupe_client.training.local import Trained, device, epochs, first_round, seed_for
+from fedloupe_client.training.telling import Tell, part_of
 
 BINS = 10
 GAIN, TURN, STRETCH, SHIFT = 0.1, 0.25, 0.15, 0.05
@@ -45,18 +46,25 @@ def train_round(
     *,
     number: int,
     checkpoint: Checkpoint | None = None,
+    tell: Tell | None = None,
 ) -> Trained:
     """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2)."""
     proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
     model = _model(study, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "federated", number))
-        loss = _epochs(study, model, cohort, number, proximal, checkpoint)
+        loss = _epochs(study, model, cohort, number, proximal, checkpoint, tell)
     return Trained(flatten(model), loss)
 
 
 def train_alone(
-    study: Study, site: str, cohort: Cohort, weights: NDArray[Any], *, checkpoint: Checkpoint | None = None
+    study: Study,
+    site: str,
+    cohort: Cohort,
+    weights: NDArray[Any],
+    *,
+    checkpoint: Checkpoint | None = None,
+    tell: Tell | None = None,
 ) -> Trained:
     """The site's own model: the same budget and schedule as the federation, its own patients only."""
     model = _model(study, weights)
@@ -64,17 +72,18 @@ def train_alone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "local", 0))
         for number in range(first_round(checkpoint), study.training.rounds + 1):
-            loss = _epochs(study, model, cohort, number, 0.0, checkpoint)
+            part = part_of(tell, number - 1, study.training.rounds)
+            loss = _epochs(study, model, cohort, number, 0.0, checkpoint, part)
     return Trained(flatten(model), loss)
 
 
-def overlap(study: Study, cohort: Cohort, request: OverlapRequest) -> OverlapReply:
+def overlap(study: Study, cohort: Cohort, request: OverlapRequest, tell: Tell | None = None) -> OverlapReply:
     """The reply about a split: how well these weights draw its tumours.
 
     Raises:
         NoMasks: nobody is in the split.
     """
-    scores = dices(study, cohort, request.weights, cohort.rows(request.split))
+    scores = dices(study, cohort, request.weights, cohort.rows(request.split), tell)
     if not len(scores):
         raise NoMasks("there is nobody to draw", where=request.site, remedy="bring cases with masks")
     return OverlapReply(
@@ -91,7 +100,9 @@ def overlap(study: Study, cohort: Cohort, request: OverlapRequest) -> OverlapRep
     )
 
 
-def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def dices(
+    study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.int64], tell: Tell | None = None
+) -> NDArray[np.float64]:
     """Dice of drawn and own mask for these patients, (n), on the study's field; drawn as hospitals will get it."""
     assert study.segmentation is not None and cohort.masks is not None, "only a drawing study has masks"
     model = _model(study, weights)
@@ -102,6 +113,8 @@ def dices(study: Study, cohort: Cohort, weights: NDArray[Any], rows: NDArray[np.
             probability = torch.sigmoid(model(_images(cohort, np.array([row]))))[0, 0].cpu().numpy()
             seen = (cohort.mr[row] != 0).any(axis=0)  # beyond the image's own field of view there is nothing to draw on
             found.append(dice(largest((probability >= study.segmentation.threshold) & seen), cohort.masks[row]))
+            if tell:
+                tell(len(found), len(rows))
     return np.array(found, dtype=np.float64)
 
 
@@ -112,7 +125,13 @@ def _model(study: Study, weights: NDArray[Any]) -> nn.Module:
 
 
 def _epochs(
-    study: Study, model: nn.Module, cohort: Cohort, number: int, proximal: float, checkpoint: Checkpoint | None
+    study: Study,
+    model: nn.Module,
+    cohort: Cohort,
+    number: int,
+    proximal: float,
+    checkpoint: Checkpoint | None,
+    tell: Tell | None,
 ) -> float:
     rows = cohort.rows("train")
 
@@ -121,7 +140,7 @@ def _epochs(
         images, masks = augment(_images(cohort, taken), _masks(cohort, taken))
         return drawing_loss(model(images), masks)
 
-    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint)
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint, tell=tell)
 
 
 def augment(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ from fedloupe_client.dataset import Cohort
 from fedloupe_client.training.augmenting import augmenting
 from fedloupe_client.training.checkpoint import Checkpoint, Place, capture, restore
 from fedloupe_client.training.statistics import logistic_alone
+from fedloupe_client.training.telling import Tell, part_of
 
 BATCH = 256
 """Patients that a model scores at once."""
@@ -81,6 +82,7 @@ def train_round(
     number: int,
     checkpoint: Checkpoint | None = None,
     centres: NDArray[np.int64] | None = None,
+    tell: Tell | None = None,
 ) -> Trained:
     """One round's share: `local_epochs` epochs. FedProx adds mu/2 |w - w_round|^2 (Li 2020, eq. 2).
 
@@ -91,13 +93,14 @@ def train_round(
     Args:
         study, site, cohort, preparation, weights, number, checkpoint: of the round.
         centres: (n) hospital of each training patient, where one site stands for several; None: all of one.
+        tell: told the steps that are done and planned.
     """
     proximal = study.training.proximal_mu if study.training.strategy == "fedprox" else 0.0
     model = model_for(study, cohort, weights)
     own = _at_own_intercepts(study, model, cohort, preparation, centres)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "federated", number))
-        loss = _epochs(study, model, cohort, preparation, number, proximal, checkpoint, own)
+        loss = _epochs(study, model, cohort, preparation, number, proximal, checkpoint, own, tell=tell)
     return Trained(flatten(model), loss)
 
 
@@ -109,6 +112,7 @@ def train_alone(
     weights: NDArray[Any],
     *,
     checkpoint: Checkpoint | None = None,
+    tell: Tell | None = None,
 ) -> Trained:
     """The site's own model: the same budget and schedule as the federation, its own patients only.
 
@@ -122,7 +126,8 @@ def train_alone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "local", 0))
         for number in range(first_round(checkpoint), study.training.rounds + 1):
-            loss = _epochs(study, model, cohort, preparation, number, 0.0, checkpoint)
+            part = part_of(tell, number - 1, study.training.rounds)
+            loss = _epochs(study, model, cohort, preparation, number, 0.0, checkpoint, tell=part)
     return Trained(flatten(model), loss)
 
 
@@ -134,12 +139,13 @@ def fine_tune(
     weights: NDArray[Any],
     *,
     checkpoint: Checkpoint | None = None,
+    tell: Tell | None = None,
 ) -> Trained:
     """The site's personal model: epochs more from the final federated weights, own patients only, a constant rate.
 
     Args:
         study: with a section `personalisation`.
-        site, cohort, preparation, weights, checkpoint: as in `train_round`.
+        site, cohort, preparation, weights, checkpoint, tell: as in `train_round`.
     """
     rules = study.personalisation or Personalisation()
     # one round of its own: the schedule's first rate is the full one, and stays for the round
@@ -148,7 +154,7 @@ def fine_tune(
     model = model_for(study, cohort, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(study, site, "personal", 0))
-        loss = _epochs(once, model, cohort, preparation, 1, 0.0, checkpoint)
+        loss = _epochs(once, model, cohort, preparation, 1, 0.0, checkpoint, tell=tell)
     return Trained(flatten(model), loss)
 
 
@@ -199,6 +205,8 @@ def _epochs(
     proximal: float,
     checkpoint: Checkpoint | None,
     own: Tensor | None = None,
+    *,
+    tell: Tell | None = None,
 ) -> float:
     rows = cohort.rows("train")
     inputs = cohort.inputs(preparation, rows).to(device())
@@ -210,7 +218,7 @@ def _epochs(
         logits = model(*disturbed(inputs.take(batch)).tensors)
         return F.binary_cross_entropy_with_logits(logits if own is None else logits + own[batch], labels[batch])
 
-    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint)
+    return epochs(study, model, len(rows), loss_of, number=number, proximal=proximal, checkpoint=checkpoint, tell=tell)
 
 
 def epochs(
@@ -222,6 +230,7 @@ def epochs(
     number: int,
     proximal: float,
     checkpoint: Checkpoint | None = None,
+    tell: Tell | None = None,
 ) -> float:
     """One round's local epochs of AdamW over shuffled batches.
 
@@ -236,6 +245,7 @@ def epochs(
         number: of the round, from 1.
         proximal: FedProx's mu, 0 without.
         checkpoint: where the state is kept between batches; nowhere without one.
+        tell: told the steps that are done and planned.
 
     Returns:
         The mean loss of the last epoch, without FedProx's term.
@@ -248,6 +258,7 @@ def epochs(
     begun = checkpoint.load() if checkpoint else None
     place = restore(begun, model, optimiser) if begun and begun.place.number == number else None
     last = place.last if place else math.nan
+    steps = math.ceil(patients / study.training.batch_size)
     for epoch in range(place.epoch if place else 0, study.training.local_epochs):
         order, done, total = (place.order, place.batches, place.total) if place else (torch.randperm(patients), 0, 0.0)
         place = None
@@ -261,6 +272,8 @@ def epochs(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+            if tell:
+                tell(epoch * steps + batches, study.training.local_epochs * steps)
             if checkpoint and checkpoint.due():
                 checkpoint.save(capture(model, optimiser, Place(number, epoch, batches, total, last, order)))
         last = total / patients

@@ -25,6 +25,7 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.dataset import Cohort
 from fedloupe_client.training.local import device, model_for, seed_for
 from fedloupe_client.training.per_patient import PerPatient
+from fedloupe_client.training.telling import Tell
 
 
 def planned_spend(study: Study, privacy: DpSgd) -> Spend:
@@ -88,6 +89,7 @@ def train_round_privately(
     privacy: DpSgd,
     spend: Spend,
     source: Randomness | None = None,
+    tell: Tell | None = None,
 ) -> NDArray[np.float32]:
     """Weights (m) after `spend.steps` noisy steps.
 
@@ -101,6 +103,7 @@ def train_round_privately(
         privacy: clipping bound and learning rate.
         spend: noise multiplier, sampling rate and steps, as entered in the ledger.
         source: of noise and sampling; the operating system's entropy where None.
+        tell: told the steps that are done and planned.
     """
     source = source or SecureNoise()
     rows = cohort.rows("train")
@@ -118,6 +121,7 @@ def train_round_privately(
             privacy=privacy,
             spend=spend,
             source=source,
+            tell=tell,
         )
     return flatten(model)
 
@@ -130,6 +134,7 @@ def noisy_steps(
     privacy: DpSgd,
     spend: Spend,
     source: Randomness,
+    tell: Tell | None = None,
 ) -> None:
     """The mechanism that the ledger prices: `spend.steps` steps on patients drawn by Poisson sampling.
 
@@ -140,6 +145,7 @@ def noisy_steps(
         privacy: clipping bound and learning rate.
         spend: noise multiplier, sampling rate and steps.
         source: of noise and sampling.
+        tell: told the steps that are done and planned.
     """
     optimiser = NoisySgd(
         parameters,
@@ -149,6 +155,8 @@ def noisy_steps(
         expected=max(1.0, spend.sampling_rate * patients),
         source=source,
     )
-    for _ in range(spend.steps):
+    for step in range(spend.steps):
         gradients(torch.from_numpy(source.poisson(patients, spend.sampling_rate)))
         optimiser.step()
+        if tell:
+            tell(step + 1, spend.steps)
