@@ -20,10 +20,12 @@ import pytest
 
 import fedloupe
 from fedloupe.messages import HelloRequest, decode, encode
+from fedloupe.signing import Signer
 from fedloupe.study import parse_study
 from fedloupe_client.courier.approved import environment
 from fedloupe_client.courier.supervise import Supernode
-from fedloupe_client.joining import initialise
+from fedloupe_client.gate import trusted
+from fedloupe_client.joining import initialise, installed
 from fedloupe_client.site.server import SiteSilent, ask
 from fedloupe_server.hub.deployment import deployment
 from fedloupe_server.hub.processes import free_ports
@@ -206,6 +208,30 @@ class TestAHospitalGoesAway:
         answers, told = _ping(federation, study, tmp_path / "run")
         assert answers == {"north": "ready: 31 patients", "south": "silent"}
         assert any("south: error 100: FL-620 the site process does not answer" in line for line in told)
+
+
+class TestAgain:
+    def test_a_second_deployment_in_the_same_folder_goes_on_with_the_same_keys(self, tmp_path, study):
+        (tmp_path / "site.py").write_text(SITE, encoding="utf-8")
+
+        def site_command(home, socket):
+            return [sys.executable, str(tmp_path / "site.py"), home.name, "31", str(socket)]
+
+        seen = []
+        for homes in (
+            {"north": tmp_path / "north"},
+            {"north": tmp_path / "north"},
+            {"north": tmp_path / "new" / "north"},
+        ):
+            with deployment(study, homes, tmp_path / "work", site_command=site_command, progress=print) as running:
+                (home,) = homes.values()
+                kit = installed(home)
+                seen.append((Signer.load(home / "gate" / "site.key").public, set(trusted(home)), kit.number))
+                assert kit.address == running.coordinator.address
+        keys, coordinators, numbers = zip(*seen, strict=True)
+        assert keys[0] == keys[1] != keys[2], "the third home is a new one, with keys of its own"
+        assert len(set.union(*coordinators)) == 1
+        assert numbers == (1, 2, 3)
 
 
 def _says_hello(hospital):

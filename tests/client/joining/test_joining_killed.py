@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -91,6 +93,25 @@ class TestKilled:
         decided = found_in_force.index(2)
         assert found_in_force == [1] * decided + [2] * (len(found_in_force) - decided)
         assert 8 <= decided < len(found_in_force) - 8, "it was killed before and after the decision, many times"
+
+    def test_who_looks_while_a_kit_is_installed_waits_for_its_end(self, fed, renewal, monkeypatch):
+        """A site process that starts in this moment must not move the same files."""
+        home, kit = renewal
+        real = os.replace
+
+        def slowly(source, target):
+            time.sleep(0.02)
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", slowly)
+        with ThreadPoolExecutor(1) as pool:
+            joining = pool.submit(install, fed, home, kit)
+            looks = 0
+            while not joining.done():
+                finish(home)
+                looks += 1
+        assert joining.result().number == 2 and looks > 3
+        assert in_force(home) == 2
 
     def test_a_second_kill_while_completing_does_no_harm(self, fed, renewal):
         home, kit = renewal

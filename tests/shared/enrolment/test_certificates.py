@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedloupe.certificates import (
     CertificateExpired,
@@ -59,6 +63,26 @@ class TestASitesCertificate:
         write_server_certificate(tmp_path, authority, "north", days=10)
         with pytest.raises(CertificateWrong, match="no certificate of a site"):
             check((tmp_path / "server.crt").read_text(), authority)
+
+    def test_a_certificate_for_another_use_is_no_sites(self, authority):
+        """A site's in everything, but made to serve."""
+        public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(KEY))
+        now = utc_now()
+        pem = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "north")]))
+            .issuer_name(authority.certificate.subject)
+            .public_key(public)
+            .serial_number(7)
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .sign(authority.key, SHA384())
+            .public_bytes(Encoding.PEM)
+        )
+        with pytest.raises(CertificateWrong, match="no certificate of a site"):
+            check(pem.decode(), authority)
 
     def test_a_site_is_no_authority(self, certificate):
         with pytest.raises(CertificateWrong):

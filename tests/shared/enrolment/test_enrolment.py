@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA384
 
 from federations import found, kit_for
 from fedloupe.enrolment import (
@@ -20,7 +21,7 @@ from fedloupe.enrolment import (
     read_kit,
     read_request,
 )
-from fedloupe.signing import SignatureWrong, Signer
+from fedloupe.signing import SignatureWrong, Signer, under
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,25 @@ class TestARequest:
         mine["signature"] = theirs.sign("enrolment", said)
         request_file.write_text(json.dumps(mine))
         with pytest.raises(SignatureWrong, match="courier's private key"):
+            read_request(request_file)
+
+    def test_with_another_site_key_that_did_not_sign_it_is_refused(self, request_file, keys, tmp_path):
+        """Somebody takes a site's public key for their own: the courier's signature is right, the site's is not."""
+        courier, theirs = ec.generate_private_key(ec.SECP384R1()), Signer.make(tmp_path / "theirs")
+        mine = json.loads(document_bytes(make_request("north", theirs, courier)))
+        mine["content"]["site_key"] = keys[0].public
+        said = json.dumps(mine["content"], sort_keys=True, separators=(",", ":")).encode()
+        mine["signature"] = theirs.sign("enrolment", said)
+        mine["courier_signature"] = courier.sign(under("enrolment", said), ec.ECDSA(SHA384())).hex()
+        request_file.write_text(json.dumps(mine))
+        with pytest.raises(SignatureWrong, match="FL-130"):
+            read_request(request_file)
+
+    def test_in_which_a_key_stands_twice_is_refused(self, request_file):
+        text = request_file.read_text()
+        request_file.write_text(text.replace('"site": "north"', '"site": "south",\n"site": "north"'))
+        assert request_file.read_text() != text
+        with pytest.raises(RequestInvalid, match="not JSON as it should be"):
             read_request(request_file)
 
     def test_for_another_site_is_refused(self, request_file):

@@ -7,12 +7,22 @@ import hashlib
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, check, spoken
+from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, check, same_spoken, spoken
 
 
 @pytest.fixture
 def key(tmp_path):
     return Signer.make(tmp_path / "a.key")
+
+
+class TestSpoken:
+    def test_spaces_and_capitals_do_not_matter_and_every_digit_does(self, key):
+        told = spoken(key.public)
+        assert len(told.replace(" ", "")) == 32
+        assert same_spoken(f" {told.upper()}\n", key.public) and same_spoken(told.replace(" ", ""), key.public)
+        other = "0" if told[-1] != "0" else "1"
+        for wrong in (told[:-1], told[:-1] + other, told + "0", "", " "):
+            assert not same_spoken(wrong, key.public)
 
 
 class TestSignatures:

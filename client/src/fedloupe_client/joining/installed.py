@@ -5,13 +5,16 @@
 
 A kit is many files in two folders. All new files are first written beside those that they will replace. Then one file,
 HOME/gate/joining.json, is put in place, which lists what goes where: before that instant the old kit is in force, after
-it the new one is, and whoever looks next does the remaining renames.
+it the new one is, and whoever looks next does the remaining renames. One process at a time does either.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -95,8 +98,19 @@ def installed(home: Path) -> Installed | None:
     return parse_document(content, Installed, KitNotInstalled, str(path), "delete it and join again with your kit")
 
 
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One process at a time: a site that starts while a kit is installed waits for its end."""
+    descriptor = os.open(gate_folder(home), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def commit(home: Path, joining: Joining) -> None:
-    """Decide for the new kit, then put it in place.
+    """Decide for the new kit, then put it in place; call it `alone`.
 
     Raises:
         FedLoupeError, OSError: nothing is decided where the coordinator cannot be trusted; later, `finish` goes on.
@@ -108,11 +122,23 @@ def commit(home: Path, joining: Joining) -> None:
     except BaseException:
         path.unlink()
         raise
-    finish(home)
+    complete(home)
 
 
 def finish(home: Path) -> bool:
-    """Complete a decided installation; False: there is none to complete.
+    """Complete a decided installation that was interrupted; False: there is none, or another process completed it.
+
+    Raises:
+        FedLoupeError: see `complete`.
+    """
+    if not (home / "gate" / "joining.json").exists():
+        return False
+    with alone(home):
+        return complete(home)
+
+
+def complete(home: Path) -> bool:
+    """As `finish`, for who is `alone`.
 
     Raises:
         KitNotInstalled: a rename fails; the next try goes on.

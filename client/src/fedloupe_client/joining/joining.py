@@ -35,7 +35,7 @@ from fedloupe_client.joining.errors import (
     KitNotOurs,
     KitStale,
 )
-from fedloupe_client.joining.installed import Installed, Joining, commit, finish, installed, remove
+from fedloupe_client.joining.installed import Installed, Joining, alone, commit, complete, installed, remove
 from fedloupe_client.joining.keys import Keys, find_keys, require_name
 
 IN_A_BUNDLE = {"pyproject.toml", "LICENSE", ".info/CONTENT"}
@@ -131,9 +131,19 @@ def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
         KitNotInstalled: it cannot be written, or the bundle not be prepared; the old kit is in force.
         CoordinatorsDamaged, AuditDamaged: the gate's records; the old kit is in force.
     """
-    home, courier, kit = home.resolve(), courier.resolve(), checked.kit
-    finish(home)
-    staged: dict[Path, Path] = {}
+    with alone(home):
+        complete(home)
+        return _install(home.resolve(), courier.resolve(), checked, by)
+
+
+def prepared(courier: Path, bundle_sha256: str) -> bool:
+    """Is the courier's Flower home made around this bundle?"""
+    approved = courier / "flower" / "approved"
+    return approved.is_file() and approved.read_text(encoding="ascii").split() == [bundle_sha256]
+
+
+def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
+    kit, staged = checked.kit, dict[Path, Path]()
 
     def stage(target: Path, content: bytes, mode: int = 0o600) -> None:
         if target.is_dir():
@@ -195,12 +205,6 @@ def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
             for source in staged.values():
                 remove(source)
     return record
-
-
-def prepared(courier: Path, bundle_sha256: str) -> bool:
-    """Is the courier's Flower home made around this bundle?"""
-    approved = courier / "flower" / "approved"
-    return approved.is_file() and approved.read_text(encoding="ascii").split() == [bundle_sha256]
 
 
 def _files(keys: Keys) -> tuple[Path, Path, Path]:
