@@ -20,7 +20,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, HelloReply, HelloRequest, MessageRefused, decode, encode
 from fedloupe.study import Study, load_study
 from fedloupe_server.federation.exchange import Exchange
-from fedloupe_server.hub.grid import GridExchange
+from fedloupe_server.hub.grid import GridExchange, hasten
 
 PING_TIMEOUT_S = 120.0
 
@@ -65,6 +65,7 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
         with (work / "progress.log").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
+    hasten()
     study, run_dir = load_study(Path(config["study"])), Path(config["run-dir"])
     exchange = GridExchange(grid, read_nodes(work / "nodes.json"), observer=observe)
     run_dir.mkdir(parents=True, exist_ok=True)
