@@ -10,7 +10,7 @@ RUN python -m pip install --no-cache-dir -c constraints.txt pip \
     && python -m pip install --no-cache-dir -c constraints.txt ./shared './client[courier]' \
     && groupadd --gid 10001 fedloupe \
     && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin fedloupe \
-    && install -d -o fedloupe -g fedloupe -m 0700 /run/fedloupe /srv/fedloupe \
+    && install -d -o fedloupe -g fedloupe -m 0700 /run/fedloupe /srv/fedloupe /var/lib/fedloupe-courier \
     && rm -rf shared client
 
 # The root file system is read-only at run time: compiled kernels go to the temporary one.

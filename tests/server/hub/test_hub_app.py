@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from flwr.app import Context, RecordDict
 
 import fedloupe
 from fedloupe.messages import Failure, HelloReply, PrepareReply, decode, encode
+from fedloupe.signing import Signer
 from fedloupe.study import parse_study
 from fedloupe_client.courier.app import courier
-from fedloupe_server.hub.app import JobInvalid, app, ping, read_nodes
+from fedloupe_server.hub.app import app, ping
 from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange
+from fedloupe_server.hub.job import JobInvalid, NodeTable, read_job, write_job
+from fedloupe_server.hub.processes import alive
 
 STUDY = {
     "study": "wire",
@@ -41,6 +45,11 @@ def ready(blob):
     request = decode(blob)
     counts = {"train": 20, "tune": 5, "test": 7, "positives": 9, "excluded": {}}
     return encode(HelloReply(**header(request), **counts, features=(), groups=(), data_digest="00"))
+
+
+def inner(blob):
+    """What a seal holds."""
+    return decode(blob).inner.tobytes()
 
 
 def unapproved(blob):
@@ -75,7 +84,9 @@ def job(tmp_path):
     """A job folder as `Federation.run` makes it, and a function that runs it in process."""
     (tmp_path / "study.yaml").write_text(json.dumps(STUDY))
     (tmp_path / "nodes.json").write_text(json.dumps({"north": 2, "south": 3, "east": 4}))
-    grid = InProcessGrid({node: courier(lambda _: lambda blob, timeout_s: ready(blob)) for node in (2, 3, 4)})
+    Signer.make(tmp_path / "coordinator.key")
+    write_job(tmp_path, key=tmp_path / "coordinator.key", nodes=tmp_path / "nodes.json")
+    grid = InProcessGrid({node: courier(lambda _: lambda blob, timeout_s: ready(inner(blob))) for node in (2, 3, 4)})
     config = {"study": str(tmp_path / "study.yaml"), "run-dir": str(tmp_path / "run"), "work": str(tmp_path)}
 
     def run(**changes):
@@ -104,7 +115,10 @@ class TestTheJob:
             observer(Event("rounds", 3, 20, "north, south"))
 
         monkeypatch.setattr("fedloupe_server.federation.run_study", run_study)
+        reports = []
+        monkeypatch.setattr("fedloupe_server.evidence.report.write_report", lambda _, folder: reports.append(folder))
         run(task="study")
+        assert reports == [folder / "run"]
         assert seen == {"name": "wire", "run_dir": folder / "run", "replies": {"north", "south", "east"}}
         assert "rounds 3/20 north, south" in (folder / "progress.log").read_text().splitlines()
 
@@ -136,4 +150,24 @@ class TestTheJob:
     def test_a_damaged_table_of_nodes_is_named(self, tmp_path, text):
         (tmp_path / "nodes.json").write_text(text)
         with pytest.raises(JobInvalid, match=r"nodes\.json"):
-            read_nodes(tmp_path / "nodes.json")
+            NodeTable(tmp_path / "nodes.json")
+
+    def test_a_table_that_changes_is_read_again(self, job):
+        folder, _ = job
+        table = read_job(folder).table
+        assert dict(table) == {"north": 2, "south": 3, "east": 4}
+        (folder / "nodes.json").write_text('{"north": 2, "west": 9}')
+        os.utime(folder / "nodes.json", ns=(1, 1))
+        assert dict(table) == {"north": 2, "west": 9}
+
+    def test_the_job_says_that_its_process_lives(self, job):
+        folder, run = job
+        run(task="ping")
+        server = json.loads((folder / "server.json").read_text())
+        assert alive(server["pid"], server["began"]) and server["pid"] == os.getpid()
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"key": 1}'])
+    def test_a_damaged_job_is_named(self, tmp_path, text):
+        (tmp_path / "job.json").write_text(text)
+        with pytest.raises(JobInvalid, match=r"job\.json"):
+            read_job(tmp_path)

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
+from fedloupe.messages import HelloRequest, decode, encode
+from fedloupe.signing import Signer, check
 from fedloupe_client.courier import app as courier_app
 from fedloupe_server.federation.exchange import Outbox, ask_once
 from fedloupe_server.hub import grid as hub_grid
-from fedloupe_server.hub.grid import GridExchange, NotOneMessage, UnknownNode, pack, unpack
+from fedloupe_server.hub.grid import SLACK_S, GridExchange, NotOneMessage, pack, unpack
 from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange, through_wire
 
 
 def sites(*names):
     return {name: lambda blob, name=name: f"{name}:".encode() + blob for name in names}
+
+
+def echo(asked):
+    """A ClientApp whose site answers with what it was asked."""
+    return courier_app.courier(lambda _: lambda blob, timeout_s: asked.append(blob) or blob)
 
 
 class TestExchange:
@@ -68,12 +75,25 @@ class TestExchange:
         exchange = inprocess_exchange(sites("north", "south"))
         assert ask_once(exchange, {"north": b"x", "south": b"x"}, 5.0) == {"north": b"north:x", "south": b"south:x"}
 
-    def test_a_site_without_a_node_is_an_error_before_anything_is_sent(self):
-        asked = []
-        exchange = inprocess_exchange({"north": lambda blob: asked.append(blob) or blob})
-        with pytest.raises(UnknownNode, match="west"):
-            ask_once(exchange, {"north": b"", "west": b""}, 5.0)
-        assert asked == []
+    def test_a_site_without_a_node_is_absent_and_found_as_soon_as_it_has_one(self):
+        asked, nodes = [], {"north": 2}
+        grid = InProcessGrid({2: echo(asked), 3: echo(asked)})
+        exchange = GridExchange(grid, nodes, pause=grid.pause)
+        assert ask_once(exchange, {"north": b"a", "west": b"b"}, 5.0) == {"north": b"a"}
+        nodes["west"] = 3
+        assert ask_once(exchange, {"north": b"a", "west": b"b"}, 5.0) == {"north": b"a", "west": b"b"}
+
+    def test_each_request_is_sealed_anew_when_it_is_sent(self, tmp_path):
+        asked, key = [], Signer.make(tmp_path / "coordinator.key")
+        hello = encode(HelloRequest(version="1", fingerprint="0" * 64, run="demo", site="north"))
+        exchange = inprocess_exchange({"north": lambda blob: asked.append(decode(blob)) or b""}, key=key)
+        for _ in range(2):
+            ask_once(exchange, {"north": hello}, 60.0)
+        assert [bytes(sealed.inner) for sealed in asked] == [hello, hello]
+        assert asked[0].nonce != asked[1].nonce
+        for sealed in asked:
+            check("request", sealed.said, sealed.signature, key.public)
+            assert 60 <= sealed.expires - sealed.issued <= 60 + SLACK_S
 
 
 class TestAbsence:

@@ -46,7 +46,7 @@ class Watched:
     """A watch whose clock and journal the test moves."""
 
     def __init__(self, flower, folder) -> None:
-        self.now, self.steps, self.given = 0.0, 0, {"key": "/k"}
+        self.now, self.steps, self.given = 0.0, 0, {"key": Path("/k"), "nodes": Path("/n")}
         self.watch = RunWatch(
             flower,
             flower,
@@ -77,7 +77,7 @@ def watched(flower, tmp_path):
 def test_a_submission_has_a_folder_with_what_it_is_given(watched, flower):
     assert watched.watch.state == "running"
     assert flower.submitted == [{"task": "study", "work": str(watched.watch.job)}]
-    assert json.loads((watched.watch.job / "job.json").read_text()) == {"key": "/k"}
+    assert json.loads((watched.watch.job / "job.json").read_text()) == {"key": "/k", "nodes": "/n"}
 
 
 def test_nothing_is_submitted_before_it_may_be(flower, tmp_path):

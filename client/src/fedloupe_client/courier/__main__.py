@@ -1,8 +1,8 @@
-"""`python -m fedloupe_client.courier`: approve a bundle, run the supervised SuperNode.
+"""`python -m fedloupe_client.courier`: approve a bundle, run the supervised courier.
 
     python -m fedloupe_client.courier approve fedloupe.fab --home flower-home
     python -m fedloupe_client.courier start --coordinator host:443 --authority ca.crt --key courier.key \
-        --socket /run/fedloupe/site.sock --home flower-home
+        --socket /run/fedloupe/site.sock --home flower-home --state courier
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier.approved import prepare
-from fedloupe_client.courier.supervise import Supernode, supervise
+from fedloupe_client.courier.supervise import Courier
 
 
 def main() -> None:
@@ -26,13 +26,14 @@ def main() -> None:
     approve = commands.add_parser("approve", help="make a read-only Flower home around one bundle")
     approve.add_argument("bundle", type=Path, help="the .fab file")
     approve.add_argument("--home", type=Path, required=True, help="folder to make")
-    start = commands.add_parser("start", help="keep a SuperNode connected to the coordinator")
+    start = commands.add_parser("start", help="keep the hospital connected to the coordinator")
     start.add_argument("--coordinator", required=True, help="host:port of the coordinator's proxy")
     start.add_argument("--authority", type=Path, required=True, help="the coordinator's CA certificate (PEM)")
     start.add_argument("--key", type=Path, required=True, help="this hospital's private key")
     start.add_argument("--socket", type=Path, required=True, help="the site process's socket")
     start.add_argument("--home", type=Path, required=True, help="Flower home with the approved bundle")
-    start.add_argument("--port", type=int, default=9094, help="loopback port for Flower's own client process")
+    start.add_argument("--port", type=int, default=9094, help="loopback port between its two processes")
+    start.add_argument("--state", type=Path, help="the courier's own folder; beside the Flower home if not given")
     given = vars(parser.parse_args())
     if given.pop("command") == "approve":
         try:
@@ -40,11 +41,15 @@ def main() -> None:
         except FedLoupeError as error:
             sys.exit(str(error))
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    supervise(Supernode(**given), stop)
+    given["state"] = (given["state"] or given["home"].absolute().parent).absolute()
+    try:
+        Courier(**given).start(stop)
+    except FedLoupeError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

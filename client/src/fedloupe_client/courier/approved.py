@@ -1,39 +1,26 @@
-"""The hospital's Flower home: it holds the one app bundle that the hospital approved; nothing else is ever installed.
+"""The hospital's Flower home: it holds the digest of the one app bundle that the hospital approved, and no code at all.
 
-    prepare(Path("flower-home"), Path("fedloupe.fedloupe.0-1-0.1f2e3d4c.fab"))
-    environment(Path("flower-home"))        # for flower-supernode: its commands are found in flower-home/bin first
+    prepare(Path("flower-home"), Path("fedloupe.fedloupe.0-1-0.1f2e3d4c.fab"))     # its SHA-256, now approved
+    require_approved(bundle, Path("flower-home"))                                  # before each message is carried
 
-Flower puts a bundle's folder first on the import path, so code in a bundle would win over what is installed. Here a
-bundle runs only when its whole SHA-256 stands in `flower-home/approved`; a read-only mount of the folder is a second
-lock.
+Flower would unpack a bundle and put its folder first on the import path, so code in a bundle would win over what is
+installed. Here no bundle is ever unpacked: the courier's executor compares its whole SHA-256 with
+`flower-home/approved` and runs the installed FedLoupe. A read-only mount of the folder is a second lock.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import re
 import shutil
-import subprocess
-import sys
-import tempfile
-import tomllib
 import zipfile
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
 
-# Started by Flower's executor for tasks that a hospital has no use for: agents, models, connectors, server apps.
-_REFUSED = ("flwr-agentapp", "flwr-model", "flwr-connector", "flwr-serverapp", "flwr-simulation")
-_LAUNCHER = """#!{python}
-from fedloupe_client.courier.approved import launch
-
-launch()
-"""
-_REFUSER = """#!/bin/sh
-echo "FedLoupe: this hospital's courier runs client apps only" >&2
-exit 1
-"""
+# All that a bundle may hold: two texts, and the list of them that Flower writes.
+_TEXTS = {"pyproject.toml", "LICENSE", ".info/CONTENT"}
 
 
 class BundleRefused(FedLoupeError):
@@ -44,19 +31,24 @@ class BundleRefused(FedLoupeError):
 
 
 class BundleNotInstalled(FedLoupeError):
-    """The approved bundle could not be put into the Flower home."""
+    """The Flower home could not be made around this file."""
 
     code = "FL-629"
     title = "app bundle cannot be installed"
 
 
+class BundleHoldsMore(FedLoupeError):
+    """The bundle holds files that a code-free bundle has not: it is not even offered for approval."""
+
+    code = "FL-675"
+    title = "app bundle holds more than two texts"
+
+
 def environment(home: Path) -> dict[str, str]:
-    """Environment of `flower-supernode`: private home, own launcher first, nothing that calls out."""
-    tools = Path(sys.executable).parent
+    """Environment of the courier's processes: private home, nothing that calls out."""
     return {
         **os.environ,
         "FLWR_HOME": str(home),
-        "PATH": f"{home / 'bin'}:{tools}:{os.environ.get('PATH', os.defpath)}",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
     }
@@ -74,46 +66,33 @@ def prepare(home: Path, bundle: Path) -> str:
 
     Raises:
         BundleNotInstalled: not a bundle, or the folder is not writable.
+        BundleHoldsMore: there is more in it than `pyproject.toml` and `LICENSE`.
     """
     try:
-        release(home)
-        (home / "bin").mkdir(parents=True)
-        digest = hashlib.sha256(bundle.read_bytes()).hexdigest()
-        (home / "approved").write_text(digest + "\n", encoding="ascii")
-        for name, text in {
-            "flwr-clientapp": _LAUNCHER.format(python=sys.executable),
-            **dict.fromkeys(_REFUSED, _REFUSER),
-        }.items():
-            (home / "bin" / name).write_text(text, encoding="ascii")
-    except OSError as error:
-        raise BundleNotInstalled(str(error), where=str(home), remedy="check the paths and their permissions") from None
-    with tempfile.TemporaryDirectory(prefix="fedloupe-") as scratch:
-        copy = Path(scratch) / _name_of(bundle, digest)
-        shutil.copyfile(bundle, copy)
-        command = [str(Path(sys.executable).parent / "flwr"), "install", str(copy)]
-        done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode or not any((home / "apps").glob(f"*.{digest[:8]}")):
-        what = " ".join((done.stdout + done.stderr).split())[-300:]
-        raise BundleNotInstalled(what, where=str(bundle), remedy="ask the coordinator for the bundle file again")
-    for folder, _, files in os.walk(home):
-        for name in files:
-            (Path(folder) / name).chmod(0o555 if Path(folder).name == "bin" else 0o444)
-        Path(folder).chmod(0o555)
-    return digest
-
-
-def _name_of(bundle: Path, digest: str) -> str:
-    """The only file name under which Flower installs a bundle, whatever it was sent as."""
+        content = bundle.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = set(archive.namelist())
+    except (OSError, zipfile.BadZipFile) as error:
+        raise _not_installed(error, bundle) from None
+    if "pyproject.toml" not in names:
+        raise _not_installed("no pyproject.toml in it", bundle)
+    if more := sorted(names - _TEXTS):
+        raise BundleHoldsMore(
+            f"{len(more)} more files, the first is {more[0]!r}",
+            where=str(bundle),
+            remedy="do not approve it; tell the coordinator",
+        )
+    digest = hashlib.sha256(content).hexdigest()
     try:
-        with zipfile.ZipFile(bundle) as content, content.open("pyproject.toml") as file:
-            about = tomllib.loads(file.read(65_536).decode("utf-8"))
-        parts = (about["tool"]["flwr"]["app"]["publisher"], about["project"]["name"], about["project"]["version"])
-        name = ".".join(str(part).replace(".", "-") for part in parts)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, NotImplementedError):
-        name = ""
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", name):
-        raise BundleNotInstalled("not an app bundle", where=str(bundle), remedy="ask the coordinator for it again")
-    return f"{name}.{digest[:8]}.fab"
+        release(home)
+        home.mkdir(parents=True)
+        approved = home / "approved"
+        approved.write_text(digest + "\n", encoding="ascii")
+        approved.chmod(0o444)
+        home.chmod(0o555)
+    except OSError as error:
+        raise _not_installed(error, home) from None
+    return digest
 
 
 def release(home: Path) -> None:
@@ -124,42 +103,21 @@ def release(home: Path) -> None:
         shutil.rmtree(home)
 
 
-def require_approved(bundle: bytes, home: Path) -> Path:
-    """The installed folder of an approved bundle; what arrived is never unpacked.
+def require_approved(bundle: bytes, home: Path) -> str:
+    """The digest of an approved bundle; what arrived is looked at in no other way.
 
     Raises:
-        BundleRefused: its SHA-256 is not in `home/approved`, or its folder is not in `home/apps`.
+        BundleRefused: its SHA-256 does not stand in `home/approved`, or there is no such file.
     """
     digest = hashlib.sha256(bundle).hexdigest()
     approved = home / "approved"
-    installed = sorted((home / "apps").glob(f"*.{digest[:8]}"))
-    if not approved.is_file() or digest not in approved.read_text(encoding="ascii").split() or len(installed) != 1:
+    if not approved.is_file() or digest not in approved.read_text(encoding="ascii").split():
         raise BundleRefused(
             f"bundle {digest} is not the approved one",
             remedy="ask the coordinator which bundle to approve, and look into it",
         )
-    return installed[0]
+    return digest
 
 
-def launch() -> None:
-    """`flwr-clientapp`, with the installation of arriving bundles replaced by `require_approved`.
-
-    Flower 1.41 offers no public hook here (its `--trusted-entities` refuses every locally submitted bundle), so one of
-    its names is replaced; a test with real processes shows the refusal.
-    """
-    from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
-    from flwr.supernode.runtime import run_clientapp
-
-    home = Path(os.environ["FLWR_HOME"])
-
-    def approved_only(fab_file: bytes, install_dir: Path | None = None, skip_prompt: bool = False) -> Path:
-        try:
-            return require_approved(fab_file, home)
-        except BundleRefused as refused:
-            # Flower sends the text of this exception to the coordinator: code and title only.
-            raise PermissionError(f"{refused.code} {refused.title}") from None
-
-    if not hasattr(run_clientapp, "install_from_fab"):  # a Flower that changed must not run unguarded
-        raise BundleRefused("Flower has changed inside", remedy="install the Flower version that FedLoupe pins")
-    run_clientapp.install_from_fab = approved_only
-    flwr_clientapp()
+def _not_installed(what: object, where: Path) -> BundleNotInstalled:
+    return BundleNotInstalled(str(what), where=str(where), remedy="check paths, permissions and the bundle file")

@@ -1,32 +1,87 @@
-"""Keeps the SuperNode alive: starts it, and starts it again after each end, long enough after a refusal.
+"""Keeps the courier working: two processes, the SuperNode and the executor, watched by what they do.
 
-    supernode = Supernode(coordinator="coordinator.example.org:443", authority=Path("ca.crt"), key=Path("courier.key"),
-                          socket=Path("/run/fedloupe/site.sock"), home=Path("flower-home"))
-    supervise(supernode, stop=threading.Event())
+    courier = Courier(coordinator="coordinator.example.org:443", authority=Path("ca.crt"), key=Path("courier.key"),
+                      socket=Path("/run/fedloupe/site.sock"), home=Path("flower-home"), state=Path("courier"))
+    with alone(courier.state):
+        Supervisor(courier.commands, courier.state).run(stop=threading.Event())
 
-The same from a shell: `python -m fedloupe_client.courier --help`.
+The same from a shell: `python -m fedloupe_client.courier --help`. What is watched:
+- a process that ends is started again, at once the first time, then later and later (up to a minute);
+- one that stands still (no sign of life) or whose loop stands still (no request to the coordinator) is killed;
+- when either ends in the middle of a message, both are started again, and the message is delivered again.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
 import logging
+import os
+import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier.approved import environment
+from fedloupe_client.courier.state import Board, Name, State, utc
+from fedloupe_client.courier.tether import Reports
 
-# The coordinator refuses a node that restarts until its last heartbeat has expired, about 60 s (Flower 1.41, measured).
-DELAY_S = 75.0
+SUPERNODE, EXECUTOR = "supernode", "executor"
+REFUSED_CODES = ("FL-671", "FL-673")  # by which a report of trouble is a refusal, not an absence
+Command = Callable[[int], list[str]]
 _log = logging.getLogger(__name__)
 
 
+class CourierRuns(FedLoupeError):
+    """Another courier works in this state folder."""
+
+    code = "FL-676"
+    title = "a courier runs here already"
+
+
+class EndsAtOnce(FedLoupeError):
+    """A process of the courier ends as soon as it starts; the courier's log says why."""
+
+    code = "FL-677"
+    title = "a process of the courier ends as soon as it starts"
+
+
 @dataclass(frozen=True)
-class Supernode:
-    """What a SuperNode needs to know.
+class Times:
+    """Seconds.
+
+    Attributes:
+        silent: without a sign of life until a process is killed.
+        stuck: without a request to the coordinator until the SuperNode is killed; a heartbeat is due every 20 s, and
+            one that fails is tried again within 25 s.
+        steady: of life after which, as after an answered message, earlier failures are forgotten.
+        first: pause after the second failure in a row; it doubles with each.
+        refused: least pause after a refusal.
+        longest: longest pause between two starts.
+        goodbye: a SuperNode may take to say goodbye to the coordinator.
+        look: between two looks at the processes.
+    """
+
+    silent: float = 20.0
+    stuck: float = 120.0
+    steady: float = 30.0
+    first: float = 1.0
+    refused: float = 5.0
+    longest: float = 60.0
+    goodbye: float = 10.0
+    look: float = 0.2
+
+
+@dataclass(frozen=True)
+class Courier:
+    """What a courier needs to know.
 
     Attributes:
         coordinator: `host:port` of the coordinator's proxy.
@@ -34,7 +89,8 @@ class Supernode:
         key: this hospital's private key (OpenSSH, EC), mode 0600; the coordinator has its public half.
         socket: the site's socket.
         home: a Flower home made by `fedloupe_client.courier.approved.prepare`.
-        port: loopback port for Flower's own client process; distinct for each SuperNode of one machine.
+        state: a folder of its own that it may write: state, secret, the message in hand.
+        port: loopback port between its two processes; distinct for each courier of one machine.
     """
 
     coordinator: str
@@ -42,57 +98,252 @@ class Supernode:
     key: Path
     socket: Path
     home: Path
+    state: Path
     port: int = 9094
 
     @property
-    def command(self) -> list[str]:
-        """The `flower-supernode` command line. It listens on loopback only and dials out."""
+    def secret(self) -> Path:
+        """File with the secret that the executor shows the SuperNode."""
+        return self.state / "executor.secret"
+
+    @property
+    def options(self) -> list[str]:
+        """Options of `flower-supernode`: it listens on loopback only, dials out with TLS, and runs nothing itself."""
         return [
-            str(Path(sys.executable).parent / "flower-supernode"),
             *("--superlink", self.coordinator, "--root-certificates", str(self.authority)),
             *("--auth-supernode-private-key", str(self.key)),
             *("--host", "127.0.0.1", "--port", str(self.port)),
+            *("--isolation", "process", "--superexec-auth-secret-file", str(self.secret)),
             *("--node-config", f'site-socket="{self.socket}"'),
         ]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """Start it in a process group of its own."""
-        return subprocess.Popen(self.command, env=environment(self.home), start_new_session=True)
+    @property
+    def commands(self) -> dict[str, Command]:
+        """How its two processes are started, given the file descriptor for their reports."""
+
+        def module(name: str, report: int) -> list[str]:
+            tied = ("--report", str(report), "--parent", str(os.getpid()))
+            return [sys.executable, "-m", f"fedloupe_client.courier.{name}", *tied]
+
+        return {
+            SUPERNODE: lambda report: [
+                *(*module(SUPERNODE, report), "--state", str(self.state), "--", *self.options),
+            ],
+            EXECUTOR: lambda report: [
+                *(*module(EXECUTOR, report), "--address", f"127.0.0.1:{self.port}"),
+                *("--secret", str(self.secret), "--home", str(self.home)),
+            ],
+        }
+
+    def start(self, stop: threading.Event) -> None:
+        """Run until `stop` is set.
+
+        Raises:
+            CourierRuns: another one works in the same folder.
+        """
+        with alone(self.state):
+            self.secret.unlink(missing_ok=True)
+            with os.fdopen(os.open(self.secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(os.urandom(32))
+            node, own = environment(self.home), environment(self.home)
+            for name in list(own):  # the executor's only way is loopback: a hospital's HTTP proxy is not on it
+                if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+                    del own[name]
+            Supervisor(self.commands, self.state, environments={SUPERNODE: node, EXECUTOR: own}).run(stop)
 
 
-def supervise(
-    supernode: Supernode,
-    stop: threading.Event,
-    *,
-    start: Callable[[Supernode], subprocess.Popen[bytes]] = Supernode.start,
-    delay_s: float = DELAY_S,
-) -> list[int]:
-    """Run the SuperNode until `stop` is set, starting it again `delay_s` seconds after each end.
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the kernel gives it back however this process ends.
 
-    Returns:
-        The exit codes seen, in order.
+    Raises:
+        CourierRuns: another process holds it.
     """
-    codes: list[int] = []
-    while not stop.is_set():
-        process = start(supernode)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "courier.lock").open("w") as file:
         try:
-            while process.poll() is None and not stop.wait(0.5):
-                pass
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CourierRuns("its lock is held", where=str(folder), remedy="stop it first") from None
+        yield
+
+
+class Child:
+    """One process, started as often as needed, and what it reported last."""
+
+    def __init__(self, name: str, command: Command, env: Mapping[str, str] | None) -> None:
+        self.name, self._command, self._env = name, command, env
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reports: Reports | None = None
+        self.due, self.started, self.heard, self.moved = 0.0, 0.0, 0.0, 0.0
+        self.starts, self.failures, self.condemned = 0, 0, False
+
+    def start(self, now: float) -> None:
+        """Start it with a fresh pipe."""
+        reading, writing = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                self._command(writing), env=self._env, stdin=subprocess.DEVNULL, pass_fds=(writing,)
+            )
         finally:
-            end(process)
-        codes.append(process.returncode)
-        if not stop.is_set():
-            _log.warning("the SuperNode ended with code %d; next start in %.0f s", process.returncode, delay_s)
-            stop.wait(delay_s)
-    return codes
+            os.close(writing)
+        self.reports = Reports(reading)
+        self.started = self.heard = self.moved = now
+        self.starts += 1
+
+    @property
+    def running(self) -> bool:
+        """Started, and not yet killed by us."""
+        return self.process is not None and not self.condemned
+
+    def take(self) -> list[dict[str, Any]]:
+        """What it reported since the last time."""
+        return list(self.reports) if self.reports is not None else []
+
+    def kill(self) -> None:
+        """End it at once, without goodbye; that it ends then is not its own failure."""
+        if self.process is not None:
+            self.condemned = True
+            self.process.kill()
+
+    def gone(self) -> int | None:
+        """The exit code of a process that has ended; its last reports can still be taken."""
+        return None if self.process is None else self.process.poll()
+
+    def bury(self, now: float, times: Times) -> None:
+        """Forget a process that has ended."""
+        if self.reports is not None:
+            self.reports.close()
+        self.process = self.reports = None
+        if not self.condemned:
+            self.failures = self.failures + 1 if now - self.started < times.steady else 1
+        self.condemned = False
+
+    def pause(self, times: Times) -> float:
+        """Seconds until the next start: none after one failure, then 1, 2, 4, ... up to the longest."""
+        return 0.0 if self.failures < 2 else min(times.longest, times.first * 2.0 ** min(self.failures - 2, 20))
 
 
-def end(process: subprocess.Popen[bytes], grace_s: float = 10.0) -> None:
-    """Ask the process to end (a SuperNode then says goodbye to the coordinator), and insist after `grace_s` seconds."""
-    if process.poll() is None:
-        process.terminate()
+class Supervisor:
+    """Watches the two processes.
+
+    Args:
+        commands: how to start `supernode` and `executor`.
+        state: the courier's folder.
+        environments: theirs; absent: ours.
+        times: how long what may take.
+    """
+
+    def __init__(
+        self,
+        commands: Mapping[str, Command],
+        state: Path,
+        *,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+        times: Times | None = None,
+    ) -> None:
+        given = environments or {}
+        self._times = times or Times()
+        self.node, self.executor = (Child(n, commands[n], given.get(n)) for n in (SUPERNODE, EXECUTOR))
+        self._board = Board(state, time.monotonic, self._changed)
+        self._link: tuple[Name, str | None, str | None] = ("starting", None, None)
+        self._in_hand = False
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set, then say goodbye."""
+        self._say("courier-started")
         try:
-            process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            while not stop.is_set():
+                self.look(time.monotonic())
+                pipes = [child.reports.descriptor for child in (self.node, self.executor) if child.reports]
+                select.select(pipes, [], [], self._times.look)
+        finally:
+            self._end()
+
+    def look(self, now: float) -> None:
+        """One look: reports, ends, silences, starts."""
+        for child in (self.node, self.executor):
+            code = child.gone()  # asked first: what it said before it ended must be heard
+            for report in child.take():
+                self._heard(child, report, now)
+            if code is not None:
+                self._ended(child, code, now)
+            elif child.running and now - child.heard > self._times.silent:
+                self._kill(child, "no sign of life")
+            elif child is self.node and child.running and now - child.moved > self._times.stuck:
+                self._kill(child, "asks nothing of the coordinator")
+            if child.process is not None and now - child.started > self._times.steady:
+                child.failures = 0
+            if child.process is None and now >= child.due:
+                child.start(now)
+                if child.starts > 1:
+                    self._board.note(restarts=self._board.state.restarts + 1)
+                self._say("started", process=child.name, starts=child.starts)
+        self._show()
+
+    def _heard(self, child: Child, report: Mapping[str, Any], now: float) -> None:
+        child.heard = now
+        match report["event"]:
+            case "contact" | "online":
+                child.moved, self._link = now, ("online", None, None)
+                self._board.note(last_contact=utc())
+            case "trouble" | "refused":
+                child.moved = now
+                name: Name = "refused" if report["code"] in REFUSED_CODES else "waiting"
+                self._link = (name, report["code"], report["title"])
+            case "message":
+                self._in_hand = True
+                self._board.note(last_message=utc())
+                self._board.write()
+                self._say("message", delivery=report["delivery"])
+            case "done":
+                self._in_hand = False
+                self.node.failures = self.executor.failures = 0
+                self._say("message-answered")
+
+    def _ended(self, child: Child, code: int, now: float) -> None:
+        refused = child is self.node and self._link[0] == "refused"
+        child.bury(now, self._times)
+        pause = max(child.pause(self._times), self._times.refused if refused else 0.0)
+        child.due = now + pause
+        self._say("ended", process=child.name, exit=code, next_start_s=round(pause, 1), in_hand=self._in_hand)
+        other = self.executor if child is self.node else self.node
+        if self._in_hand and other.process is not None:
+            self._kill(other, "its other half ended in the middle of a message")
+        self._in_hand = False  # until the message is delivered again
+        if child is self.node and self._link[0] == "online":
+            self._link = ("starting", None, None)
+
+    def _kill(self, child: Child, why: str) -> None:
+        self._say("killed", process=child.name, why=why)
+        child.kill()
+
+    def _show(self) -> None:
+        failing = self.executor.failures > 1 or (self.node.failures > 1 and self._link[0] == "starting")
+        if failing:
+            self._board.show("failed", code=EndsAtOnce.code, title=EndsAtOnce.title)
+        else:
+            name, code, title = self._link
+            self._board.show(name, code=code, title=title)
+
+    def _changed(self, state: State) -> None:
+        error = {} if state.state in ("online", "stopped") else {"code": state.last_code, "title": state.last_title}
+        self._say("state", state=state.state, **error)
+
+    def _say(self, event: str, **fields: object) -> None:
+        _log.info(json.dumps({"time": utc(), "event": event, **fields}))
+
+    def _end(self) -> None:
+        """The SuperNode says goodbye; the executor has nobody to say it to."""
+        for child in (self.node, self.executor):
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate() if child is self.node else child.process.kill()
+        for child in (self.node, self.executor):
+            if child.process is not None:
+                try:
+                    child.process.wait(self._times.goodbye)
+                except subprocess.TimeoutExpired:
+                    child.process.kill()
+                    child.process.wait()
+        self._board.show("stopped")
+        self._say("courier-ended")

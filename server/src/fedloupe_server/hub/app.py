@@ -2,13 +2,15 @@
 
     flwr run configs/app lab --run-config 'task="study" study="/x/study.yaml" run-dir="/x/run" work="/x/work"'
 
-`work` holds `nodes.json` (node id by site) and receives `progress.log` and `outcome.json`, for who started the run.
+`work` holds `job.json` (`fedloupe_server.hub.job`) and receives `server.json` (that this process lives), `progress.log`
+and `outcome.json`, for who started the run.
 `task="ping"` is the preflight: it says hello to every site and writes `run-dir/ping.json`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,18 +22,13 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, HelloReply, HelloRequest, MessageRefused, decode, encode
 from fedloupe.study import Study, load_study
 from fedloupe_server.federation.exchange import Exchange, ask_once
-from fedloupe_server.hub.grid import GridExchange
+from fedloupe_server.hub.grid import GridExchange, hasten
+from fedloupe_server.hub.job import JobInvalid, read_job
+from fedloupe_server.hub.processes import began
 
 PING_TIMEOUT_S = 120.0
 
 app = ServerApp()
-
-
-class JobInvalid(FedLoupeError):
-    """The run-config names no usable job."""
-
-    code = "FL-722"
-    title = "the run's configuration is not usable"
 
 
 class Unforeseen(FedLoupeError):
@@ -48,6 +45,7 @@ def main(grid: Grid, context: Context) -> None:
     work = Path(config.get("work", ""))
     if not work.is_absolute():
         raise JobInvalid("`work` is not an absolute path", where=str(work), remedy="start runs with `fedloupe`")
+    _write(work / "server.json", {"pid": os.getpid(), "began": began(os.getpid())})
     try:
         _run(grid, config, work)
     except Exception as error:  # recorded for the person who waits, then raised again
@@ -65,18 +63,23 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
         with (work / "progress.log").open("a", encoding="utf-8") as log:
             log.write(line + "\n")
 
+    hasten()
     study, run_dir = load_study(Path(config["study"])), Path(config["run-dir"])
-    exchange = GridExchange(grid, read_nodes(work / "nodes.json"), observer=observe)
+    job = read_job(work)
+    exchange = GridExchange(grid, job.table, key=job.signer(), observer=observe)
     run_dir.mkdir(parents=True, exist_ok=True)
     match config["task"]:
         case "study":
+            from fedloupe_server.evidence.report import write_report
             from fedloupe_server.federation import Event, draw_study, run_study
 
             def step(event: Event) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
-            whole = run_study if study.segmentation is None else draw_study
-            whole(study, exchange, run_dir, observer=step)
+            if study.segmentation is None:
+                write_report(run_study(study, exchange, run_dir, observer=step), run_dir)
+            else:
+                draw_study(study, exchange, run_dir, observer=step)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:
@@ -111,20 +114,7 @@ def _read(blob: bytes) -> str:
     return f"unexpected answer `{reply.kind}`"
 
 
-def read_nodes(path: Path) -> dict[str, int]:
-    """The table of node ids by site.
-
-    Raises:
-        JobInvalid: absent, or not a mapping of names to integers.
-    """
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        return {str(site): int(node) for site, node in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise JobInvalid(f"no table of nodes: {error}", where=str(path), remedy="start runs with `fedloupe`") from None
-
-
-def _write(path: Path, content: Mapping[str, str]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     """Write JSON so that a reader sees all of it or nothing."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ from typing import Literal
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import load_study
 from fedloupe_server.hub.coordinator import Coordinator, start_coordinator
+from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import Processes, free_ports
 from fedloupe_server.provision import enrol
 from fedloupe_server.provision.errors import OtherKeyEnrolled
@@ -92,6 +93,7 @@ class Federation:
         job = Path(tempfile.mkdtemp(prefix="run-", dir=self.coordinator.work))
         nodes = {site: hospital.node for site, hospital in sorted(self.hospitals.items())}
         (job / "nodes.json").write_text(json.dumps(nodes, indent=2) + "\n", encoding="utf-8")
+        write_job(job, key=self.coordinator.federation / "coordinator.key", nodes=job / "nodes.json")
         config = {"task": task, "study": str(study_path.resolve()), "run-dir": str(run_dir.resolve()), "work": str(job)}
         flower = self.coordinator.flower
         run = flower.submit(self.coordinator.app, config)

@@ -8,9 +8,11 @@ The same class serves the deployed federation and the in-process one.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -30,14 +32,8 @@ SLACK_S = 600.0
 LONGEST_POLL_S = 1.0
 AT_ONCE = 4
 """Replies that are pulled, and so held, together."""
+UPLOAD_POLL_S = 0.1
 _log = logging.getLogger(__name__)
-
-
-class UnknownNode(FedLoupeError):
-    """A site is asked that has no node in the table."""
-
-    code = "FL-720"
-    title = "a site has no registered node"
 
 
 class NotOneMessage(FedLoupeError):
@@ -77,6 +73,20 @@ def emptied(content: RecordDict) -> None:
             del record[name]
 
 
+def hasten() -> None:
+    """Look for the parts of an answer that is still being uploaded after 0.1 s, then 0.2 s, and so on.
+
+    Flower begins with 1 s, and offers an answer as soon as its upload begins: most answers would cost that second. A
+    Flower without this inner name is only slower.
+    """
+    from flwr.superlink.grid import http_grid
+
+    if hasattr(http_grid, "pull_objects"):
+        http_grid.pull_objects = functools.partial(http_grid.pull_objects, initial_backoff=UPLOAD_POLL_S)
+    else:
+        _log.warning("Flower has changed inside: answers arrive up to a second later")
+
+
 class GridExchange:
     """The sites behind a Grid, as `fedloupe_server.federation.exchange.Exchange`.
 
@@ -85,7 +95,7 @@ class GridExchange:
 
     Args:
         grid: Flower's, or the in-process one.
-        nodes: node id by site name.
+        nodes: node id by site name; looked at each time, so that a site may be enrolled meanwhile.
         key: of the coordinator, to sign each request anew when it is sent; None: for whoever asks for no signature.
         poll_s: seconds between the first two looks at the inbox, growing to `LONGEST_POLL_S` (Flower's own
             `send_and_receive` waits 3 s each time).
@@ -103,33 +113,32 @@ class GridExchange:
         pause: Callable[[float], object] = time.sleep,
         observer: Callable[[str], None] | None = None,
     ) -> None:
-        self._grid, self._nodes, self._poll_s, self._pause = grid, dict(nodes), poll_s, pause
+        self._grid, self._nodes, self._poll_s, self._pause = grid, nodes, poll_s, pause
         self._key = key
         self._observer = observer or _log.info
         self._count = 0
 
     def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
-        """Ask these sites at once; what comes is yielded as it comes.
-
-        Raises:
-            UnknownNode: a site is not in the table; nobody is asked then.
-        """
+        """Ask these sites at once; what comes is yielded as it comes. One that has no node yet counts as silent."""
         self._count += 1
         began, tally = time.monotonic(), _Tally()
         waiting: dict[str, _Sent] = {}
         poll_s = self._poll_s
         try:
             while True:
-                self._check(outbox)
                 for site, blob in outbox:
                     tally.asked += 1
                     # Which message asked whom: error replies are written by the SuperLink and name no hospital.
-                    if (id_ := self._push(site, blob, timeout_s)) is None:
+                    if (node := self._nodes.get(site)) is None:
+                        yield tally.missing(site, "not enrolled")
+                        continue
+                    with tally.timing("push"):
+                        id_ = self._push(node, blob, timeout_s)
+                    if id_ is None:
                         yield tally.missing(site, "could not be sent")
                     else:
                         waiting[id_] = _Sent(site, time.monotonic() + timeout_s)
                         yield from self._arrived(waiting, tally)
-                    self._check(outbox)
                 came = False
                 for arrival in self._arrived(waiting, tally):
                     came = True
@@ -149,15 +158,11 @@ class GridExchange:
         finally:
             self._observer(f"exchange {self._count}: {tally.line(time.monotonic() - began)}")
 
-    def _check(self, outbox: Outbox) -> None:
-        if unknown := sorted(set(outbox.sites) - set(self._nodes)):
-            raise UnknownNode(f"no node for {unknown}", remedy="register the site's public key with the coordinator")
-
-    def _push(self, site: str, blob: bytes, timeout_s: float) -> str | None:
+    def _push(self, node: int, blob: bytes, timeout_s: float) -> str | None:
         """The id of the message; None where Flower gives none, as for one that is too large."""
         if self._key is not None:
             blob = encode(seal(blob, self._key, lifetime_s=timeout_s + SLACK_S))
-        message = Message(pack(blob), self._nodes[site], ACTION, ttl=timeout_s + SLACK_S, group_id=str(self._count))
+        message = Message(pack(blob), node, ACTION, ttl=timeout_s + SLACK_S, group_id=str(self._count))
         id_ = next(iter(self._grid.push_messages([message])), None)
         emptied(message.content)
         return id_
@@ -165,7 +170,8 @@ class GridExchange:
     def _arrived(self, waiting: dict[str, _Sent], tally: _Tally) -> Iterator[Arrival]:
         ids = list(waiting)
         for some in (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE)):
-            replies = list(self._grid.pull_messages(some))
+            with tally.timing("pull"):
+                replies = list(self._grid.pull_messages(some))
             while replies:
                 reply = replies.pop()
                 sent = waiting.pop(reply.metadata.reply_to_message_id, None)
@@ -197,6 +203,14 @@ class _Tally:
     def __init__(self) -> None:
         self.asked = self.answered = 0
         self.problems: dict[str, str] = {}
+        self.seconds = {"push": 0.0, "pull": 0.0}
+
+    @contextmanager
+    def timing(self, part: str) -> Iterator[None]:
+        """Add the time that this takes to a part."""
+        began = time.monotonic()
+        yield
+        self.seconds[part] += time.monotonic() - began
 
     def answer(self, site: str, blob: bytes) -> Arrival:
         self.answered += 1
@@ -209,4 +223,6 @@ class _Tally:
 
     def line(self, seconds: float) -> str:
         problems = (f"{site}: {problem}" for site, problem in sorted(self.problems.items()))
-        return "; ".join([f"asked {self.asked}, answered {self.answered}, {seconds:.1f} s", *problems])
+        push, pull = self.seconds["push"], self.seconds["pull"]
+        split = f"push {push:.2f}, wait {seconds - push - pull:.2f}, pull {pull:.2f}"
+        return "; ".join([f"asked {self.asked}, answered {self.answered}, {seconds:.1f} s ({split})", *problems])

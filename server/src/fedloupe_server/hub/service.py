@@ -112,7 +112,7 @@ class Service:
                 federation.app,
                 work / "jobs",
                 {"task": "study", "study": str(federation.study_file), "run-dir": str(folder / "run")},
-                lambda: {"key": str(folder / "coordinator.key"), "nodes": str(work / "nodes.json")},
+                lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
                 lambda: len(list((folder / "run").rglob("*.json"))),
             )
             service = cls(federation, ports, processes, flower, control, watch)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import alive
 
 State = Literal["waiting", "running", "completed", "failed"]
@@ -97,7 +98,7 @@ class RunWatch:
     app: Path
     jobs: Path
     config: Mapping[str, str]
-    given: Callable[[], Mapping[str, str] | None]
+    given: Callable[[], Mapping[str, Path] | None]
     progress: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
     state: State = "waiting"
@@ -138,7 +139,7 @@ class RunWatch:
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
         job.mkdir(parents=True)
-        (job / "job.json").write_text(json.dumps(dict(given), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_job(job, **given)
         began, done = self.clock(), self.progress()
         try:
             run = self.flower.submit(self.app, {**self.config, "work": str(job)})

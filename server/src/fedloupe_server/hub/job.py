@@ -1,0 +1,115 @@
+"""What a ServerApp is given beside its study: whose key signs, and where the table of nodes is.
+
+write_job(work, key=Path("FED/coordinator.key"), nodes=Path("FED/service/nodes.json"))
+job = read_job(work)
+job.signer(); job.table["north"]            # the table is read again when its file changes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.signing import Signer
+from fedloupe_server.federation.journal import write_atomic
+
+NAME = "job.json"
+
+
+class JobInvalid(FedLoupeError):
+    """The run-config names no usable job."""
+
+    code = "FL-722"
+    title = "the run's configuration is not usable"
+
+
+@dataclass(frozen=True)
+class Job:
+    """See above.
+
+    Attributes:
+        key: file of the coordinator's private key.
+        nodes: file with the node id of each site.
+    """
+
+    key: Path
+    nodes: Path
+
+    def signer(self) -> Signer:
+        """The coordinator's key.
+
+        Raises:
+            KeyUnusable: see there.
+        """
+        return Signer.load(self.key)
+
+    @property
+    def table(self) -> NodeTable:
+        """Node ids by site.
+
+        Raises:
+            JobInvalid: no table there.
+        """
+        return NodeTable(self.nodes)
+
+
+class NodeTable(Mapping[str, int]):
+    """Node ids by site, as the file has them now: a hospital that joins while a run goes on is found.
+
+    Args:
+        path: JSON, written whole.
+
+    Raises:
+        JobInvalid: absent, or not a mapping of names to integers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read_at = path, -1
+        self._table: dict[str, int] = {}
+        self._refresh()
+
+    def __getitem__(self, site: str) -> int:
+        self._refresh()
+        return self._table[site]
+
+    def __iter__(self) -> Iterator[str]:
+        self._refresh()
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        self._refresh()
+        return len(self._table)
+
+    def _refresh(self) -> None:
+        try:
+            changed = self._path.stat().st_mtime_ns
+            if changed == self._read_at:
+                return
+            table = json.loads(self._path.read_text(encoding="utf-8"))
+            self._table, self._read_at = {str(site): int(node) for site, node in table.items()}, changed
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise JobInvalid(
+                f"no table of nodes: {error}", where=str(self._path), remedy="start runs with `fedloupe`"
+            ) from None
+
+
+def write_job(work: Path, *, key: Path, nodes: Path) -> None:
+    """Write a job's file."""
+    write_atomic(work / NAME, (json.dumps({"key": str(key), "nodes": str(nodes)}, indent=1) + "\n").encode())
+
+
+def read_job(work: Path) -> Job:
+    """Read a job's file.
+
+    Raises:
+        JobInvalid: absent, or not a job.
+    """
+    path = work / NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Job(Path(content["key"]), Path(content["nodes"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise JobInvalid(f"no job: {error}", where=str(path), remedy="start runs with `fedloupe`") from None

@@ -1,0 +1,331 @@
+"""What the courier adds to Flower's SuperNode: watch, patience, and a message that survives a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+
+import httpx
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
+from flwr.app.message import make_message, remove_content_from_message
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    DeactivateNodeRequest,
+    DeactivateNodeResponse,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ConfirmMessageReceivedResponse,
+    PushObjectRequest,
+    PushObjectResponse,
+)
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.retry import make_simple_http_retry_invoker
+
+from fedloupe_client.courier import internals, supernode
+from fedloupe_client.courier.hand import FRESH_S, Hand
+from fedloupe_client.courier.supernode import DELIVERIES, fleet_client, next_look_s
+
+NODE = Node(node_id=7)
+NOT_ACTIVATED = {"code": 2004, "detail": "Failed to activate SuperNode."}
+
+
+def envelope(created_at=1.8e9):
+    """A message as the SuperLink offers it, with its object tree."""
+    content = RecordDict({"fedloupe": ArrayRecord({"message": Array(np.arange(9, dtype=np.uint8))})})
+    about = Metadata(
+        run_id=5, message_id="", src_node_id=1, dst_node_id=7, reply_to_message_id="", group_id="1",
+        created_at=created_at, ttl=3600.0, message_type="query.ask",
+    )  # fmt: skip
+    message = make_message(metadata=about, content=content)
+    message.metadata.__dict__["_message_id"] = message.object_id
+    bare = internals.message_to_proto(remove_content_from_message(message))
+    return PullMessagesResponse(messages_list=[bare], message_object_trees=[internals.get_object_tree(message)])
+
+
+class Link:
+    """A SuperLink as far as the courier's HTTP client sees it."""
+
+    def __init__(self) -> None:
+        self.offered, self.asked, self.online, self.status = [], [], False, 200
+        self.confirmed, self.replies, self.objects = [], [], {}
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        verb = request.url.path.rsplit("/", 1)[1]
+        self.asked.append(verb)
+        if self.status != 200:
+            return httpx.Response(self.status)
+        made = getattr(self, verb.replace("-", "_"))(request.content)
+        if isinstance(made, httpx.Response):
+            return made
+        return httpx.Response(
+            200, content=made.SerializeToString(), headers={"content-type": "application/protobuf"}, request=request
+        )
+
+    def activate_node(self, content):
+        assert ActivateNodeRequest.FromString(content).public_key == b"key"
+        if self.online:
+            return httpx.Response(400, content=json.dumps(NOT_ACTIVATED))
+        self.online = True
+        return ActivateNodeResponse(node_id=7)
+
+    def send_node_heartbeat(self, content):
+        known = SendNodeHeartbeatRequest.FromString(content).node.node_id == 7
+        return SendNodeHeartbeatResponse(success=True) if known else httpx.Response(401)
+
+    def deactivate_node(self, content):
+        DeactivateNodeRequest.FromString(content)
+        self.online = False
+        return DeactivateNodeResponse()
+
+    def pull_messages(self, content):
+        PullMessagesRequest.FromString(content)
+        return self.offered.pop(0) if self.offered else PullMessagesResponse()
+
+    def confirm_message_received(self, content):
+        self.confirmed.append(ConfirmMessageReceivedRequest.FromString(content).message_object_id)
+        return ConfirmMessageReceivedResponse()
+
+    def push_messages(self, content):
+        request = PushMessagesRequest.FromString(content)
+        self.replies += request.messages_list
+        wanted = [tree.object_id for tree in request.message_object_trees]
+        return PushMessagesResponse(objects_to_push=wanted, session_id="s")
+
+    def push_object(self, content):
+        request = PushObjectRequest.FromString(content)
+        self.objects[request.object_id] = request.object_content
+        return PushObjectResponse(stored=True)
+
+
+@pytest.fixture
+def link():
+    return Link()
+
+
+@pytest.fixture
+def hand(tmp_path):
+    return Hand(tmp_path)
+
+
+@pytest.fixture
+def leaving():
+    return threading.Event()
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def start(link, hand, said, leaving):
+    """Start a client, as a new SuperNode process would."""
+
+    def make(answer=None):
+        kind = fleet_client(hand, lambda event, **fields: said.append((event, fields.get("code"))), leaving)
+        client = kind.from_server_address("localhost:1", True, None, interceptors=[])
+        client._client = httpx.Client(transport=httpx.MockTransport(answer or link))
+        return client
+
+    return make
+
+
+class TestPace:
+    def test_work_is_asked_for_soon_after_work_and_rarely_when_idle(self):
+        assert [next_look_s(s) for s in (0, 1, 5, 20, 3600)] == [0.2, 0.2, 0.5, 2.0, 3.0]
+
+    def test_an_empty_inbox_is_asked_again_here_not_after_flowers_pause(self, start, link, monkeypatch):
+        pauses = []
+
+        def sleep(seconds):
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                link.offered.append(envelope())
+
+        monkeypatch.setattr(supernode.time, "sleep", sleep)
+        assert start().PullMessages(PullMessagesRequest(node=NODE)).messages_list
+        assert pauses == pytest.approx([0.2] * 3)
+
+
+class TestWatch:
+    def test_an_answer_is_a_contact(self, start, said, hand):
+        hand.be(7)
+        os.utime(hand.folder / "node.json", (0, 0))
+        start().SendNodeHeartbeat(SendNodeHeartbeatRequest(node=NODE, heartbeat_interval=30))
+        assert said == [("contact", None)]
+        assert hand.node() == 7, "and makes the node's file fresh"
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504, 520])
+    def test_a_servers_error_becomes_one_upon_which_flower_tries_again(self, start, link, said, status):
+        link.status = status
+        with pytest.raises(httpx.HTTPStatusError) as raised:
+            start().PullMessages(PullMessagesRequest(node=NODE))
+        assert raised.value.response.status_code == 503
+        assert said == [("trouble", "FL-672")]
+
+    def test_flower_itself_would_die_of_a_500_and_of_the_bare_kinds_of_broken_line(self):
+        # The reason for all this; when Flower changes its mind, our mending can go.
+        def once(error):
+            calls = []
+
+            def send():
+                calls.append(1)
+                if len(calls) == 1:
+                    raise error
+                return "done"
+
+            invoker = make_simple_http_retry_invoker()
+            invoker.wait_function = lambda _: None
+            return invoker.invoke(send)
+
+        request = httpx.Request("POST", "http://localhost")
+        for error in (
+            httpx.HTTPStatusError("x", request=request, response=httpx.Response(500, request=request)),
+            httpx.ProxyError("407 Proxy Authentication Required"),
+            httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred"),
+        ):
+            with pytest.raises(type(error)):
+                once(error)
+        assert once(httpx.ConnectError("the coordinator does not answer")) == "done"
+
+    def test_a_portals_page_is_no_answer(self, start, said):
+        page = httpx.Response(200, text="<html>log in</html>", headers={"content-type": "text/html"})
+        with pytest.raises(httpx.HTTPStatusError) as raised:
+            start(lambda _: page).PullMessages(PullMessagesRequest(node=NODE))
+        assert raised.value.response.status_code == 503
+        assert said == [("trouble", "FL-672")]
+
+    @pytest.mark.parametrize(
+        "error", [httpx.ProxyError("407"), httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING]")]
+    )
+    def test_a_broken_line_is_tried_again_whatever_broke_it(self, start, said, error):
+        def broken(_):
+            raise error
+
+        with pytest.raises(httpx.ConnectError, match=r"^the coordinator does not answer$"):
+            start(broken).PullMessages(PullMessagesRequest(node=NODE))
+        assert said == [("trouble", "FL-672")]
+
+    def test_a_false_certificate_is_not_tried_again_for_ever(self, start, said):
+        def false(_):
+            raise httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")
+
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE"):
+            start(false).ActivateNode(ActivateNodeRequest(public_key=b"key"))
+        assert said == [("trouble", "FL-673")]
+
+
+class TestMessageInHand:
+    def test_a_message_is_confirmed_only_when_the_next_one_is_asked_for(self, start, link, hand, said):
+        first, second = envelope(), envelope(created_at=1.8e9 + 1)
+        link.offered = [first, second]
+        client = start()
+        request = PullMessagesRequest(node=NODE)
+        got = client.PullMessages(request)
+        client.ConfirmMessageReceived(ConfirmMessageReceivedRequest(node=NODE, run_id=5, message_object_id="x"))
+        assert (got, link.confirmed, hand.taken()[1]) == (first, [], 1)
+        assert client.PullMessages(request) == second
+        assert link.confirmed == [first.messages_list[0].metadata.message_id]
+        assert [event for event, _ in said if event != "contact"] == ["message", "done", "message"]
+
+    def test_a_new_process_gets_the_message_of_the_killed_one_first(self, start, link):
+        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
+        request = PullMessagesRequest(node=NODE)
+        first = start().PullMessages(request)
+        again = start()
+        assert again.PullMessages(request) == first
+        assert link.asked.count("pull-messages") == 1
+        assert again.PullMessages(request) != first
+        assert len(link.confirmed) == 1
+
+    def test_a_message_that_kills_each_time_is_answered_with_an_error(self, start, link, hand):
+        poison, next_one = envelope(), envelope(created_at=1.8e9 + 1)
+        link.offered = [poison, next_one]
+        request = PullMessagesRequest(node=NODE)
+        for _ in range(DELIVERIES):
+            assert start().PullMessages(request) == poison
+        assert start().PullMessages(request) == next_one
+        (reply,) = link.replies
+        assert reply.metadata.reply_to_message_id == poison.messages_list[0].metadata.message_id
+        assert (reply.error.code, reply.error.reason) == (100, "FL-674 the courier ended too often during this message")
+        assert list(link.objects) == [reply.metadata.message_id]
+        assert Message.inflate(link.objects[reply.metadata.message_id]).error.code == 100
+        assert hand.taken()[1] == 1
+
+    def test_the_message_of_a_run_that_has_ended_is_let_go(self, start, link, hand):
+        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
+        link.confirm_message_received = lambda _: httpx.Response(403)
+        client = start()
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        assert client.PullMessages(PullMessagesRequest(node=NODE)).messages_list
+
+    def test_what_is_kept_on_disk_holds_no_content(self, start, link, hand):
+        link.offered = [envelope()]
+        start().PullMessages(PullMessagesRequest(node=NODE))
+        assert np.arange(9, dtype=np.uint8).tobytes() not in hand.taken()[0]
+
+
+class TestPlace:
+    request = ActivateNodeRequest(public_key=b"key")
+
+    def test_a_killed_node_takes_up_its_place_at_once(self, start, link, said):
+        assert start().ActivateNode(self.request).node_id == 7
+        assert start().ActivateNode(self.request).node_id == 7, "without a goodbye in between"
+        assert [event for event, _ in said if event != "contact"] == ["online", "online"]
+
+    def test_without_having_been_that_node_it_is_refused(self, start, link, said):
+        link.online = True
+        with pytest.raises(httpx.HTTPStatusError):
+            start().ActivateNode(self.request)
+        assert said[-1] == ("refused", "FL-671")
+
+    def test_after_a_long_silence_it_does_not_push_away_who_came_since(self, start, link, hand, said):
+        start().ActivateNode(self.request)
+        old = os.stat(hand.folder / "node.json").st_mtime - FRESH_S - 1
+        second = start()
+        os.utime(hand.folder / "node.json", (old, old))
+        with pytest.raises(httpx.HTTPStatusError):
+            second.ActivateNode(self.request)
+        assert said[-1] == ("refused", "FL-671")
+
+    def test_a_goodbye_gives_the_place_back(self, start, link, hand, leaving):
+        client = start()
+        client.ActivateNode(self.request)
+        leaving.set()
+        client.DeactivateNode(DeactivateNodeRequest(node_id=7))
+        assert (link.online, hand.node()) == (False, None)
+
+    def test_who_was_not_asked_to_end_says_no_goodbye(self, start, link, hand):
+        client = start()
+        client.ActivateNode(self.request)
+        client.DeactivateNode(DeactivateNodeRequest(node_id=7))
+        assert (link.online, hand.node()) == (True, 7)
+
+    def test_with_a_message_in_hand_there_is_no_goodbye(self, start, link, hand, leaving):
+        leaving.set()
+        link.offered = [envelope()]
+        client = start()
+        client.ActivateNode(self.request)
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        client.DeactivateNode(DeactivateNodeRequest(node_id=7))
+        assert (link.online, hand.node()) == (True, 7)
+
+
+class TestFlowerChanged:
+    def test_a_missing_name_is_an_error_with_a_code(self):
+        with pytest.raises(internals.FlowerChanged, match=r"FL-670.*Gone"):
+            internals.replace(internals.SUPERNODE_LOOP, "Gone", object)
+
+    def test_what_we_replace_is_there(self):
+        assert issubclass(internals.SUPERNODE_CONNECTION.FleetHttpClient, internals.FleetHttpClient)
+        assert callable(internals.SUPERNODE_LOOP.time.sleep)
