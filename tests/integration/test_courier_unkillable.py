@@ -23,6 +23,7 @@ import pytest
 
 import fedloupe_server.hub.deployment as hub
 from fedloupe_server.hub.processes import free_ports
+from wire_study import write_wire_study
 
 pytestmark = pytest.mark.deployed
 
@@ -43,16 +44,6 @@ def handle(blob):  # as the real one: the same question a second time gets the a
 
 serve(desk_of(handle), Path(sys.argv[1])).wait()
 """
-STUDY = {
-    "study": "wire",
-    "title": "wire test",
-    "synthetic": True,
-    "endpoint": {"name": "response", "column": "y", "positive": ["1"], "negative": ["0"]},
-    "aggregation": "plain",
-    "sites": [{"name": "north", "role": "train"}],
-    "radiomics": {"source": "table"},
-    "quorum": {"minimum": 1},
-}
 # The coordinator's part: asks what stands in a file, one line an exchange, until the file is gone.
 ASKER = '''
 import json, time
@@ -273,9 +264,8 @@ def north(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "start_courier", start_courier)
         patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        (folder / "study.json").write_text(json.dumps(STUDY))
         with hub.deployment(
-            folder / "study.json",
+            write_wire_study(folder / "study.json", "north"),
             {"north": folder / "north"},
             folder / "work",
             site_command=lambda _, path: [sys.executable, str(folder / "site.py"), str(path), str(asked)],

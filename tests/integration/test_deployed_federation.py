@@ -11,7 +11,6 @@ import shutil
 import ssl
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -21,14 +20,15 @@ import pytest
 
 import fedloupe
 from fedloupe.messages import HelloRequest, decode, encode
+from fedloupe.sealed import seal
 from fedloupe.signing import Signer
-from fedloupe.study import parse_study
 from fedloupe_client.courier.supervise import Courier
 from fedloupe_client.gate import trusted
 from fedloupe_client.joining import initialise, installed
 from fedloupe_client.site.server import SiteSilent, ask
 from fedloupe_server.hub.deployment import deployment
 from fedloupe_server.hub.processes import free_ports
+from wire_study import write_wire_study
 
 pytestmark = pytest.mark.deployed
 
@@ -57,19 +57,7 @@ PATIENTS = {"north": 31, "south": 17}
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory):
-    path = tmp_path_factory.mktemp("study") / "study.yaml"
-    content = {
-        "study": "wire",
-        "title": "wire test",
-        "synthetic": True,
-        "endpoint": {"name": "response", "column": "y", "positive": ["1"], "negative": ["0"]},
-        "aggregation": "plain",
-        "sites": [{"name": name, "role": "train"} for name in PATIENTS],
-        "radiomics": {"source": "table"},
-    }
-    parse_study(content)
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
+    return write_wire_study(tmp_path_factory.mktemp("study") / "study.yaml", *PATIENTS)
 
 
 @pytest.fixture(scope="session")
@@ -202,7 +190,7 @@ class TestAHospitalGoesAway:
         federation.processes.running[name].process.kill()
         federation.processes.running[name].process.wait()
         federation.processes.check()
-        federation.processes.wait_for(name, lambda: _says_hello(hospital), 20.0)
+        federation.processes.wait_for(name, lambda: _says_hello(federation, hospital), 20.0)
 
     def test_a_dead_site_process_is_an_absent_site_and_the_others_answer(self, federation, study, tmp_path):
         federation.processes.end("site-south")  # last test: nobody starts it again
@@ -235,23 +223,14 @@ class TestAgain:
         assert numbers == (1, 2, 3)
 
 
-def _says_hello(hospital):
+def _says_hello(federation, hospital):
     request = HelloRequest(version=fedloupe.__version__, fingerprint="0" * 64, run="ping", site=hospital.site)
+    key = Signer.load(federation.coordinator.federation / "coordinator.key")
     try:
-        return decode(ask(hospital.socket, encode(request), 5.0)).train == PATIENTS[hospital.site]
+        sealed = encode(seal(encode(request), key, lifetime_s=60))
+        return decode(ask(hospital.socket, sealed, 5.0)).train == PATIENTS[hospital.site]
     except SiteSilent:
         return False
-
-
-def _state_within(folder, wanted, timeout_s):
-    end = time.monotonic() + timeout_s
-    while True:
-        file = folder / "courier-state.json"
-        state = json.loads(file.read_text()) if file.is_file() else {"state": "absent"}
-        if state["state"] == wanted:
-            return state
-        assert time.monotonic() < end, state
-        time.sleep(0.2)
 
 
 def _post(federation, port, path):
