@@ -22,7 +22,7 @@ import pytest
 import fedloupe
 from fedloupe.messages import HelloRequest, decode, encode
 from fedloupe.study import parse_study
-from fedloupe_client.courier.supervise import Courier
+from fedloupe_client.courier.service import Courier
 from fedloupe_client.site.server import SiteSilent, ask
 from fedloupe_server.hub.deployment import deployment
 from fedloupe_server.hub.processes import free_ports
