@@ -2,9 +2,9 @@
 
     python benchmarks/exchange.py [FOLDER] [--exchanges 20] [--megabytes 1]
 
-A site answers at once with as many bytes as it was asked with, so all that is timed is the wire. The split is as the
-coordinator's ServerApp sees it: push (messages handed to the SuperLink), wait (until the SuperLink offers the last
-site's answer), pull (contents fetched; a site's is fetched while others still work).
+A site answers at once with the same bytes backwards (Flower sends no bytes twice), so all that is timed is the wire.
+The split is as the coordinator's ServerApp sees it: push (messages handed to the SuperLink), wait (until the SuperLink
+offers the last site's answer), pull (contents fetched; a site's is fetched while others still work).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from fedloupe_client.site.server import desk_of, serve
 
-serve(desk_of(lambda blob: blob), Path(sys.argv[1])).wait()
+serve(desk_of(lambda blob: blob[::-1]), Path(sys.argv[1])).wait()
 """
 STUDY = {
     "study": "exchange",
@@ -59,8 +59,8 @@ def ask(grid: Grid, context: Context) -> None:
         exchange = GridExchange(grid, read_job(work).table, observer=lambda line: print(line, file=log))
         for _ in range(exchanges):
             blob = os.urandom(size)
-            if any(reply != blob for reply in ask_once(exchange, dict.fromkeys(SITES, blob), 60.0).values()):
-                raise RuntimeError("a site's answer is not what it was asked")
+            if any(reply != blob[::-1] for reply in ask_once(exchange, dict.fromkeys(SITES, blob), 60.0).values()):
+                raise RuntimeError("a site's answer is not its question backwards")
     (work / "outcome.json").write_text('{"state": "completed"}', encoding="utf-8")
 
 

@@ -22,7 +22,7 @@ import fedloupe
 from fedloupe.messages import HelloRequest, decode, encode
 from fedloupe.sealed import seal
 from fedloupe.signing import Signer
-from fedloupe_client.courier.supervise import Courier
+from fedloupe_client.courier.service import Courier
 from fedloupe_client.gate import trusted
 from fedloupe_client.joining import initialise, installed
 from fedloupe_client.site.server import SiteSilent, ask
@@ -231,6 +231,17 @@ def _says_hello(federation, hospital):
         return decode(ask(hospital.socket, sealed, 5.0)).train == PATIENTS[hospital.site]
     except SiteSilent:
         return False
+
+
+def _state_within(folder, wanted, timeout_s):
+    end = time.monotonic() + timeout_s
+    while True:
+        file = folder / "courier-state.json"
+        state = json.loads(file.read_text()) if file.is_file() else {"state": "absent"}
+        if state["state"] == wanted:
+            return state
+        assert time.monotonic() < end, state
+        time.sleep(0.2)
 
 
 def _post(federation, port, path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.app.message import make_message, remove_content_from_message
+from flwr.proto.fab_pb2 import Fab, GetFabRequest, GetFabResponse
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -29,11 +31,12 @@ from flwr.proto.message_pb2 import (
     PushObjectResponse,
 )
 from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse, Run
 from flwr.supercore.retry import make_simple_http_retry_invoker
 
-from fedloupe_client.courier import internals, supernode
+from fedloupe_client.courier import fleet, internals
+from fedloupe_client.courier.fleet import DELIVERIES, fleet_client, next_look_s
 from fedloupe_client.courier.hand import FRESH_S, Hand
-from fedloupe_client.courier.supernode import DELIVERIES, fleet_client, next_look_s
 
 NODE = Node(node_id=7)
 NOT_ACTIVATED = {"code": 2004, "detail": "Failed to activate SuperNode."}
@@ -123,16 +126,22 @@ def leaving():
 
 
 @pytest.fixture
+def home(tmp_path):
+    (tmp_path / "approved").write_text(hashlib.sha256(b"bundle").hexdigest() + "\n")
+    return tmp_path
+
+
+@pytest.fixture
 def said():
     return []
 
 
 @pytest.fixture
-def start(link, hand, said, leaving):
+def start(link, hand, said, leaving, home):
     """Start a client, as a new SuperNode process would."""
 
     def make(answer=None):
-        kind = fleet_client(hand, lambda event, **fields: said.append((event, fields.get("code"))), leaving)
+        kind = fleet_client(hand, lambda event, **fields: said.append((event, fields.get("code"))), leaving, home)
         client = kind.from_server_address("localhost:1", True, None, interceptors=[])
         client._client = httpx.Client(transport=httpx.MockTransport(answer or link))
         return client
@@ -152,7 +161,7 @@ class TestPace:
             if len(pauses) == 3:
                 link.offered.append(envelope())
 
-        monkeypatch.setattr(supernode.time, "sleep", sleep)
+        monkeypatch.setattr(fleet.time, "sleep", sleep)
         assert start().PullMessages(PullMessagesRequest(node=NODE)).messages_list
         assert pauses == pytest.approx([0.2] * 3)
 
@@ -262,17 +271,52 @@ class TestMessageInHand:
         assert Message.inflate(link.objects[reply.metadata.message_id]).error.code == 100
         assert hand.taken()[1] == 1
 
-    def test_the_message_of_a_run_that_has_ended_is_let_go(self, start, link, hand):
-        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
-        link.confirm_message_received = lambda _: httpx.Response(403)
-        client = start()
-        client.PullMessages(PullMessagesRequest(node=NODE))
-        assert client.PullMessages(PullMessagesRequest(node=NODE)).messages_list
+    @pytest.mark.parametrize("status", [403, 404])
+    def test_the_message_of_a_run_that_has_ended_or_is_not_known_is_let_go(self, start, link, hand, status):
+        poison, next_one = envelope(), envelope(created_at=1.8e9 + 1)
+        link.offered = [poison, next_one]
+        link.confirm_message_received = link.push_messages = lambda _: httpx.Response(status)
+        for _ in range(DELIVERIES):
+            assert start().PullMessages(PullMessagesRequest(node=NODE)) == poison
+        assert start().PullMessages(PullMessagesRequest(node=NODE)) == next_one
+
+    @pytest.mark.parametrize("damage", ["", "{", '{"message": "?", "deliveries": 1}', "[]"])
+    def test_a_damaged_file_does_not_stop_the_courier(self, start, link, hand, damage):
+        (hand.folder / "in-hand.json").write_text(damage)
+        link.offered = [envelope()]
+        assert start().PullMessages(PullMessagesRequest(node=NODE)) == envelope()
+
+    def test_an_agents_run_is_an_ordinary_one_whose_bundle_is_refused(self, start, link):
+        link.get_run = lambda _: GetRunResponse(run=Run(run_id=5, primary_task_type="flwr-agentapp"))
+        run = start().GetRun(GetRunRequest(node=NODE, run_id=5)).run
+        assert run.primary_task_type == internals.TaskType.SERVER_APP
 
     def test_what_is_kept_on_disk_holds_no_content(self, start, link, hand):
         link.offered = [envelope()]
         start().PullMessages(PullMessagesRequest(node=NODE))
         assert np.arange(9, dtype=np.uint8).tobytes() not in hand.taken()[0]
+
+
+class TestBundle:
+    def ask(self, start, link, bundle):
+        link.get_fab = lambda _: GetFabResponse(fab=Fab(content=bundle))
+        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
+        client = start()
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        return client, lambda: client.GetFab(GetFabRequest(node=NODE, run_id=5, hash_str="claimed"))
+
+    def test_the_approved_one_passes(self, start, link):
+        _, get = self.ask(start, link, b"bundle")
+        assert get().fab.content == b"bundle"
+        assert link.replies == []
+
+    def test_another_one_is_refused_before_flower_reads_it(self, start, link):
+        client, get = self.ask(start, link, b"other bundle")
+        with pytest.raises(internals.RunNotRunningException):
+            get()
+        (reply,) = link.replies
+        assert reply.error.reason == "FL-628 app bundle not approved by this site"
+        assert client.PullMessages(PullMessagesRequest(node=NODE)).messages_list, "and the next message is asked for"
 
 
 class TestPlace:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from fedloupe_client.courier.supervise import Courier, CourierRuns, Supervisor, Times, alone
+from fedloupe_client.courier.service import Courier, CourierRuns, alone
+from fedloupe_client.courier.supervise import Supervisor, Times
 
 QUICK = Times(silent=1.0, stuck=1.5, steady=0.6, first=0.1, refused=0.3, longest=0.6, goodbye=2.0, look=0.02)
 # What a fake says first; then it says `alive` for ever, unless told to be still.

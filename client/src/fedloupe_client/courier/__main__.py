@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier.approved import prepare
-from fedloupe_client.courier.supervise import Courier
+from fedloupe_client.courier.service import Courier
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 
 # A node counts as online for 60 s after its last sign of life (Flower 1.41: twice the heartbeat's 30 s).
 FRESH_S = 90.0
+_log = logging.getLogger("fedloupe_client.courier.hand")
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ class Hand:
         """The node that we were until a moment ago; None after a longer silence, in which another may have come."""
         try:
             fresh = time.time() - self._node.stat().st_mtime < FRESH_S
-        except FileNotFoundError:
+            return int(read(self._node)["node"]) if fresh else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
-        return int(read(self._node)["node"]) if fresh else None
 
     def leave(self) -> None:
         """We said goodbye."""
@@ -62,12 +64,15 @@ class Hand:
         write(self._message, {"deliveries": deliveries, "message": base64.b64encode(blob).decode("ascii")})
 
     def taken(self) -> tuple[bytes, int] | None:
-        """The kept message and how often it has been delivered."""
+        """The kept message and how often it has been delivered; None for a damaged file, which must not stop us."""
         try:
             kept = read(self._message)
+            return base64.b64decode(kept["message"], validate=True), int(kept["deliveries"])
         except FileNotFoundError:
             return None
-        return base64.b64decode(kept["message"]), int(kept["deliveries"])
+        except (ValueError, KeyError, TypeError):
+            _log.error("the message in hand cannot be read: %s", self._message)
+            return None
 
     def put_down(self) -> None:
         """The message is answered."""

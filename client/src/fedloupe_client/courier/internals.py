@@ -28,6 +28,7 @@ try:
     # What both our processes speak: messages, their objects, the HTTP clients of Flower's two interfaces.
     from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, SubStatus
     from flwr.common.serde import message_from_proto, message_to_proto
+    from flwr.proto.fab_pb2 import GetFabRequest, GetFabResponse
     from flwr.proto.fleet_pb2 import (
         ActivateNodeRequest,
         ActivateNodeResponse,
@@ -44,29 +45,34 @@ try:
         PushObjectRequest,
     )
     from flwr.proto.node_pb2 import Node
+    from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse
     from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
     from flwr.supercore.constant import TaskType
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.exit import add_exit_handler
     from flwr.supercore.heartbeat import HeartbeatSender
     from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+    from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
     from flwr.supercore.interceptors import (
         RuntimeTokenHttpInterceptor,
         RuntimeVersionHttpInterceptor,
         SuperExecAuthHttpInterceptor,
     )
     from flwr.supercore.protobuf.client import ProtobufCall, ProtobufClientInterceptor, ProtobufRequestContext
+    from flwr.supercore.run import RunNotRunningException
     from flwr.supercore.runtime import RuntimeHttpClient
     from flwr.supernode import fleet_http_connection, start_client_internal
     from flwr.supernode.cli import flower_supernode
     from flwr.supernode.fleet_http_client import FleetHttpClient
+    from flwr.supernode.runtime import run_clientapp
     from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 except ImportError as error:
     raise changed(str(error)) from None
 
-SUPERNODE_CONNECTION, SUPERNODE_LOOP = fleet_http_connection, start_client_internal
+SUPERNODE_CONNECTION, SUPERNODE_LOOP, CLIENT_APP = fleet_http_connection, start_client_internal, run_clientapp
 
 __all__ = [
+    "CLIENT_APP",
     "HEARTBEAT_DEFAULT_INTERVAL",
     "SUPERNODE_CONNECTION",
     "SUPERNODE_LOOP",
@@ -81,6 +87,10 @@ __all__ = [
     "FleetHttpClient",
     "FlowerChanged",
     "FlowerError",
+    "GetFabRequest",
+    "GetFabResponse",
+    "GetRunRequest",
+    "GetRunResponse",
     "HeartbeatSender",
     "Node",
     "ProtobufCall",
@@ -90,6 +100,7 @@ __all__ = [
     "PullMessagesResponse",
     "PushMessagesRequest",
     "PushObjectRequest",
+    "RunNotRunningException",
     "RuntimeHttpClient",
     "RuntimeTokenHttpInterceptor",
     "RuntimeVersionHttpInterceptor",
@@ -104,6 +115,7 @@ __all__ = [
     "get_object_tree",
     "message_from_proto",
     "message_to_proto",
+    "pull_and_inflate_object_from_tree",
     "pull_task_input",
     "push_message",
     "push_task_output",

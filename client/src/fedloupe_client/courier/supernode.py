@@ -1,13 +1,10 @@
-"""Flower's SuperNode under our eyes: the same program, with what it says to the coordinator watched and mended.
+"""Flower's SuperNode under our eyes: the same program, with `courier.fleet` between it and the coordinator.
 
-    python -m fedloupe_client.courier.supernode --report 3 --state FOLDER -- --superlink HOST:443 ...
+    python -m fedloupe_client.courier.supernode --report 3 --parent 4711 --home flower-home --state courier \
+        -- --superlink HOST:443 ...
 
-Three things are different from `flower-supernode`, all of them in the HTTP client that it uses for the coordinator:
-- it asks for work soon after work and rarely when idle, where Flower waits 3 s each time;
-- an answer 5xx, a foreign answer or a broken line is tried again, where Flower gives up at the first 500 and leaves a
-  process that looks alive; whatever else ends its loop ends the process, so that the supervisor starts another;
-- a message is kept on disk until it is answered, and a node that was killed takes up its place and its message again,
-  where Flower refuses the node for a minute and loses the message.
+Where Flower's loop or one of its threads ends, `flower-supernode` stays, looks alive and answers health checks; here
+the process ends, and the supervisor starts another.
 """
 
 from __future__ import annotations
@@ -22,221 +19,18 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
-from flwr.app import Error, Message
-
 from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier import internals as flower
-from fedloupe_client.courier.app import FAILED
+from fedloupe_client.courier.fleet import Say, fleet_client
 from fedloupe_client.courier.hand import Hand
 from fedloupe_client.courier.tether import Report, own_log, tether
 
-SOONEST_S, LATEST_S, REPLY_POLL_S = 0.2, 3.0, 0.05
-DELIVERIES = 3
+REPLY_POLL_S = 0.05
 LOOP_LEFT, THREAD_DIED = 71, 72
-_PROTOBUF = "application/protobuf"
 _log = logging.getLogger("fedloupe_client.courier.supernode")
-Say = Callable[..., None]
 
 
-class CoordinatorRefuses(FedLoupeError):
-    """The coordinator does not know this hospital's key, or believes that its courier runs elsewhere."""
-
-    code = "FL-671"
-    title = "the coordinator refuses this hospital's courier"
-
-
-class CoordinatorAway(FedLoupeError):
-    """No answer, a server's error, or an answer that is not the coordinator's."""
-
-    code = "FL-672"
-    title = "the coordinator does not answer"
-
-
-class CertificateRefused(FedLoupeError):
-    """What answers at the coordinator's address has no certificate of the coordinator's authority."""
-
-    code = "FL-673"
-    title = "the coordinator's certificate is not trusted"
-
-
-class MessageDropped(FedLoupeError):
-    """The courier died of a message as often as it may: answered with this error instead of trying for ever."""
-
-    code = "FL-674"
-    title = "the courier ended too often during this message"
-
-
-def next_look_s(idle_s: float) -> float:
-    """Seconds until the next look for work: a tenth of the time without any, between 0.2 and 3 s.
-
-    The slowest site of a round has just answered when the next one begins, so it waits least.
-    """
-    return min(LATEST_S, max(SOONEST_S, idle_s / 10))
-
-
-class Watch:
-    """An interceptor of Flower's HTTP client: reports each exchange, and makes what may pass look as if it may pass."""
-
-    def __init__(self, say: Say, hand: Hand) -> None:
-        self._say, self._hand = say, hand
-
-    def intercept(self, context: flower.ProtobufRequestContext, call_next: flower.ProtobufCall) -> httpx.Response:
-        """Send one request.
-
-        Raises:
-            httpx.TransportError: a kind and a text upon which Flower tries again, unless a certificate is refused.
-        """
-        try:
-            response = call_next(context)
-        except httpx.TransportError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                self._say("trouble", code=CertificateRefused.code, title=CertificateRefused.title)
-                raise
-            _log.warning("no contact: %s", error)
-            self._say("trouble", code=CoordinatorAway.code, title=CoordinatorAway.title)
-            raise httpx.ConnectError(CoordinatorAway.title, request=context.request) from None
-        kind = response.headers.get("content-type", "")
-        if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR or (
-            response.is_success and not kind.startswith(_PROTOBUF)
-        ):
-            _log.warning("no contact: status %d, %s", response.status_code, kind)
-            self._say("trouble", code=CoordinatorAway.code, title=CoordinatorAway.title)
-            return httpx.Response(httpx.codes.SERVICE_UNAVAILABLE, request=context.request)
-        if response.is_success:  # a refusal is an answer too, but not one to us as a member
-            self._hand.touch()
-            self._say("contact")
-        return response
-
-
-def fleet_client(hand: Hand, say: Say, leaving: threading.Event) -> type[flower.FleetHttpClient]:
-    """Flower's client of the coordinator's interface, with our watch, patience and memory.
-
-    Args:
-        hand: what is kept on disk.
-        say: sends a report.
-        leaving: set when the process was asked to end.
-    """
-
-    class Fleet(flower.FleetHttpClient):
-        _active = time.monotonic()
-        _began = False
-
-        def __init__(self, base_url: str, **options: object) -> None:
-            options["interceptors"] = (Watch(say, hand), *options["interceptors"])  # type: ignore[misc]
-            super().__init__(base_url, **options)  # type: ignore[arg-type]
-
-        def ActivateNode(self, request: flower.ActivateNodeRequest) -> flower.ActivateNodeResponse:
-            try:
-                response = super().ActivateNode(request)
-            except httpx.HTTPStatusError as error:
-                known = flower.FlowerError.from_json(error.response.text)
-                if known is None or known.code != flower.ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-                    raise
-                node = hand.node()
-                if node is None or not self._still(node):
-                    say("refused", code=CoordinatorRefuses.code, title=CoordinatorRefuses.title)
-                    raise
-                _log.info("taking up node %d again", node)
-                response = flower.ActivateNodeResponse(node_id=node)
-            hand.be(response.node_id)
-            say("online", node=str(response.node_id))
-            return response
-
-        def _still(self, node: int) -> bool:
-            """Whether the coordinator counts us as this node (the request is signed with our key)."""
-            beat = flower.SendNodeHeartbeatRequest(
-                node=flower.Node(node_id=node), heartbeat_interval=flower.HEARTBEAT_DEFAULT_INTERVAL
-            )
-            try:
-                return bool(self.SendNodeHeartbeat(beat).success)
-            except httpx.HTTPStatusError:
-                return False
-
-        def DeactivateNode(self, request: flower.DeactivateNodeRequest) -> flower.DeactivateNodeResponse:
-            # After a goodbye the coordinator answers for us that we are gone, to what it has asked and to what it asks.
-            if not leaving.is_set() or hand.taken() is not None:  # we shall be back in a moment
-                return flower.DeactivateNodeResponse()
-            response = super().DeactivateNode(request)
-            hand.leave()
-            return response
-
-        def PullMessages(self, request: flower.PullMessagesRequest) -> flower.PullMessagesResponse:
-            """The next message; Flower's loop asks for it when it is done with the last. Never an empty answer."""
-            if (kept := hand.taken()) is not None:
-                response = flower.PullMessagesResponse.FromString(kept[0])
-                if not self._began and kept[1] < DELIVERIES:
-                    return self._deliver(response, kept[1] + 1)
-                if not self._began:
-                    self._give_up(request.node, response)
-                self._confirm(request.node, response)
-                hand.put_down()
-                self._active = time.monotonic()
-                say("done")
-            self._began = True
-            while not (response := super().PullMessages(request)).messages_list:
-                time.sleep(next_look_s(time.monotonic() - self._active))
-            return self._deliver(response, 1)
-
-        def _deliver(self, response: flower.PullMessagesResponse, deliveries: int) -> flower.PullMessagesResponse:
-            hand.take(response.SerializeToString(), deliveries)
-            self._began = True
-            say("message", delivery=deliveries)
-            return response
-
-        def ConfirmMessageReceived(
-            self, request: flower.ConfirmMessageReceivedRequest
-        ) -> flower.ConfirmMessageReceivedResponse:
-            """Not yet: the coordinator throws a message's content away once we confirm it, and we may need it again."""
-            return flower.ConfirmMessageReceivedResponse()
-
-        def _confirm(self, node: flower.Node, response: flower.PullMessagesResponse) -> None:
-            about = response.messages_list[0].metadata
-            done = flower.ConfirmMessageReceivedRequest(
-                node=node, run_id=about.run_id, message_object_id=about.message_id
-            )
-            try:
-                super().ConfirmMessageReceived(done)
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.FORBIDDEN:  # the run has ended: all of it is gone
-                    raise
-
-        def _give_up(self, node: flower.Node, response: flower.PullMessagesResponse) -> None:
-            """Answer a message with an error in the place of the site."""
-            _log.error("%s %s", MessageDropped.code, MessageDropped.title)
-            message = flower.message_from_proto(response.messages_list[0])
-            reply = Message(
-                Error(code=FAILED, reason=f"{MessageDropped.code} {MessageDropped.title}"), reply_to=message
-            )
-            reply.metadata.__dict__["_message_id"] = reply.object_id  # as Flower does for its own
-            try:
-                pushed = self.PushMessages(
-                    flower.PushMessagesRequest(
-                        node=node,
-                        messages_list=[flower.message_to_proto(reply)],
-                        message_object_trees=[flower.get_object_tree(reply)],
-                        clientapp_runtime_list=[0.0],
-                    )
-                )
-                for name, part in flower.get_all_nested_objects(reply).items():
-                    if name in pushed.objects_to_push:
-                        self.PushObject(
-                            flower.PushObjectRequest(
-                                node=node,
-                                run_id=message.metadata.run_id,
-                                session_id=pushed.session_id,
-                                object_id=name,
-                                object_content=part.deflate(),
-                            )
-                        )
-            except httpx.HTTPStatusError as error:
-                if error.response.status_code != httpx.codes.FORBIDDEN:
-                    raise
-
-    return Fleet
-
-
-def install(hand: Hand, say: Say) -> None:
+def install(hand: Hand, say: Say, home: Path) -> None:
     """Put our client, and shorter pauses, into Flower's SuperNode.
 
     Raises:
@@ -244,9 +38,10 @@ def install(hand: Hand, say: Say) -> None:
     """
     leaving = threading.Event()
     flower.add_exit_handler(leaving.set)
-    flower.replace(flower.SUPERNODE_CONNECTION, "FleetHttpClient", fleet_client(hand, say, leaving))
+    flower.replace(flower.SUPERNODE_CONNECTION, "FleetHttpClient", fleet_client(hand, say, leaving, home))
     # Its loop looks for the site's answer, and for parts of it, every 0.5 s, in its own memory.
-    flower.replace(flower.SUPERNODE_LOOP, "time", SimpleNamespace(sleep=lambda s: time.sleep(min(s, REPLY_POLL_S))))
+    quick = SimpleNamespace(**{**vars(time), "sleep": lambda s: time.sleep(min(s, REPLY_POLL_S))})
+    flower.replace(flower.SUPERNODE_LOOP, "time", quick)
 
 
 def main() -> None:
@@ -254,12 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="fedloupe_client.courier.supernode")
     parser.add_argument("--report", type=int, required=True, help="file descriptor for reports")
     parser.add_argument("--parent", type=int, required=True, help="process id of the supervisor")
+    parser.add_argument("--home", type=Path, required=True, help="the hospital's Flower home")
     parser.add_argument("--state", type=Path, required=True, help="the courier's folder")
     parser.add_argument("flower", nargs="+", help="options of flower-supernode")
     given = parser.parse_args()
     own_log()
     report = tether(given.report, given.parent)
-    install(Hand(given.state), report)
+    install(Hand(given.state), report, given.home)
     threading.excepthook = _thread_died(report)
     sys.argv = ["flower-supernode", *given.flower]
     code: int | str | None = LOOP_LEFT
