@@ -11,6 +11,7 @@ import shutil
 import ssl
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.deployed
 
 SITE = """
 import sys
+import time
 from pathlib import Path
 import fedloupe
 from fedloupe.messages import Failure, HelloReply, decode, encode
