@@ -6,6 +6,8 @@ fedloupe study fingerprint FILE     what hospitals approve
 fedloupe provision FILE             found a federation: authority, certificates, keys, signed study, app bundle
 fedloupe enrol|rotate|revoke FED    a hospital comes in, gets a new certificate, goes
 fedloupe sites FED                  where each site stands, and whose certificate runs out
+fedloupe start FED                  run the study with its hospitals, and go on after any crash
+fedloupe status|logs|health FED     one look: the run, every site, who is missing and why
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
 fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
 fedloupe report RUN                 write the report of a finished run again
@@ -23,6 +25,7 @@ from fedloupe.study import Study, load_study
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_server.audit_cli import app as audit_app
 from fedloupe_server.provision_cli import app as provision_app
+from fedloupe_server.service_cli import add_to as add_service
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +38,7 @@ study_app = typer.Typer(no_args_is_help=True, help="Look at a study file.")
 app.add_typer(study_app, name="study")
 app.add_typer(audit_app, name="audit")
 app.add_typer(provision_app)
+add_service(app)
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML", show_default=False)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="forget an earlier run in this folder instead of continuing it")]

@@ -36,7 +36,7 @@ class ProcessEnded(FedLoupeError):
 
 @dataclass
 class Running:
-    """One process and how to start it again."""
+    """One process, how to start it again, and how often that happened."""
 
     command: Sequence[str]
     env: Mapping[str, str] | None
@@ -44,6 +44,7 @@ class Running:
     log: Path
     keep: bool
     started: float
+    starts: int = 1
 
 
 @dataclass
@@ -62,6 +63,7 @@ class Processes:
     pause_s: float = 3.0
     tied: bool = False
     running: dict[str, Running] = field(default_factory=dict)
+    _starts: dict[str, int] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,8 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_die_with_parent if self.tied else None,  # noqa: PLW1509 - one system call, no lock
             )
-        self.running[name] = Running(command, env, process, log, keep, time.monotonic())
+        self._starts[name] = self._starts.get(name, 0) + 1
+        self.running[name] = Running(command, env, process, log, keep, time.monotonic(), self._starts[name])
 
     def check(self) -> None:
         """Start again what must be kept.

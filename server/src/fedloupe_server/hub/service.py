@@ -10,7 +10,7 @@ read again while it runs: hospitals that join, keys that are renewed or taken ba
     FED/service/state.db        the SuperLink's database
     FED/service/logs/           one file a process
     FED/service/jobs/0001/      a submission of the run: nodes, progress, outcome
-    FED/service/status.json     what `fedloupe status` shows
+    FED/service/status.json     what `fedloupe status` shows; events.jsonl what `fedloupe logs` does
     FED/run/                    the study's journal
 """
 
@@ -34,10 +34,12 @@ from fedloupe_server.hub.control import Control
 from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
 from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
-from fedloupe_server.hub.watching import RunWatch
+from fedloupe_server.hub.status import FILE, Status, changes, status_of
+from fedloupe_server.hub.watching import RunWatch, end_leftovers
 from fedloupe_server.provision import Federation, load_federation
 
-TICK_S, LOOK_S, READY_S = 0.3, 3.0, 60.0
+TICK_S, TELL_S, LOOK_S, READY_S = 0.3, 1.0, 3.0, 60.0
+EVENTS = "events.jsonl"
 _log = logging.getLogger(__name__)
 
 
@@ -71,6 +73,7 @@ class Service:
         federation: as the folder was read last.
         nodes: couriers at the SuperLink, by site.
         watch: the run.
+        status: as it was written last.
         trouble: what keeps the SuperLink from being looked at, in words; empty where nothing does.
     """
 
@@ -82,7 +85,9 @@ class Service:
     watch: RunWatch
     nodes: dict[str, Registered] = field(default_factory=dict)
     trouble: str = "starting"
+    status: Status | None = None
     _looked: float = float("-inf")
+    _told: float = float("-inf")
     _certificate: str = ""
 
     @classmethod
@@ -115,6 +120,7 @@ class Service:
                 lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
                 lambda: len(list((folder / "run").rglob("*.json"))),
             )
+            end_leftovers(work / "jobs")
             service = cls(federation, ports, processes, flower, control, watch)
             service._start()
             try:
@@ -130,6 +136,22 @@ class Service:
             self._looked = time.monotonic()
         if not self.trouble:
             self.watch.look()
+        if time.monotonic() >= self._told + TELL_S or self.watch.over:
+            self._tell()
+            self._told = time.monotonic()
+
+    def _tell(self) -> None:
+        """Write the status, and what changed since the last one."""
+        status = status_of(self)
+        part = self._work / f"{FILE}.part"
+        part.write_text(status.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        part.replace(self._work / FILE)  # no flush: it is looked at, nothing goes on from it
+        if news := changes(self.status, status):
+            with (self._work / EVENTS).open("a", encoding="utf-8") as log:
+                log.writelines(json.dumps(event, ensure_ascii=False) + "\n" for event in news)
+            for event in news:
+                _log.info(event["event"], extra={"said": {k: v for k, v in event.items() if k == "site"}})
+        self.status = status
 
     def _look(self) -> None:
         """Read the folder again, and bring the SuperLink and the processes in line with it."""

@@ -201,6 +201,18 @@ class RunWatch:
         _log.warning("run given up; submitted again", extra={"said": {"why": why, "in_s": pause}})
 
 
+def end_leftovers(jobs: Path) -> None:
+    """End ServerApps of an earlier service that did not end with it: two of them would write one journal.
+
+    Args:
+        jobs: folder of the submissions' folders.
+    """
+    for job in sorted(jobs.glob("[0-9]*")):
+        server = read_json(job / "server.json")
+        if server is not None:
+            _end(int(server["pid"]), float(server["began"]))
+
+
 def read_json(path: Path) -> dict[str, str] | None:
     """What a file holds that is written whole; None where there is none."""
     try:
