@@ -8,6 +8,7 @@ fedloupe-site withdraw HOME FINGERPRINT --by NAME           an approved study
 fedloupe-site pause HOME --by NAME                          answer nothing
 fedloupe-site resume HOME --by NAME
 fedloupe-site distrust HOME FINGERPRINT --by NAME           a coordinator's key
+fedloupe-site peers HOME                                    other hospitals' keys
 fedloupe-site policy HOME                                   the limits in force
 """
 
@@ -187,6 +188,32 @@ def distrust_command(
         console.print(f"[bold]{found[0].name}[/] is trusted no longer, by {by}")
 
 
+def peers_command(
+    home: Home,
+    accept: Annotated[str | None, typer.Option(help="a hospital whose new key you compared with it")] = None,
+    heard: Annotated[str, typer.Option(help="its new key as it reads it out, all of it", show_default=False)] = "",
+    by: Annotated[str, typer.Option(help="who compared it", show_default=False)] = "",
+    as_json: Json = False,
+) -> None:
+    """The other hospitals' keys of secure sums, as first seen here. Compare them by telephone; accept a changed one."""
+    from fedloupe_client.gate.peers import Peers
+
+    with speaking(as_json):
+        peers = Peers(home, load_site(home).site)
+        if accept is not None:
+            if not heard or not by:
+                raise typer.BadParameter("`--accept` needs `--heard`, all 32 digits, and `--by`")
+            peers.accept(accept, heard, by=by)
+        found = peers.known()
+    if as_json:
+        say_json([asdict(peer) for peer in found])
+        return
+    table = Table("site", "key", "since (UTC)", "accepted by")
+    for peer in found:
+        table.add_row(peer.site, spoken(peer.key), peer.since[:19], peer.by or "first seen")
+    console.print(table if found else "No other hospital was met yet.")
+
+
 def policy_command(home: Home, as_json: Json = False) -> None:
     """The limits in force, each with its meaning, and whose requests are taken."""
     from fedloupe_client.gate import load_policy
@@ -214,6 +241,7 @@ def add_to(app: typer.Typer) -> None:
         "pause": pause_command,
         "resume": resume_command,
         "distrust": distrust_command,
+        "peers": peers_command,
         "policy": policy_command,
     }
     for name, command in commands.items():

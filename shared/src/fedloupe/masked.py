@@ -13,6 +13,9 @@ from fedloupe.record import Message, P, S, Tensor, says
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Members = Annotated[tuple[Name, ...], Field(min_length=3, max_length=255)]
+SIGNATURE = r"^[0-9a-f]{128}$"
+Signature = Annotated[str, Field(pattern=SIGNATURE)]
+Pem = Annotated[str, Field(max_length=16_384)]
 SESSIONS = 64
 """Sums that one set-up serves."""
 
@@ -39,6 +42,8 @@ class KeysReply(_OfSetup):
     kind: Literal["keys-reply"] = "keys-reply"
     channel: Tensor = says(P, "(32) uint8: X25519 public key, to seal shares for this site")
     masks: Tensor = says(P, "(s, 32) uint8: X25519 public keys of the pairwise masks, one a sum")
+    certificate: str = says(P, "the site's certificate, PEM", max_length=16_384)
+    signature: str = says(P, "of the site under both, Ed25519, hex", pattern=SIGNATURE)
 
 
 class SharesRequest(_OfSetup):
@@ -50,6 +55,8 @@ class SharesRequest(_OfSetup):
     members: Members = says(P, "the sites that add up, sorted")
     channels: Tensor = says(P, "(n, 32) uint8: their keys for shares")
     masks: Tensor = says(P, "(n, s, 32) uint8: their keys of pairwise masks")
+    certificates: tuple[Pem, ...] = says(P, "the members' certificates, as each sent its own")
+    signatures: tuple[Signature, ...] = says(P, "the members' signatures, as each sent its own")
 
 
 class SharesReply(_OfSetup):

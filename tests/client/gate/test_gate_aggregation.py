@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from certified import Registrar
 from fedloupe.masking import SUMMED, is_summed
 from fedloupe.messages import (
     KeysRequest,
@@ -48,6 +49,8 @@ ADDING_UP = {
             "members": ("east", "north", "south"),
             "channels": np.zeros((3, 32), np.uint8),
             "masks": np.zeros((3, 64, 32), np.uint8),
+            "certificates": (),
+            "signatures": (),
         },
     ),
     "sum": (SumRequest, {"session": 0, "inner": np.zeros(3, np.uint8)}),
@@ -237,13 +240,17 @@ class TestTheTermBeforeItsMasks:
         request = ask("train", secure)
         blob = gate.release(trained(request), request, summed=True)
         members = ("east", "north", "south", "west")
-        made = {}
+        registrar, made = Registrar(tmp_path / "registrar"), {}
+        registrar.home(home, "north")
         for site in members:
             keys = KeysRequest(**{**header(request), "site": site}, setup=SETUP)
-            made[site] = decode(gate.set_up(keys, secure)) if site == "north" else others(tmp_path, site, keys)
+            made[site] = (
+                decode(gate.set_up(keys, secure)) if site == "north" else others(registrar, tmp_path, site, keys)
+            )
         stacked = {name: np.stack([getattr(made[site], name) for site in members]) for name in ("channel", "masks")}
         named = {"members": members, "channels": stacked["channel"], "masks": stacked["masks"]}
-        gate.set_up(SharesRequest(**header(request), setup=SETUP, **named), secure)
+        proofs = {f"{name}s": tuple(getattr(made[s], name) for s in members) for name in ("certificate", "signature")}
+        gate.set_up(SharesRequest(**header(request), setup=SETUP, **named, **proofs), secure)
         asked, _ = gate.admit(term(request))
         sent = decode(gate.mask(asked, secure, blob))
         assert (lines(home)[-1]["kind"], lines(home)[-1]["disclosure"]) == ("sum-reply", ["masked", "protocol"])
@@ -252,5 +259,5 @@ class TestTheTermBeforeItsMasks:
         assert not set(sent.narrow.tolist()) & {40, *weights.tolist()}
 
 
-def others(folder, site: str, request: KeysRequest):
-    return SecureSums(folder / site, site).keys(request)
+def others(registrar, folder, site: str, request: KeysRequest):
+    return SecureSums(registrar.home(folder / site, site), site).keys(request)

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from certified import Registrar
 from fedloupe.masked import SESSIONS
 from fedloupe.masking import Secrets, sum_digest
 from fedloupe.messages import KeysRequest, SharesRequest, SumRequest, TrainReply, TrainRequest, UnmaskRequest, encode
 from fedloupe.study import parse_study
 from fedloupe_client.gate.errors import SetupUnknown, SumRefused
+from fedloupe_client.gate.peers import Peers
 from fedloupe_client.gate.sums import SecureSums
 
 NAMES = ("east", "north", "south", "west")
@@ -34,7 +36,8 @@ class Site:
     """One real site and what the others published."""
 
     def __init__(self, home: Path) -> None:
-        self.home, self.run = home, HEADER["run"]
+        self.registrar = Registrar(home / "registrar")
+        self.home, self.run = self.registrar.home(home, "north"), HEADER["run"]
         self.others = {n: Secrets(os.urandom(32), SETUP, n) for n in (*NAMES, "york", "coast") if n != "north"}
 
     @property
@@ -56,8 +59,20 @@ class Site:
             "members": members,
             "channels": np.stack([channels[n] for n in members]),
             "masks": np.stack([masks[n] for n in members]),
-        }
-        return SharesRequest(**self.header, site="north", setup=SETUP, **fields | changes)
+        } | changes
+        return SharesRequest(**self.header, site="north", setup=SETUP, **self.proven(fields))
+
+    def proven(self, fields: dict[str, Any], **others: str) -> dict[str, Any]:
+        """With each member's certificate and signature, or those of the site that stands for it in `others`."""
+        about, proofs = KeysRequest(**self.header, site="north", setup=SETUP), []
+        for place, name in enumerate(fields["members"]):
+            keys = fields["channels"][place], fields["masks"][place]
+            if name == "north":
+                proofs.append(Peers(self.home, "north").prove(about, *keys))
+            else:
+                proofs.append(self.registrar.proof(others.get(name, name), about, *keys))
+        certificates, signatures = zip(*proofs, strict=True)
+        return {"certificates": certificates, "signatures": signatures, **fields}
 
     def set_up(self) -> SharesRequest:
         request = self.request()
@@ -165,7 +180,7 @@ class TestMembers:
 
     def test_without_keys_there_are_no_shares(self, site, tmp_path):
         request = site.request()
-        other = SecureSums(tmp_path / "other", "north")
+        other = SecureSums(site.registrar.home(tmp_path / "other", "north"), "north")
         with pytest.raises(SetupUnknown):
             other.shares(request, STUDY)
 
@@ -281,13 +296,13 @@ class TestThreshold:
         sites = [{"name": n, "role": "train"} for n in names]
         study = STUDY.model_validate({**STUDY.model_dump(mode="json"), "sites": sites})
         others = {n: Secrets(os.urandom(32), SETUP, n) for n in names if n != "north"}
-        sums = SecureSums(tmp_path, "north")
+        site = Site(tmp_path)
+        sums = site.sums
         own = sums.keys(KeysRequest(**HEADER, site="north", setup=SETUP))
         channels = np.stack([own.channel if n == "north" else others[n].channel for n in names])
         masks = np.stack([own.masks if n == "north" else others[n].masks(SESSIONS) for n in names])
-        sums.shares(
-            SharesRequest(**HEADER, site="north", setup=SETUP, members=names, channels=channels, masks=masks), study
-        )
+        fields = site.proven({"members": names, "channels": channels, "masks": masks})
+        sums.shares(SharesRequest(**HEADER, site="north", setup=SETUP, **fields), study)
         with pytest.raises(SumRefused, match="4 of 7 sites answered"):
             sums.unmask(
                 UnmaskRequest(

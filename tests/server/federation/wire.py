@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from certified import Registrar
 from fedloupe.errors import FedLoupeError
 from fedloupe.masking import Term, reply_of, sum_digest, term_of
 from fedloupe.messages import (
@@ -40,6 +41,7 @@ class Wire:
 
     def __init__(self, hospitals: Any, folder: Path, study: Study) -> None:
         self.hospitals, self.folder, self.study = hospitals, folder, study
+        self.registrar = Registrar(folder / "registrar")
         self.seen: list[Message] = []
         self.asked: list[Message] = []
         self.lose: Callable[[Any], bool] = lambda request: False
@@ -58,8 +60,7 @@ class Wire:
             yield Arrival(site, self.hospitals.bytes_of(reply))
 
     def sums(self, site: str) -> SecureSums:
-        home = self.folder / site
-        home.mkdir(parents=True, exist_ok=True)
+        home = self.registrar.home(self.folder / site, site)
         return SecureSums(home, site)  # anew each time: what it knows is on disk
 
     def answer(self, request: Any) -> Message:

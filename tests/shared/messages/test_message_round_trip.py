@@ -54,8 +54,11 @@ FIELDS: dict[str, dict[str, Any]] = {
     "overlap-reply": {"label": "federated", "split": "all", "patients": 9, "mean": 0.7, "sd": 0.1},
     "midpoint-reply": {"patients": 12, "positives": 5},
     "keys": {"setup": "ab" * 16},
-    "keys-reply": {"setup": "ab" * 16},
-    "shares": {"setup": "ab" * 16, "members": ("east", "north", "south")},
+    "keys-reply": {"setup": "ab" * 16, "certificate": "PEM", "signature": "ef" * 64},
+    "shares": {
+        "setup": "ab" * 16, "members": ("east", "north", "south"),
+        "certificates": ("PEM",) * 3, "signatures": ("ef" * 64,) * 3,
+    },
     "shares-reply": {"setup": "ab" * 16},
     "sum": {"setup": "ab" * 16, "session": 3},
     "sum-reply": {"setup": "ab" * 16, "session": 3, "of": "train-reply", "layout": {"weights": (5,), "patients": ()}},

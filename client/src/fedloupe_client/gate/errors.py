@@ -252,6 +252,27 @@ class InboxDamaged(GateRefused):
     title = "the site's inbox cannot be used"
 
 
+class NotEnrolled(GateRefused):
+    """The site has no certificate, so other hospitals could not tell its keys from somebody else's."""
+
+    code = "FL-536"
+    title = "the site has no certificate"
+
+
+class PeerUnproven(GateRefused):
+    """Keys of a secure sum are not shown to be the hospital's whose they should be."""
+
+    code = "FL-537"
+    title = "another site's keys are not shown to be its own"
+
+
+class PeerChanged(GateRefused):
+    """A hospital comes with another key than the one it was known by."""
+
+    code = "FL-538"
+    title = "another site has a key that is not known here"
+
+
 class CoordinatorsDamaged(GateRefused):
     """A record of a trusted coordinator is not what its name says; nobody is trusted until it is mended."""
 

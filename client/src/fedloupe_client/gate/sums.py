@@ -47,6 +47,7 @@ from fedloupe.messages import (
 from fedloupe.study import Study
 from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
 from fedloupe_client.gate.errors import SetupUnknown, SumRefused
+from fedloupe_client.gate.peers import Peers
 
 _ASK = "ask the coordinator: a second run with other sites, or a fault; docs/secure-sums.md. Nothing left"
 
@@ -61,9 +62,14 @@ class SecureSums:
 
     def __init__(self, home: Path, site: str) -> None:
         self._home, self._site = home, site
+        self._peers = Peers(home, site)
 
     def keys(self, request: KeysRequest) -> KeysReply:
-        """Public keys of a set-up; new secrets where it is new."""
+        """Public keys of a set-up, signed; new secrets where it is new.
+
+        Raises:
+            NotEnrolled, KeyUnusable: see there.
+        """
         folder = self._folder(request.run)
         path = folder / f"{request.setup}.root"
         if not path.exists():
@@ -74,7 +80,9 @@ class SecureSums:
                     left.unlink()
             write_atomic(path, os.urandom(KEY))
         secrets = self._secrets(request.run, request.setup)
-        return KeysReply(**_header(request), channel=secrets.channel, masks=secrets.masks(SESSIONS))
+        channel, masks = secrets.channel, secrets.masks(SESSIONS)
+        certificate, signature = self._peers.prove(request, channel, masks)
+        return KeysReply(**_header(request), channel=channel, masks=masks, certificate=certificate, signature=signature)
 
     def shares(self, request: SharesRequest, study: Study) -> SharesReply:
         """Shares of every sum's secrets, sealed for each member.
@@ -83,6 +91,7 @@ class SecureSums:
             SetupUnknown: no keys were made here for it.
             SumRefused: the members are not three or more training sites with this one among them, a key is not this
                 site's or stands twice, or other members were named before.
+            PeerUnproven, PeerChanged, NotEnrolled: see there.
         """
         secrets = self._secrets(request.run, request.setup)
         members, channels, masks = list(request.members), np.asarray(request.channels), np.asarray(request.masks)
@@ -97,8 +106,10 @@ class SecureSums:
             raise SumRefused("a key is not this site's, or stands twice", where=f"run {request.run}", remedy=_ASK)
         if not all(usable(key) for key in every):
             raise SumRefused("a key gives no secret", where=f"run {request.run}", remedy=_ASK)
+        self._peers.check(request)
         path = self._folder(request.run) / f"{request.setup}.members"
-        self._once(path, encode(request), "other members were named for this set-up", f"run {request.run}")
+        bare = encode(request.model_copy(update={"certificates": (), "signatures": ()}))  # they were checked
+        self._once(path, bare, "other members were named for this set-up", f"run {request.run}")
         return SharesReply(**_header(request), boxes=secrets.boxes(members, channels, SESSIONS))
 
     def mask(self, request: SumRequest, digest: str, reply: Reply, study: Study) -> SumReply:

@@ -80,7 +80,15 @@ class Setups:
         masks = np.stack([reply.masks for reply in keys.values()])
         shares = talk.ask(
             {
-                s: SharesRequest(**talk.header(s), setup=name, members=members, channels=channels, masks=masks)
+                s: SharesRequest(
+                    **talk.header(s),
+                    setup=name,
+                    members=members,
+                    channels=channels,
+                    masks=masks,
+                    certificates=tuple(reply.certificate for reply in keys.values()),
+                    signatures=tuple(reply.signature for reply in keys.values()),
+                )
                 for s in members
             },
             SharesReply,
