@@ -76,7 +76,7 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
             whole = run_study if study.segmentation is None else draw_study
-            whole(study, exchange, run_dir, observer=step)
+            whole(study, exchange, run_dir, observer=step, patient=True)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ class GridExchange:
         self._observer = observer or _log.info
         self._count = 0
 
-    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Generator[Arrival | None, None, None]:
         """Ask these sites at once; what comes is yielded as it comes.
 
         Raises:
