@@ -245,7 +245,7 @@ class TestPaused:
         assert said == [("paused", "waits for south (no answer)"), ("goes on", "")]
         waits = np.diff(gone)
         assert waits.max() <= 600 + SLACK["silence_s"] + 10, "bounded"
-        assert len(gone) < 60, "and no busy loop"
+        assert len(gone) < 60 and len(town.naps) < 60, "and no busy loop"
 
     def test_one_that_does_not_wait_ends_after_its_attempts(self, waiting, town, run_dir):
         town.work = lambda r: None if rounds_of(r) and r.site == "south" else 10.0
