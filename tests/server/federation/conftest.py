@@ -199,7 +199,7 @@ def make_study() -> Callable[..., Study]:
             "radiomics": {"source": "table"},
             "model": {"components": 2, "width": 4, "depth": 1, "heads": 1, "image": False},
             "training": {"rounds": 3, "start": "random", **changes.pop("training", {})},
-            "quorum": {"minimum": 2, "required": ["north"], "attempts": 2, "retry_after_s": 0},
+            "quorum": {"minimum": 2, "must": ["north"], "attempts": 2, "retry_after_s": 0},
             "evaluation": {"local_models": "everywhere", **changes.pop("evaluation", {})},
         }
         return Study.model_validate({**content, **changes})

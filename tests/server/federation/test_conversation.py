@@ -93,8 +93,8 @@ class TestWrongAnswer:
             stranger = HelloRequest.model_validate(
                 {"version": "0", "fingerprint": study.fingerprint, "run": "trial", "site": "coast"}
             )
-            yield from hospitals(outbox, timeout_s)
             yield Arrival("coast", encode(hospitals.answer(stranger)))
+            yield from hospitals(outbox, timeout_s)
 
         with pytest.raises(WrongAnswer, match="coast"):
             hello(Conversation(study, exchange, "trial"))
@@ -132,7 +132,7 @@ class TestWrongAnswer:
 class TestQuorum:
     def test_a_required_site_missing_stops_the_round_and_is_named(self, study, hospitals, run_dir):
         hospitals.hook = lambda r: None if r.kind == "train" and r.site == "north" else ...
-        with pytest.raises(QuorumNotMet, match=r"required sites missing: north.*north: no answer"):
+        with pytest.raises(QuorumNotMet, match=r"`must` sites missing: north.*north: no answer"):
             run_study(study, hospitals, run_dir)
         assert not (run_dir / "rounds" / "0001.json").exists()
 

@@ -11,9 +11,10 @@ import pytest
 from fedloupe.models import Preparation, digest
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation import run_study
-from fedloupe_server.federation.fit import FeaturesDiffer, NoPublicPreparation, initial_weights
+from fedloupe_server.federation.columns import FeaturesDiffer
+from fedloupe_server.federation.fit import NoPublicPreparation, initial_weights
 from fedloupe_server.federation.journal import read_tensors
-from fedloupe_server.federation.run import run_name
+from fedloupe_server.federation.opening import run_name
 
 COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
 SIZES = {"north": 30, "south": 10, "east": 20}

@@ -62,7 +62,7 @@ class TestVanishing:
             talk.sums.quorum(SITES, training, TrainReply)
 
     def test_the_studys_quorum_is_asked_before_anything_is_unmasked(self, secure, talk, wire):
-        demanding = secure.model_copy(update={"quorum": secure.quorum.model_copy(update={"required": ("north",)})})
+        demanding = secure.model_copy(update={"quorum": secure.quorum.model_copy(update={"must": ("north",)})})
         talk.study = demanding
         wire.lose = lambda r: r.kind == "sum" and r.site == "north"
         with pytest.raises(QuorumNotMet, match="north"):

@@ -108,9 +108,10 @@ class TestTheJob:
         folder, run = job
         seen = {}
 
-        def run_study(study, exchange, run_dir, *, observer):
+        def run_study(study, exchange, run_dir, *, observer, patient):
             from fedloupe_server.federation import Event
 
+            assert patient, "a deployed run pauses where it lacks a site"
             seen.update(name=study.study, run_dir=run_dir, replies=set(ping(study, exchange)))
             observer(Event("rounds", 3, 20, "north, south"))
 

@@ -78,7 +78,7 @@ class TestVariants:
         for v, left in zip(found, study.train_sites, strict=True):
             assert v.study.role(left) == "validate"
             assert len(v.study.train_sites) == 4
-            assert v.study.quorum.required == (() if left == "north" else ("north",))
+            assert v.study.quorum.must == (() if left == "north" else ("north",))
             assert derivation(v.study) == derivation(study)
 
     def test_five_folds(self):

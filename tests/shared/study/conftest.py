@@ -29,7 +29,7 @@ _CONTENT: dict[str, Any] = {
         {"name": "coast", "role": "validate"},
     ],
     "radiomics": {"source": "computed", "settings": {"version": 1, "log_sigmas_mm": [2, 3]}},
-    "quorum": {"minimum": 2, "required": ["north"]},
+    "quorum": {"minimum": 2, "must": ["north"]},
 }
 
 

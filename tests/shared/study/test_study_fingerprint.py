@@ -65,7 +65,9 @@ _CHOICES: dict[str, list[Any]] = {
     "mode": ["none", "dp-sgd", "client-dp"],
     "levels": [{"a": 1.0}],
     "reference_score": [None],
-    "required": [["north"]],
+    "must": [["north"]],
+    "may": [["south"]],
+    "late": ["leave"],
     "heads": [8],
     "width": [64],
 }

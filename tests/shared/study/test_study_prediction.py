@@ -16,7 +16,7 @@ _PLAIN: dict[str, Any] = {
     "radiomics": {"source": "table"},
     "quorum": {"minimum": 1},
 }
-BEFORE = "1107d7380cb695f7cd10f94a26cbe25b2831b3162db5900ecb26ef39b93f98c1"
+BEFORE = "a4f071cfb5af4623db334fe3c6c6fd91ff02ec53453661f3ee7228a4f7c164df"
 """Fingerprint of `_PLAIN` before these keys existed."""
 
 

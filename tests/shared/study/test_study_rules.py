@@ -109,9 +109,47 @@ class TestContradictions:
 
 
 class TestQuorum:
-    def test_required_sites_are_training_sites(self, refused):
-        text = refused(quorum={"required": ["coast", "nowhere"]})
-        assert "coast" in text and "nowhere" in text and "north" in text
+    @pytest.mark.parametrize("key", ["must", "may"])
+    def test_sites_named_are_training_sites(self, refused, key):
+        text = refused(quorum={key: ["coast", "nowhere"]})
+        assert f"`quorum.{key}` names ['coast', 'nowhere']" in text and "north" in text
+
+    def test_a_site_cannot_be_waited_for_and_not(self, refused):
+        text = refused(quorum={"must": ["north", "south"], "may": ["south"]})
+        assert "`quorum.must` and `quorum.may` both name ['south']" in text
+
+    def test_somebody_is_waited_for(self, refused):
+        assert "nobody would be waited for" in refused(quorum={"may": ["north", "south", "east"]}, aggregation="plain")
+
+    def test_a_secure_sum_needs_three_that_are_waited_for(self, content, refused):
+        quorum = {"may": ["south"], "minimum": 2}
+        assert "leaves 2 sites" in refused(quorum=quorum, aggregation="secure")
+        parse_study({**content, "aggregation": "plain", "quorum": quorum})
+
+    def test_the_reference_of_a_harmonisation_is_waited_for(self, refused):
+        text = refused(aggregation="plain", harmonisation={"reference": "south"}, quorum={"may": ["south"]})
+        assert "`harmonisation.reference` is south" in text
+
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            ({"aggregation": "secure"}, "needs `aggregation: plain`"),
+            ({"training": {"strategy": "fedadam"}}, "needs `training.strategy: fedavg`"),
+            ({"training": {"strategy": "fedprox"}}, "needs `training.strategy: fedavg`"),
+        ],
+    )
+    def test_late_answers_are_carried_over_where_their_sum_is_known(self, content, refused, changes, said):
+        plain = {"aggregation": "plain", "quorum": {"late": "carry"}}
+        parse_study({**content, **plain})
+        assert said in refused(**{**plain, **changes})
+
+    def test_the_old_key_is_unknown(self, refused):
+        assert "`quorum.required`: unknown key" in refused(quorum={"required": ["north"]})
+
+    def test_everybody_else_is_waited_for_until_the_deadline(self, content):
+        quorum = {"must": ["north"], "may": ["east"]}
+        found = parse_study({**content, "aggregation": "plain", "quorum": quorum}).quorum
+        assert [found.presence(site) for site in ("north", "south", "east")] == ["must", "should", "may"]
 
     def test_the_minimum_cannot_exceed_the_training_sites(self, content, refused):
         assert "only 3 sites train" in refused(quorum={"minimum": 4})

@@ -126,6 +126,9 @@ class RoundRecord(_Frozen):
     epsilon: dict[str, float]  # record-level, by site, all runs of the site together
     weights: str  # SHA-256 of the round's model
     client_epsilon: float | None = None  # client-level, of this run so far, by the coordinator's account
+    late: tuple[str, ...] = ()  # at work, and not waited for
+    carried: tuple[str, ...] = ()  # whose answer to the round before was added
+    seconds: dict[str, float] = {}  # until each answer; in the journal, not in `results.json`, which is the same again
 
 
 class ClientAccount(_Frozen):

@@ -18,7 +18,7 @@ from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Observer
 from fedloupe_server.federation.growing import grow_trees
-from fedloupe_server.federation.journal import Journal, write_tensors
+from fedloupe_server.federation.journal import Journal, JournalDamaged, read_tensors, write_tensors
 from fedloupe_server.statistics.logistic import fit_logistic
 
 
@@ -58,15 +58,24 @@ def logistic_baseline(
         label: of the file.
 
     Raises:
-        NotConverged, SiteRefused: see there.
+        NotConverged, SiteRefused, JournalDamaged: see there.
     """
 
     def ask(step: int, beta: NDArray[np.float64]) -> list[NewtonReply]:
         return [talk.sums.all(sites, lambda header: NewtonRequest(**header, step=step, beta=beta), NewtonReply)]
 
+    path = journal.folder / f"{label}.safetensors"
+    if (found := read_tensors(path)) is not None:
+        if "beta" not in found[0] or found[0]["beta"].shape != (width,):
+            raise JournalDamaged(
+                "not the coefficients of this model",
+                where=str(path),
+                remedy="restore it, or delete it: its step is then repeated",
+            )
+        return found[0]["beta"]
     penalty = Penalty(study.evaluation.ridge, study.evaluation.l1_ratio)
     beta = fit_logistic(ask, width, penalty, kept, where=f"{talk.run}, {label}")
-    write_tensors(journal.folder / f"{label}.safetensors", {"beta": beta})
+    write_tensors(path, {"beta": beta})
     return beta
 
 

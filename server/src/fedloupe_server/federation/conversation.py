@@ -7,8 +7,7 @@ total = conversation.sums.all(study.train_sites, lambda header: DescribeRequest(
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,12 +15,26 @@ import numpy as np
 
 from fedloupe import __version__
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import TOO_FEW, Failure, Message, MessageRefused, Request, decode, encode
+from fedloupe.messages import (
+    TOO_FEW,
+    Failure,
+    HelloReply,
+    HelloRequest,
+    Message,
+    MessageRefused,
+    Request,
+    decode,
+    encode,
+)
 from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
-from fedloupe_server.federation.exchange import Exchange, Outbox
+from fedloupe_server.federation.asking import Asking
+from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.joining import Entry, Guest
+from fedloupe_server.federation.state import Watch
 from fedloupe_server.federation.summing import Sums
+from fedloupe_server.federation.waiting import CLOCK, Clock, Rule, everyone
 
 R = TypeVar("R", bound=Message)
 
@@ -55,90 +68,105 @@ class Conversation:
         exchange: how to reach the sites.
         run: its name on the wire.
         folder: of the run or fold; without one a crash may leave a sum that cannot be repeated.
+        patient: it waits for those it needs, however long, and says so; otherwise it fails after `quorum.attempts`.
+        watch: keeps what the sites do.
+        clock: tells and passes time.
 
     Attributes:
         refusals: the latest refusal of each site, as `code title`.
+        hellos: of the sites that said hello.
+        entry: what a training site needs that comes late; None where none may come.
         sums: of answers that are only ever added.
     """
 
-    def __init__(self, study: Study, exchange: Exchange, run: str, folder: Path | None = None) -> None:
-        self.study, self.run = study, run
-        self._exchange = exchange
+    def __init__(
+        self,
+        study: Study,
+        exchange: Exchange,
+        run: str,
+        folder: Path | None = None,
+        *,
+        patient: bool = False,
+        watch: Watch | None = None,
+        clock: Clock = CLOCK,
+    ) -> None:
+        self.study, self.run, self.exchange = study, run, exchange
+        self.patient, self.clock = patient, clock
+        self.watch = watch or Watch(study, run)
         self._covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
         self.refusals: dict[str, str] = {}
+        self.hellos: dict[str, HelloReply] = {}
+        self.entry: Entry | None = None
+        self._absent: set[str] = set()
+        self._guests: dict[str, Guest] = {}
         self.sums = Sums(self, folder / "sums.json" if folder else None)
+
+    def fold(self, run: str, folder: Path) -> Conversation:
+        """The same sites about another fit."""
+        other = Conversation(
+            self.study, self.exchange, run, folder, patient=self.patient, watch=self.watch, clock=self.clock
+        )
+        other._absent = set(self._absent)
+        return other
 
     def header(self, site: str) -> dict[str, Any]:
         """The fields that every request to this site shares."""
         return {"version": __version__, "fingerprint": self.study.fingerprint, "run": self.run, "site": site}
 
-    def ask(
-        self,
-        requests: Mapping[str, Request],
-        expected: type[R],
-        *,
-        timeout_s: float | None = None,
-        enough: int | None = None,
-    ) -> dict[str, R]:
+    def there(self, sites: Sequence[str]) -> tuple[str, ...]:
+        """Those of these sites that take part: all but the `may` sites that did not come or went away."""
+        return tuple(site for site in sites if site not in self._absent)
+
+    def welcome(self, site: str, hello: HelloReply) -> None:
+        """The site takes part from now on."""
+        self.hellos[site] = hello
+        self._absent.discard(site)
+        self._guests.pop(site, None)
+
+    def guests(self) -> dict[str, Guest]:
+        """The training sites that are not there and may still come."""
+        if self.entry is None:
+            return {}
+        for site in self._absent & set(self.study.train_sites):
+            if site not in self._guests:
+                self._guests[site] = Guest(self, site, self.entry)
+        return {site: guest for site, guest in sorted(self._guests.items()) if not guest.barred}
+
+    def encoded(self, request: Request) -> bytes:
+        """What is sent; called again for each try."""
+        return encode(request)
+
+    def ask(self, requests: Mapping[str, Request], expected: type[R], rule: Rule | None = None) -> dict[str, R]:
         """All replies to these requests by site, in sorted order; arguments as in `replies`.
 
         For answers that are needed one by one: what is only added up takes them as they come.
         """
-        return dict(sorted(self.replies(requests, expected, timeout_s=timeout_s, enough=enough)))
+        return dict(sorted(self.replies(requests, expected, rule)))
 
     def replies(
         self,
         requests: Mapping[str, Request],
         expected: type[R],
+        rule: Rule | None = None,
         *,
-        timeout_s: float | None = None,
-        enough: int | None = None,
         wrap: Callable[[Request], Request] = lambda request: request,
-    ) -> Iterator[tuple[str, R]]:
-        """Ask these sites; repeat for the silent ones as often as the study allows.
+    ) -> Asking[R]:
+        """Ask these sites, and take their answers as these come.
 
         Args:
             requests: by site.
             expected: kind of the answers.
-            timeout_s: seconds to wait for them; as the study says where None.
-            enough: answers after which nobody is asked again; all where None.
+            rule: whom to wait for; everyone that the study waits for where None.
             wrap: makes of a request what is sent.
 
-        Yields:
-            Sites and their replies as these come. Sites that stayed silent or refused are not among them, and
+        Returns:
+            Sites and their replies, to be iterated. Sites that stayed silent or refused are not among them, and
             `refusals` says why.
-
-        Raises:
-            WrongAnswer: a reply of another kind or from another site, run or study.
         """
-        waiting, came = dict(requests), 0
-        for attempt in range(self.study.quorum.attempts):
-            if attempt:
-                time.sleep(self.study.quorum.retry_after_s)  # a site that restarts needs a moment
-            outbox = Outbox(sorted(waiting), lambda site: encode(wrap(requests[site])))
-            for arrival in self._exchange(outbox, timeout_s or self.study.quorum.timeout_s):
-                if arrival is None or arrival.blob is None:
-                    continue
-                site = arrival.site
-                if site not in waiting:
-                    raise WrongAnswer(f"{site} was not asked", where=site, remedy="check the site table")
-                reply = self._read(site, arrival.blob)
-                del arrival
-                if isinstance(reply, Failure):
-                    self.refusals[site] = f"{reply.code} {reply.title}"
-                elif not isinstance(reply, expected):
-                    raise self.wrong_answer(site, f"sent a {type(reply).__name__}")
-                elif not self._fits(waiting[site], reply):
-                    raise self.wrong_answer(site, "answered another request, or with arrays of another shape")
-                else:
-                    self.refusals.pop(site, None)
-                    came += 1
-                    yield site, reply
-                del waiting[site], reply
-            if not waiting or (enough is not None and came >= enough):
-                break
-        for site in waiting:
-            self.refusals[site] = "no answer"
+        quorum = self.study.quorum
+        rule = rule or everyone(quorum, tuple(requests))
+        longest = quorum.silence_s if self.patient else min(quorum.timeout_s, rule.deadline_s)
+        return Asking(self, requests, expected, rule, longest, wrap)
 
     def ask_all(
         self, sites: tuple[str, ...], make: Callable[[dict[str, Any]], Request], expected: type[R]
@@ -148,17 +176,31 @@ class Conversation:
         Raises:
             SiteRefused: naming each site that did not, and its code.
         """
-        replies = self.ask({site: make(self.header(site)) for site in sites}, expected)
+        replies = self.ask({site: make(self.header(site)) for site in self.there(sites)}, expected)
         self.require_all(replies, sites)
         return replies
 
+    def say_hello(self, sites: tuple[str, ...]) -> dict[str, HelloReply]:
+        """Who of these sites is there; a refusal ends the run, as nothing has begun.
+
+        Raises:
+            SiteRefused: one that the study waits for is not.
+        """
+        requests = {site: HelloRequest(**self.header(site)) for site in sites}
+        rule = everyone(self.study.quorum, sites, refusals_end=True)
+        replies = self.ask(requests, HelloReply, rule)
+        self.require_all(replies, sites)
+        self.hellos |= replies
+        return replies
+
     def require_all(self, answered: Mapping[str, object], sites: tuple[str, ...]) -> None:
-        """Check that each of these sites answered.
+        """Check that each of these sites answered; one that the study does not wait for takes no part until it joins.
 
         Raises:
             SiteRefused: naming each that did not, and its code.
         """
-        if missing := [site for site in sites if site not in answered]:
+        self._absent |= {site for site in sites if site in self.study.quorum.may and site not in answered}
+        if missing := [site for site in self.there(sites) if site not in answered]:
             raise SiteRefused(
                 self.missing(missing, ()),
                 where=self.run,
@@ -176,7 +218,9 @@ class Conversation:
         Raises:
             SiteRefused: a site was silent or refused for another reason, or all have too few.
         """
-        if silent := [site for site in sites if self.refusals.get(site) == "no answer"]:
+        self._absent |= {site for site in sites if site in self.study.quorum.may and site not in answered}
+        sites = self.there(sites)
+        if silent := [site for site in sites if site not in answered and not self.refusals[site].startswith("FL-")]:
             raise SiteRefused(
                 f"no answer about {what} from {', '.join(silent)}",
                 where=self.run,
@@ -204,11 +248,11 @@ class Conversation:
             QuorumNotMet: naming who is missing and why.
         """
         quorum = self.study.quorum
-        required = [site for site in quorum.required if site in sites and site not in answered]
-        if required or len(answered) < min(quorum.minimum, len(sites)):
+        must = [site for site in quorum.must if site in sites and site not in answered]
+        if must or len(answered) < min(quorum.minimum, len(sites)):
             raise QuorumNotMet(
                 f"{len(answered)} of {len(sites)} sites answered, {quorum.minimum} needed"
-                + (f", required sites missing: {', '.join(required)}" if required else "")
+                + (f", `must` sites missing: {', '.join(must)}" if must else "")
                 + f". Missing: {self.missing(sites, answered)}",
                 where=self.run,
                 remedy="see to the sites named and start the run again: it continues after the last complete round",
@@ -231,10 +275,30 @@ class Conversation:
         """The error for an answer that cannot be used."""
         return WrongAnswer(f"{site} {what}", where=site, remedy="run the same version everywhere")
 
+    def not_asked(self, site: str) -> WrongAnswer:
+        """The error for an answer of a site that was asked nothing."""
+        return WrongAnswer(f"{site} was not asked", where=site, remedy="check the site table")
+
+    def check(self, site: str, request: Request, reply: Message, expected: type[Message]) -> None:
+        """Check that this is an answer to that.
+
+        Raises:
+            WrongAnswer: it is not.
+        """
+        if not isinstance(reply, expected):
+            raise self.wrong_answer(site, f"sent a {type(reply).__name__}")
+        if not self._fits(request, reply):
+            raise self.wrong_answer(site, "answered another request, or with arrays of another shape")
+
     def _fits(self, request: Message, reply: Message) -> bool:
         return _fits(request, reply) and shapes.fits(reply, request, self._covariates)
 
-    def _read(self, site: str, blob: bytes) -> Message:
+    def read(self, site: str, blob: bytes) -> Message:
+        """Bytes of this site as a message of this run.
+
+        Raises:
+            WrongAnswer: they are none.
+        """
         try:
             reply = decode(blob)
         except MessageRefused as error:

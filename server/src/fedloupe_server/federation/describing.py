@@ -57,7 +57,7 @@ def describe_sites(
     content = {
         "study": study.study,
         "fingerprint": study.fingerprint,
-        "sites": list(sites),
+        "sites": list(talk.there(sites)),
         "patients": total.patients,
         "events": total.events,
         "quantiles": {"relative_error_of_distance_from_mean": ACCURACY, "sd_near_the_mean": CENTRE},

@@ -18,22 +18,33 @@ from numpy.typing import NDArray
 
 from fedloupe import __version__
 from fedloupe.drawing import CARD, MODEL, DrawingCard, DrawingScores, model_bytes
-from fedloupe.messages import HelloReply, HelloRequest, OverlapReply, OverlapRequest
+from fedloupe.messages import OverlapReply, OverlapRequest
 from fedloupe.models import build_unet, flatten
 from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.evaluating import shows_own_models
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
-from fedloupe_server.federation.fit import train_rounds
+from fedloupe_server.federation.joining import Entry
 from fedloupe_server.federation.journal import Journal, write_atomic
-from fedloupe_server.federation.run import local_models, run_name
+from fedloupe_server.federation.opening import opened
+from fedloupe_server.federation.rounds import train_rounds
+from fedloupe_server.federation.run import local_models
+from fedloupe_server.federation.waiting import CLOCK, Clock
 
 Vector = NDArray[np.floating[Any]]
 FOLDER = "drawing"
 
 
-def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent) -> DrawingCard:
+def draw_study(
+    study: Study,
+    exchange: Exchange,
+    run_dir: Path,
+    *,
+    observer: Observer = silent,
+    patient: bool = False,
+    clock: Clock = CLOCK,
+) -> DrawingCard:
     """Run or continue a drawing study, and write its model.
 
     A site with too few patients to describe refuses to; the others are shown, and it is named with its code.
@@ -43,36 +54,45 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
         exchange: how to reach the sites.
         run_dir: the run's folder; its name is the run's name.
         observer: told of every step.
+        patient, clock: as in `run_study`.
 
     Raises:
-        FedLoupeError: QuorumNotMet, SiteRefused, WrongAnswer, AnotherStudy, JournalDamaged; the run can be continued
-            after each.
+        FedLoupeError: RunTaken, QuorumNotMet, SiteRefused, WrongAnswer, AnotherStudy, JournalDamaged; the run can be
+            continued after each.
     """
     assert study.segmentation is not None, "only a drawing study draws"
-    journal = Journal(run_dir)
-    journal.open_for(study)
-    talk = Conversation(study, exchange, run_name(run_dir), journal.folder)
+    with opened(study, exchange, run_dir, observer, clock, patient=patient) as (journal, talk):
+        card, content = _drawn(study, talk, journal, talk.watch.observe)
+        write_atomic(run_dir / FOLDER / MODEL, content)
+        write_atomic(run_dir / FOLDER / CARD, (card.model_dump_json(indent=1) + "\n").encode())
+    return card
+
+
+def _drawn(study: Study, talk: Conversation, journal: Journal, observer: Observer) -> tuple[DrawingCard, bytes]:
+    assert study.segmentation is not None, "only a drawing study draws"
     train, validate = study.train_sites, study.validate_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
-    hellos = talk.ask_all(train, lambda header: HelloRequest(**header), HelloReply)
-    observer(Event("hello", 1, 1, ", ".join(hellos)))
+    talk.say_hello(train)
+    observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
     start = flatten(build_unet(study))
-    weights, _ = train_rounds(study, talk, train, start, journal, observer, "rounds")
+    weights, _ = train_rounds(study, talk, train, start, journal, observer, "rounds", Entry())
     own = local_models(study, talk, train, start, journal, observer)
     content = model_bytes(weights)
     name = hashlib.sha256(content).hexdigest()
     journal.freeze({"frozen": name})
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.ask_all(validate, lambda header: HelloRequest(**header), HelloReply)
+        talk.say_hello(validate)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     observer(Event("evaluation", 0, 2, "federated"))
-    federated = _overlap(study, talk, "federated", dict.fromkeys((*train, *validate), weights))
+    federated = _overlap(study, talk, "federated", dict.fromkeys(talk.there((*train, *validate)), weights))
     refused = {site: text for site, text in sorted(talk.refusals.items()) if site not in federated}
     observer(Event("evaluation", 1, 2, "own"))
     at_home = shows_own_models(study) and not own
-    alone = _overlap(study, talk, "local-{site}", dict.fromkeys(train, start) if at_home else own, alone=at_home)
+    alone = _overlap(
+        study, talk, "local-{site}", dict.fromkeys(talk.there(train), start) if at_home else own, alone=at_home
+    )
     observer(Event("evaluation", 2, 2))
     card = DrawingCard(
         study=study.study,
@@ -99,9 +119,7 @@ def draw_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obs
         ),
         unscored=refused,
     )
-    write_atomic(run_dir / FOLDER / MODEL, content)
-    write_atomic(run_dir / FOLDER / CARD, (card.model_dump_json(indent=1) + "\n").encode())
-    return card
+    return card, content
 
 
 def _overlap(
@@ -123,7 +141,8 @@ def _overlap(
         for site, vector in weights.items()
     }
     replies = talk.ask(requests, OverlapReply)
-    if gone := [site for site in requests if site not in replies and talk.refusals.get(site) == "no answer"]:
+    waited = [site for site in requests if site not in study.quorum.may and site not in replies]
+    if gone := [site for site in waited if not talk.refusals[site].startswith("FL-")]:
         raise SiteRefused(
             f"no answer about the Dice from {', '.join(gone)}",
             where=talk.run,

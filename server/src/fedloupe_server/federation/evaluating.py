@@ -1,6 +1,6 @@
 """Scores of everything that was fitted, at every site where it belongs: a few exchanges, each with all sites at once.
 
-sites = evaluate_sites(study, talk, hellos, fitted, locals_, observer)
+sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedloupe.messages import Architecture, EvaluateReply, EvaluateRequest, HelloReply
+from fedloupe.messages import Architecture, EvaluateReply, EvaluateRequest
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import Beside, Scores, SiteResult
 from fedloupe_server.federation.conversation import Conversation
@@ -67,7 +67,6 @@ def score_sites(
 def evaluate_sites(
     study: Study,
     talk: Conversation,
-    hellos: Mapping[str, HelloReply],
     fitted: Fitted,
     start: Vector,
     locals_: Mapping[str, Vector],
@@ -76,11 +75,12 @@ def evaluate_sites(
     """Every model at every site where it belongs: a few exchanges, each with all sites at once.
 
     Args:
-        study, talk, hellos, fitted, observer: of the run.
+        study, talk, fitted, observer: of the run.
         start: (m) from which sites' own models are trained.
         locals_: those that left their sites; empty where they stay at home.
     """
-    splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites}
+    there, hellos = talk.there(tuple(talk.hellos)), talk.hellos
+    splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites if s.name in there}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
     everywhere = dict.fromkeys(splits, fitted.weights)
     unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
@@ -108,7 +108,7 @@ def evaluate_sites(
     first = 2 + len(further)
     if shows_own_models(study) and not locals_:
         observer(Event("evaluation", first - 1, steps, "each site's own model, trained there"))
-        asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(study.train_sites, ("test", start))
+        asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(talk.there(study.train_sites), ("test", start))
         own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True)
     else:
         own = score(first - 1, "local-{site}", "transformer", locals_)
@@ -136,7 +136,7 @@ def evaluate_sites(
             data_digest=hellos[s.name].data_digest,
             federated=federated[s.name],
             logistic=logistic.get(s.name),
-            baselines={label: scores[s.name] for label, scores in further.items()},
+            baselines={label: scores[s.name] for label, scores in further.items() if s.name in scores},
             local=own.get(s.name),
             local_elsewhere=tuple(elsewhere.get(s.name, ())),
             epsilon=spent.get(s.name),
@@ -145,6 +145,7 @@ def evaluate_sites(
             uncalibrated=raw.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
+        if s.name in federated
     )
 
 
@@ -161,7 +162,7 @@ def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observ
     if study.personalisation is None:
         return {}
     took_part = {site for record in fitted.rounds for site in record.participants}
-    sites = [site for site in study.train_sites if site in took_part]
+    sites = [site for site in talk.there(study.train_sites) if site in took_part]
     observer(Event("personal models", 0, len(sites), ", ".join(sites)))
     asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
     scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True)

@@ -12,7 +12,7 @@ not grow with the number of sites.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 
@@ -63,7 +63,7 @@ class Outbox:
 class Exchange(Protocol):
     """Sends what is in an outbox, and yields what arrives."""
 
-    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Generator[Arrival | None, None, None]:
         """Ask, and look for what is added to the outbox after each thing that it yields.
 
         Args:

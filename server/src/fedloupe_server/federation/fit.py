@@ -17,15 +17,12 @@ from fedloupe.messages import (
     DescribeReply,
     DescribeRequest,
     HarmoniseReply,
-    HelloReply,
     MidpointReply,
     MidpointRequest,
     PrepareReply,
     PrepareRequest,
     SketchReply,
     SketchRequest,
-    TrainReply,
-    TrainRequest,
 )
 from fedloupe.metrics import youden_threshold
 from fedloupe.models import Preparation, Schema, build_model, digest, flatten, group_order, start_at_logistic
@@ -33,14 +30,14 @@ from fedloupe.statistics.combat import Harmoniser
 from fedloupe.study import Study, clinical_inputs
 from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.baselines import Baseline, further_baselines, logistic_baseline
-from fedloupe_server.federation.client_level import ClientLevel
 from fedloupe_server.federation.conversation import Conversation
-from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.events import Observer
 from fedloupe_server.federation.harmonising import fit_harmoniser, install_harmoniser
+from fedloupe_server.federation.joining import Entry
 from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.federation.predicting import FittedPrediction, fit_prediction
 from fedloupe_server.federation.quality import agree_quality, read_quality
-from fedloupe_server.federation.strategies import strategy_for
+from fedloupe_server.federation.rounds import train_rounds
 from fedloupe_server.statistics.projection import PASSES, first_probe, next_probe, principal_projection
 from fedloupe_server.statistics.quality import AgreedQuality
 from fedloupe_server.statistics.scaling import pooled_moments, scaling
@@ -51,13 +48,6 @@ class NoPublicPreparation(FedLoupeError):
 
     code = "FL-706"
     title = "the study needs a public preparation"
-
-
-class FeaturesDiffer(FedLoupeError):
-    """Sites bring different feature columns."""
-
-    code = "FL-707"
-    title = "sites bring different feature columns"
 
 
 @dataclass(frozen=True)
@@ -100,30 +90,6 @@ class Fitted:
         return digest(*frozen, *further, *shared.values(), *predicts.values())
 
 
-def agreed_columns(hellos: dict[str, HelloReply]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Feature names and their groups, the same at every site.
-
-    Raises:
-        FeaturesDiffer: naming two sites that differ and by how much.
-    """
-    first, *others = hellos
-    for other in others:
-        if hellos[other].groups != hellos[first].groups and hellos[other].features == hellos[first].features:
-            raise FeaturesDiffer(
-                f"{first} and {other} put the same columns into different groups",
-                where=other,
-                remedy="run the same FedLoupe version everywhere",
-            )
-        if hellos[other].features != hellos[first].features:
-            apart = set(hellos[other].features) ^ set(hellos[first].features)
-            raise FeaturesDiffer(
-                f"{first} and {other} differ in {len(apart)} columns, e.g. {sorted(apart)[:3]}",
-                where=other,
-                remedy="bring the same columns everywhere; `exclude` in site.yaml drops those that are not features",
-            )
-    return hellos[first].features, hellos[first].groups
-
-
 def fit(
     study: Study,
     talk: Conversation,
@@ -146,7 +112,7 @@ def fit(
         observer: told of every step.
         stage: what its rounds are called.
     """
-    harmonised = None
+    harmonised = harmoniser = None
     if study.harmonisation is not None:
         harmoniser = fit_harmoniser(study.harmonisation, talk, sites, len(columns), journal)
         harmonised = Installed(harmoniser, install_harmoniser(talk, sites, harmoniser, "train"))
@@ -157,7 +123,8 @@ def fit(
     width = 1 + len(group_order(columns)) * preparation.projection.shape[1] + len(clinical_inputs(study))
     beta = logistic_baseline(study, talk, sites, width, journal) if fits else None
     start = initial_weights(study, columns, beta if study.training.start == "logistic" else None)
-    weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage)
+    entry = Entry(features, columns, preparation, *((harmoniser, harmonised.replies) if harmonised else ()))
+    weights, rounds = train_rounds(study, talk, sites, start, journal, observer, stage, entry)
     raw, threshold_sites = _threshold(talk, sites, weights, journal)
     prediction = None
     if study.prediction is not None:
@@ -265,52 +232,6 @@ def _federated_preparation(
     return Preparation(
         mean, scale, principal_projection(probe, sketch, columns, study.model.components, patients), "federated"
     )
-
-
-def train_rounds(
-    study: Study,
-    talk: Conversation,
-    sites: tuple[str, ...],
-    weights: NDArray[np.float32],
-    journal: Journal,
-    observer: Observer,
-    stage: str,
-) -> tuple[NDArray[np.float32], tuple[RoundRecord, ...]]:
-    """The study's rounds of local training and averaging, going on after the last one in the journal.
-
-    Raises:
-        QuorumNotMet, WrongAnswer: of a round; the earlier ones are kept.
-        JournalDamaged, NoiseDrawn: see there.
-    """
-    strategy = strategy_for(study.training)
-    records = journal.rounds()
-    central = ClientLevel.of(study, journal, records)
-    if records:
-        weights, state = journal.load_round(records[-1])
-        strategy.restore(state)
-    for number in range(len(records) + 1, study.training.rounds + 1):
-
-        def ask(header: dict[str, Any], number: int = number, weights: NDArray[np.float32] = weights) -> TrainRequest:
-            return TrainRequest(**header, round=number, scope="federated", weights=weights)
-
-        summed = talk.sums.quorum(sites, ask, TrainReply)
-        mean = central.noised(weights, summed.reply.weights, len(summed.sites)) if central else summed.reply.weights
-        weights = strategy.aggregate(weights, mean)
-        record = RoundRecord(
-            round=number,
-            participants=summed.sites,
-            absent=tuple(site for site in sites if site not in summed.sites),
-            loss=summed.reply.loss,
-            epsilon=summed.epsilon,
-            weights=digest(weights),
-        )
-        record = central.entered(record) if central else record
-        journal.save_round(record, weights, strategy.state())
-        if central:
-            central.kept(record)
-        records.append(record)
-        observer(Event(stage, number, study.training.rounds, ", ".join(summed.sites)))
-    return weights, tuple(records)
 
 
 def _threshold(

@@ -7,6 +7,7 @@ A round is on disk before the next is asked: run/trees/0001.safetensors holds th
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from fedloupe.messages import GrowReply, GrowRequest
@@ -15,6 +16,7 @@ from fedloupe.study import Study, TreePlan
 from fedloupe_server.federation.conversation import Conversation, WrongAnswer
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.journal import Journal, JournalDamaged, read_tensors, write_tensors
+from fedloupe_server.federation.waiting import a_round
 
 
 def grow_trees(
@@ -50,9 +52,10 @@ def grow_trees(
     trees, done = _kept(journal)
     limits = Limits(features=features, depth=plan.depth, grid=plan.grid, trees=1)
     for number in range(done + 1, plan.rounds + 1):
-        requests = {site: GrowRequest(**talk.header(site), round=number, trees=trees) for site in sites}
-        replies = talk.ask(requests, GrowReply)
-        talk.require_quorum(replies, sites)
+        there = talk.there(sites)
+        requests = {site: GrowRequest(**talk.header(site), round=number, trees=trees) for site in there}
+        replies = talk.ask(requests, GrowReply, replace(a_round(study, there, ()), welcomes=False))
+        talk.require_quorum(replies, there)
         for site, reply in replies.items():
             try:
                 check_trees(reply.trees, limits)

@@ -4,6 +4,8 @@ run/
   study.json                  the canonical study
   quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection
+  state.json                  what the run and its sites do, for whoever looks; run.lock: one coordinator at a time
+  rounds/0001.intent.json     whom the round asks, and by when; before anybody is asked
   rounds/0001.safetensors     the round's model and the strategy's state; 0001.json who took part
   noise.jsonl                 a `client-dp` study: rounds whose noise was drawn and may not be drawn again
   logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -48,6 +50,25 @@ class JournalDamaged(FedLoupeError):
 
     code = "FL-705"
     title = "a file of the run is damaged"
+
+
+class Intent(BaseModel):
+    """What a round is about to do.
+
+    Attributes:
+        sites: whom it asks.
+        carried: those of them who are asked for their late answer to the round before.
+        deadlines: seconds that each site has from when it is asked.
+        weights: SHA-256 of the model that it starts from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    round: int
+    sites: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+    deadlines: dict[str, float]
+    weights: str
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -130,6 +151,30 @@ class Journal:
     def preparation_path(self) -> Path:
         """Where the run's preparation stands."""
         return self.folder / "preparation.safetensors"
+
+    def intend(self, intent: Intent) -> None:
+        """Keep what a round is about to do, before anybody hears of it."""
+        write_atomic(self._intent(intent.round), (intent.model_dump_json(indent=1) + "\n").encode())
+
+    def intent(self, number: int, weights: str) -> Intent | None:
+        """What this round was about to do with these weights when its process ended; None where it never began.
+
+        Raises:
+            JournalDamaged: the file cannot be read.
+        """
+        path = self._intent(number)
+        if not path.exists():
+            return None
+        try:
+            found = Intent.model_validate_json(path.read_bytes())
+        except ValidationError:
+            raise JournalDamaged(
+                "the intent of a round cannot be read", where=str(path), remedy="delete it: the round is planned anew"
+            ) from None
+        return found if found.weights == weights else None
+
+    def _intent(self, number: int) -> Path:
+        return self.folder / "rounds" / f"{number:04d}.intent.json"
 
     def save_round(self, record: RoundRecord, weights: NDArray[np.float32], state: Mapping[str, NDArray[Any]]) -> None:
         """Keep a round: the model first, then the record that makes it count."""

@@ -10,8 +10,6 @@ from pathlib import Path
 from fedloupe import __version__
 from fedloupe.messages import (
     Architecture,
-    HelloReply,
-    HelloRequest,
     TrainReply,
     TrainRequest,
 )
@@ -26,6 +24,7 @@ from fedloupe_server.evidence.results import (
     Scores,
 )
 from fedloupe_server.federation import client_level
+from fedloupe_server.federation.columns import agreed_columns
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.evaluating import (
@@ -37,14 +36,24 @@ from fedloupe_server.federation.evaluating import (
 )
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
-from fedloupe_server.federation.fit import Fitted, agreed_columns, fit, initial_weights, install
+from fedloupe_server.federation.fit import Fitted, fit, initial_weights, install
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
+from fedloupe_server.federation.opening import opened
 from fedloupe_server.federation.predicting import FittedPrediction, release
+from fedloupe_server.federation.waiting import CLOCK, Clock
 from fedloupe_server.statistics.quality import QualitySummary
 
 
-def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent) -> Results:
+def run_study(
+    study: Study,
+    exchange: Exchange,
+    run_dir: Path,
+    *,
+    observer: Observer = silent,
+    patient: bool = False,
+    clock: Clock = CLOCK,
+) -> Results:
     """Run or continue a study.
 
     Args:
@@ -53,21 +62,26 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         run_dir: the run's folder; its name is the run's name. Under `training.preparation: public` it holds
             `public-preparation.safetensors`.
         observer: told of every step.
+        patient: a run that lacks sites it needs pauses, says so in `state.json` and goes on when they are there;
+            otherwise it fails after `quorum.attempts`.
+        clock: tells and passes time.
 
     Raises:
-        FedLoupeError: QuorumNotMet, SiteRefused, WrongAnswer, FeaturesDiffer, NoPublicPreparation, AnotherStudy,
-            JournalDamaged, NoiseDrawn; the run can be continued after each.
+        FedLoupeError: RunTaken, QuorumNotMet, SiteRefused, WrongAnswer, FeaturesDiffer, NoPublicPreparation,
+            AnotherStudy, JournalDamaged, NoiseDrawn; the run can be continued after each.
     """
-    journal = Journal(run_dir)
-    journal.open_for(study)
-    name = run_name(run_dir)
-    talk = Conversation(study, exchange, name, journal.folder)
+    with opened(study, exchange, run_dir, observer, clock, patient=patient) as (journal, talk):
+        results = _run(study, talk, journal, talk.watch.observe)
+        write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
+    return results
+
+
+def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer) -> Results:
     train, validate = study.train_sites, study.validate_sites
 
     observer(Event("hello", 0, 1, "asking the training sites"))
-    hellos = talk.ask_all(train, lambda header: HelloRequest(**header), HelloReply)
-    features, columns = agreed_columns(hellos)
-    observer(Event("hello", 1, 1, ", ".join(hellos)))
+    features, columns = agreed_columns(talk.say_hello(train))
+    observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
@@ -87,22 +101,20 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
     )
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        hellos |= talk.ask_all(validate, lambda header: HelloRequest(**header), HelloReply)
-        agreed_columns(hellos)
+        talk.say_hello(validate)
+        agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
-    sites = evaluate_sites(study, talk, hellos, fitted, start, locals_, observer)
+    sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
-        _leave_one_out(study, exchange, name, features, columns, journal, observer)
-        if study.evaluation.leave_one_site_out
-        else ()
+        _leave_one_out(study, talk, features, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
     )
 
     trained = [s for s in sites if s.role == "train"]
-    results = Results(
-        run=name,
+    return Results(
+        run=talk.run,
         version=__version__,
         study=study.study,
         title=study.title,
@@ -123,7 +135,7 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         threshold_sites=fitted.threshold_sites,
         frozen=fitted.digest,
         sites=sites,
-        rounds=fitted.rounds,
+        rounds=tuple(record.model_copy(update={"seconds": {}}) for record in fitted.rounds),
         pooled=_pool([s.federated for s in trained]),
         pooled_local=_pool([s.local for s in trained if s.local]),
         left_out=left_out,
@@ -133,14 +145,6 @@ def run_study(study: Study, exchange: Exchange, run_dir: Path, *, observer: Obse
         predicted=_predicted(study, fitted),
         planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
     )
-    write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
-    return results
-
-
-def run_name(run_dir: Path) -> str:
-    """The run's name on the wire: the folder's name in lower case, other characters as `-`."""
-    text = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in run_dir.resolve().name.lower())
-    return text.lstrip("-_") or "run"
 
 
 def _strategy(study: Study) -> str:
@@ -206,6 +210,7 @@ def local_models(
     """
     if not shows_own_models(study) or study.evaluation.local_models == "home":
         return {}
+    sites = talk.there(sites)
     paths = {site: journal.folder / "local" / f"{site}.safetensors" for site in sites}
     todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
     observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
@@ -222,8 +227,7 @@ def local_models(
 
 def _leave_one_out(
     study: Study,
-    exchange: Exchange,
-    name: str,
+    talk: Conversation,
     features: tuple[str, ...],
     columns: tuple[str, ...],
     journal: Journal,
@@ -234,9 +238,9 @@ def _leave_one_out(
     for site in study.train_sites:
         rest = tuple(s for s in study.train_sites if s != site)
         fold = journal.fold(site)
-        talk = Conversation(study, exchange, f"{name}/without-{site}", fold.folder)
-        fitted = fit(study, talk, rest, features, columns, fold, observer, stage=f"without {site}")
-        _open(talk, (site,), fitted)
+        about = talk.fold(f"{talk.run}/without-{site}", fold.folder)
+        fitted = fit(study, about, rest, features, columns, fold, observer, stage=f"without {site}")
+        _open(about, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
         def score(
@@ -244,7 +248,7 @@ def _leave_one_out(
             architecture: Architecture,
             weights: Vector,
             prediction: FittedPrediction | None = None,
-            talk: Conversation = talk,
+            talk: Conversation = about,
             site: str = site,
             fitted: Fitted = fitted,
             unshifted: tuple[str, ...] = unshifted,
@@ -261,7 +265,7 @@ def _leave_one_out(
                 federated=score("federated", "transformer", fitted.weights, fitted.prediction),
                 logistic=score("logistic", "logistic", fitted.beta) if wanted and fitted.beta is not None else None,
                 baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
-                beside=score_beside(study, talk, (site,), fitted).get(site),
+                beside=score_beside(study, about, (site,), fitted).get(site),
                 uncalibrated=score("federated-raw", "transformer", fitted.weights) if fitted.prediction else None,
             )
         )

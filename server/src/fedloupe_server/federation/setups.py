@@ -18,6 +18,7 @@ from fedloupe.masked import SESSIONS
 from fedloupe.masking import KEY, LEAST, least_of, usable
 from fedloupe.masking.keys import BOX
 from fedloupe.messages import KeysReply, KeysRequest, SharesReply, SharesRequest
+from fedloupe_server.federation.waiting import Rule
 
 if TYPE_CHECKING:
     from fedloupe_server.federation.conversation import Conversation
@@ -53,22 +54,22 @@ class Setups:
         """Begin anew with the next sum."""
         self._now = None
 
-    def fitting(self, sites: tuple[str, ...]) -> Setup:
+    def fitting(self, sites: tuple[str, ...], rule: Rule) -> Setup:
         """The present set-up where it has these sites and a sum is left; else a new one of those who answer."""
         now = self._now
         fits = now is not None and set(sites) <= set(now.members) and len(sites) >= least_of(len(now.members))
         if now is not None and fits and now.used < SESSIONS:
             return now
         while True:
-            made = self._made(sites)
+            made = self._made(sites, rule)
             if isinstance(made, Setup):
                 self._now = made
                 return made
             sites = made  # somebody vanished between keys and shares: the others begin anew
 
-    def _made(self, sites: tuple[str, ...]) -> Setup | tuple[str, ...]:
+    def _made(self, sites: tuple[str, ...], rule: Rule) -> Setup | tuple[str, ...]:
         talk, name = self._talk, secrets.token_hex(16)
-        keys = talk.ask({s: KeysRequest(**talk.header(s), setup=name) for s in sites}, KeysReply)
+        keys = talk.ask({s: KeysRequest(**talk.header(s), setup=name) for s in sites}, KeysReply, rule)
         members = tuple(keys)
         self._enough(members, sites)
         for site, reply in keys.items():
@@ -92,6 +93,7 @@ class Setups:
                 for s in members
             },
             SharesReply,
+            rule,
         )
         if tuple(shares) != members:
             self._enough(tuple(shares), sites)

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,18 +47,16 @@ from fedloupe.messages import (
     encode,
 )
 from fedloupe_server.federation.adding import Adding
+from fedloupe_server.federation.asking import LOST, UNSAFE, Asking
 from fedloupe_server.federation.journal import JournalDamaged, write_atomic
 from fedloupe_server.federation.setups import Setup, Setups, TooFewForSum
+from fedloupe_server.federation.waiting import Rule, a_round, any_of, everyone
 
 if TYPE_CHECKING:
     from fedloupe_server.federation.conversation import Conversation
 
 R = TypeVar("R", bound=Message)
 Make = Callable[[dict[str, Any]], Request]
-LOST = "FL-522"
-"""Code by which a site says that it does not hold a set-up, as after its home was restored."""
-UNSAFE = "FL-521"
-"""Code by which a site refuses what could show its answer, as one request over two sets of sites."""
 UNMASK_S = 120.0
 """Seconds to wait for shares: a site has nothing to work out for them."""
 
@@ -72,11 +70,37 @@ class MasksRemain(FedLoupeError):
 
 @dataclass(frozen=True)
 class Summed(Generic[R]):
-    """A sum, the sites in it, and what they say they spent of their privacy budget."""
+    """A sum, the sites in it, and what they say they spent of their privacy budget.
+
+    Attributes:
+        carried: those of the sites whose answer is one to an earlier round.
+        late: sites at work that were not waited for.
+        seconds: that each answer took.
+    """
 
     reply: R
     sites: tuple[str, ...]
     epsilon: dict[str, float] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, asking: Asking[Any]) -> Self:
+        """With what the asking says of time."""
+        return replace(self, late=asking.late, seconds=dict(sorted(asking.seconds.items())))
+
+
+@dataclass(frozen=True)
+class Carried(Generic[R]):
+    """Answers to an earlier round that are added to this one.
+
+    Attributes:
+        requests: of the earlier round, by site.
+        moved: makes of its answer one that this round can add.
+    """
+
+    requests: Mapping[str, Request]
+    moved: Callable[[R], R]
 
 
 class _SetupLost(Exception):
@@ -126,39 +150,74 @@ class Sums:
         """
         return self._sum(sites, make, expected, lambda answered: self._talk.require_willing(answered, sites, what))
 
-    def quorum(self, sites: tuple[str, ...], make: Make, expected: type[R]) -> Summed[R]:
+    def quorum(
+        self,
+        sites: tuple[str, ...],
+        make: Make,
+        expected: type[R],
+        rule: Rule | None = None,
+        carried: Carried[R] | None = None,
+    ) -> Summed[R]:
         """The sum over those of these sites that answered, if they are a quorum.
 
         Args:
             sites, make, expected: as in `all`.
+            rule: whom to wait for; as in a first round where None.
+            carried: answers to an earlier round that are added to this one.
 
         Raises:
             QuorumNotMet: naming who is missing and why.
             TooFewForSum, MasksRemain, WrongAnswer: see there.
         """
-        return self._sum(sites, make, expected, lambda answered: self._talk.require_quorum(answered, sites))
+        rule = rule or a_round(self._talk.study, sites, ())
+        return self._sum(
+            sites,
+            make,
+            expected,
+            lambda there: self._talk.require_quorum(there, self._talk.there(sites)),
+            rule,
+            carried,
+        )
 
     def _sum(
-        self, sites: tuple[str, ...], make: Make, expected: type[R], permit: Callable[[Mapping[str, object]], None]
+        self,
+        sites: tuple[str, ...],
+        make: Make,
+        expected: type[R],
+        permit: Callable[[Mapping[str, object]], None],
+        rule: Rule | None = None,
+        carried: Carried[R] | None = None,
     ) -> Summed[R]:
-        requests = {site: make(self._talk.header(site)) for site in sites}
+        there = self._talk.there(sites)
+        requests = {site: make(self._talk.header(site)) for site in there}
+        rule = rule or everyone(self._talk.study.quorum, there)
         if self._talk.study.aggregation == "plain":
-            return self._plainly(requests, expected, permit)
+            return self._plainly(requests, expected, permit, rule, carried)
         try:
-            return self._secretly(requests, expected, permit)
+            return self._secretly(requests, expected, permit, rule)
         except _SetupLost:
             self._setups.forget()  # once: a site that loses the next one as well has a fault of its own
-        return self._secretly(requests, expected, permit, again=True)
+        return self._secretly(requests, expected, permit, rule, again=True)
 
     def _plainly(
-        self, requests: Mapping[str, Request], expected: type[R], permit: Callable[[Mapping[str, object]], None]
+        self,
+        requests: Mapping[str, Request],
+        expected: type[R],
+        permit: Callable[[Mapping[str, object]], None],
+        rule: Rule,
+        carried: Carried[R] | None,
     ) -> Summed[R]:
+        late = {site: make for site, make in (carried.requests if carried else {}).items() if site in requests}
+        asking = self._talk.replies({**requests, **late}, expected, rule)
         adding = Adding(self._talk)
-        for site, reply in self._talk.replies(requests, expected):
+        for site, reply in asking:
+            if carried and site in late:
+                reply = carried.moved(reply)  # noqa: PLW2901
             adding.add(site, *self._term(site, reply), getattr(reply, "epsilon", None))
             del reply  # before the next one is waited for
-        permit(adding.epsilon)
-        return self._summed(requests, expected, adding, adding.running.total)
+        permit({site: None for site in adding.sites if site not in late})
+        found = self._summed(requests, expected, adding, adding.running.total)
+        return replace(found, carried=tuple(site for site in found.sites if site in late)).timed(asking)
 
     def _term(self, site: str, reply: Message) -> tuple[Term, dict[str, tuple[int, ...]]]:
         try:
@@ -171,6 +230,7 @@ class Sums:
         requests: Mapping[str, Request],
         expected: type[R],
         permit: Callable[[Mapping[str, object]], None],
+        rule: Rule,
         *,
         again: bool = False,
     ) -> Summed[R]:
@@ -178,11 +238,12 @@ class Sums:
         digest = sum_digest(next(iter(requests.values())))
         if before := self._contributors().get(digest):
             requests = {site: request for site, request in requests.items() if site in before}
-        setup = self._setups.fitting(tuple(sorted(requests)))
+            rule = replace(rule, must=frozenset(before), may=frozenset(), minimum=len(before))
+        setup = self._setups.fitting(tuple(sorted(requests)), rule.without_work())
         asked = {site: request for site, request in requests.items() if site in setup.members}
         session = setup.used
         setup.used += 1
-        adding = self._masked(asked, expected, setup, session)
+        asking, adding = self._masked(asked, expected, setup, session, rule)
         if not again and any(talk.refusals.get(site, "").startswith(LOST) for site in asked):
             raise _SetupLost
         contributors = adding.sites
@@ -197,7 +258,8 @@ class Sums:
             )
         if LEAST <= len(contributors) < least_of(len(setup.members)):  # enough for a sum of their own: nothing is open
             self._setups.forget()
-            return self._secretly({site: requests[site] for site in contributors}, expected, permit, again=again)
+            own = {site: requests[site] for site in contributors}
+            return self._secretly(own, expected, permit, rule, again=again)
         if len(contributors) < LEAST:
             few = any(talk.refusals.get(site, "").startswith(TOO_FEW) for site in requests)
             raise TooFewForSum(
@@ -223,9 +285,11 @@ class Sums:
             )
         except ValueError as error:
             raise self._none(contributors, expected, error) from None
-        return self._summed(asked, expected, adding, total)
+        return self._summed(asked, expected, adding, total).timed(asking)
 
-    def _masked(self, requests: Mapping[str, Request], expected: type[R], setup: Setup, session: int) -> Adding:
+    def _masked(
+        self, requests: Mapping[str, Request], expected: type[R], setup: Setup, session: int, rule: Rule
+    ) -> tuple[Asking[SumReply], Adding]:
         """The sum of the masked answers of those who answered."""
         talk, kind = self._talk, str(expected.model_fields["kind"].default)
 
@@ -234,7 +298,8 @@ class Sums:
             return SumRequest(**talk.header(request.site), setup=setup.name, session=session, inner=inner)
 
         adding = Adding(talk)
-        for site, reply in talk.replies(requests, SumReply, wrap=wrap):
+        asking = talk.replies(requests, SumReply, rule, wrap=wrap)
+        for site, reply in asking:
             if (reply.setup, reply.session) != (setup.name, session):
                 raise talk.wrong_answer(site, "answered another request, or with arrays of another shape")
             if reply.of != kind:
@@ -246,7 +311,7 @@ class Sums:
                 raise talk.wrong_answer(site, f"sent a term that is none: {error}") from None
             adding.add(site, term, reply.layout, reply.epsilon)
             del reply, term  # before the next one is waited for
-        return adding
+        return asking, adding
 
     def _summed(self, requests: Mapping[str, Request], expected: type[R], adding: Adding, total: Term) -> Summed[R]:
         request = next(iter(requests.values()))
@@ -281,7 +346,7 @@ class Sums:
             )
             for member in contributors
         }
-        replies = talk.ask(requests, UnmaskReply, timeout_s=UNMASK_S, enough=needed)
+        replies = talk.ask(requests, UnmaskReply, any_of(needed, UNMASK_S))
         if len(replies) < needed:
             if not replies and all(talk.refusals.get(member) != "no answer" for member in contributors):
                 self._note(digest, None)  # nothing was opened and nothing will be: another set may be

@@ -77,9 +77,9 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
             if study.segmentation is None:
-                write_report(run_study(study, exchange, run_dir, observer=step), run_dir)
+                write_report(run_study(study, exchange, run_dir, observer=step, patient=True), run_dir)
             else:
-                draw_study(study, exchange, run_dir, observer=step)
+                draw_study(study, exchange, run_dir, observer=step, patient=True)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -118,7 +118,7 @@ class GridExchange:
         self._observer = observer or _log.info
         self._count = 0
 
-    def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
+    def __call__(self, outbox: Outbox, timeout_s: float) -> Generator[Arrival | None, None, None]:
         """Ask these sites at once; what comes is yielded as it comes. One that has no node yet counts as silent."""
         self._count += 1
         began, tally = time.monotonic(), _Tally()

@@ -30,7 +30,7 @@ from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import SiteRefused
 from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
-from fedloupe_server.federation.run import run_name
+from fedloupe_server.federation.opening import run_name
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.pooling import train_pooled

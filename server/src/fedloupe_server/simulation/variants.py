@@ -218,7 +218,7 @@ def _parts(study: Study, design: Design, plan: Plan) -> dict[str, dict[str, Any]
             ],
             "quorum": {
                 "minimum": min(quorum.minimum, len(study.train_sites) - 1),
-                "required": [name for name in quorum.required if name != left],
+                **{key: [name for name in getattr(quorum, key) if name != left] for key in ("must", "may")},
             },
         }
         for left in study.train_sites

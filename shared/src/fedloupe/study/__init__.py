@@ -17,7 +17,6 @@ from fedloupe.study.protocol import (
     ClinicalVariable,
     Imaging,
     Model,
-    Quorum,
     Radiomics,
     Role,
     Sequence,
@@ -26,6 +25,7 @@ from fedloupe.study.protocol import (
     Study,
 )
 from fedloupe.study.quality import Perturbation, Quality
+from fedloupe.study.quorum import Presence, Quorum
 from fedloupe.study.segmentation import Segmentation
 from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
@@ -48,6 +48,7 @@ __all__ = [
     "Personalisation",
     "Perturbation",
     "Prediction",
+    "Presence",
     "Quality",
     "Quorum",
     "Radiomics",

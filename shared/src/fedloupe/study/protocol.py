@@ -24,16 +24,14 @@ from fedloupe.study.inputs import InputKind, misfit
 from fedloupe.study.personalisation import Personalisation
 from fedloupe.study.prediction import Prediction
 from fedloupe.study.quality import Quality
-from fedloupe.study.sections import Frozen, Grown
+from fedloupe.study.quorum import LEAST_SITES, Quorum
+from fedloupe.study.sections import Frozen, Grown, Name
 from fedloupe.study.segmentation import Segmentation
 from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Role = Literal["train", "validate"]
 SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personalisation")
 """Those that a study may lack."""
-LEAST_SITES = 3
-"""Training sites of a secure sum: of two, each would know the other's term."""
 
 
 class Sequence(Frozen):
@@ -125,18 +123,6 @@ class Model(Grown):
         return self
 
 
-class Quorum(Frozen):
-    """A round counts only with these sites: named ones, and at least `minimum` of all."""
-
-    minimum: int = Field(default=2, ge=1)
-    required: tuple[Name, ...] = ()
-    attempts: int = Field(
-        default=3, ge=1, le=100, description="times a silent site is asked again before the run pauses"
-    )
-    retry_after_s: float = Field(default=15, ge=0, le=3600, description="seconds before a silent site is asked again")
-    timeout_s: float = Field(default=3600, gt=0, description="seconds to wait for a site's answer")
-
-
 class Split(Grown):
     """Patient-level split at each training site, seeded and stratified by label. The rest trains.
 
@@ -213,10 +199,8 @@ class Study(Frozen):
         train = self.train_sites
         if not train:
             raise ValueError("`sites` has no site with role `train`")
-        if unknown := sorted(set(self.quorum.required) - set(train)):
-            raise ValueError(f"`quorum.required` names {unknown}, not among the training sites {list(train)}")
-        if self.quorum.minimum > len(train):
-            raise ValueError(f"`quorum.minimum` is {self.quorum.minimum}, but only {len(train)} sites train")
+        if wrong := self.quorum.misfit(self):
+            raise ValueError(wrong)
         if self.evaluation.leave_one_site_out and len(train) < 2:
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
         if self.evaluation.reference_score and not self.synthetic:

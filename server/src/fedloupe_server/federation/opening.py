@@ -1,0 +1,91 @@
+"""A run's folder, taken for one coordinator alone, and what the run says of itself while it lasts.
+
+with opened(study, exchange, Path("runs/demo"), observer) as (journal, talk):
+    talk.say_hello(study.train_sites)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.study import Study
+from fedloupe_server.federation.conversation import Conversation
+from fedloupe_server.federation.events import Observer
+from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.journal import Journal
+from fedloupe_server.federation.state import FILE, Watch
+from fedloupe_server.federation.waiting import Clock
+
+LOCK = "run.lock"
+
+
+class RunTaken(FedLoupeError):
+    """Another process runs in this folder."""
+
+    code = "FL-709"
+    title = "the run is under way in another process"
+
+
+def run_name(run_dir: Path) -> str:
+    """The run's name on the wire: the folder's name in lower case, other characters as `-`."""
+    text = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in run_dir.resolve().name.lower())
+    return text.lstrip("-_") or "run"
+
+
+@contextmanager
+def opened(
+    study: Study, exchange: Exchange, run_dir: Path, observer: Observer, clock: Clock, *, patient: bool
+) -> Iterator[tuple[Journal, Conversation]]:
+    """The run's journal and its conversation; `state.json` says how it ended.
+
+    Args:
+        study: the protocol.
+        exchange: how to reach the sites.
+        run_dir: the run's folder; its name is the run's name.
+        observer: told of every step.
+        clock: tells and passes time.
+        patient: see `Conversation`.
+
+    Raises:
+        RunTaken: another process runs there.
+        AnotherStudy: the folder belongs to another study.
+    """
+    journal = Journal(run_dir)
+    with alone(run_dir):
+        journal.open_for(study)
+        name = run_name(run_dir)
+        watch = Watch(study, name, run_dir / FILE, observer)
+        how = "stopped"
+        try:
+            yield journal, Conversation(study, exchange, name, run_dir, patient=patient, watch=watch, clock=clock)
+            how = "completed"
+        except FedLoupeError as error:
+            how = f"{error.code} {error.title}"
+            raise
+        finally:
+            watch.end(how)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else is in the folder; the kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        RunTaken: somebody is.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunTaken(
+                "its folder is locked", where=str(folder), remedy="wait for that process, or end it first"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
