@@ -43,6 +43,7 @@ from fedloupe_client.training.local import train_alone
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -133,6 +134,7 @@ def run(study: Study, data: Path, folder: Path, name: str = "run", deal: Deal = 
         if not (home / "store").exists():
             ingest(load_site(home), study, home)
         approve(home, study, by="benchmark")
+    enrol_here(homes, folder)
     with patch("fedloupe_client.site.site.load_cohort", load):
         rooms = {site: Site(home) for site, home in homes.items()}
         exchange = inprocess_exchange({site: room.answer for site, room in rooms.items()})

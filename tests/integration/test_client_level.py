@@ -25,6 +25,7 @@ from fedloupe_server.federation.exchange import Arrival
 from fedloupe_server.federation.journal import read_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation import local
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
 
 FEATURES, CLIP = 12, 0.002
@@ -208,6 +209,7 @@ class TestBrokenSite:
         put_public(broken)
         for site in TRAIN:
             approve(homes[site], study, by="test")
+        enrol_here(homes, tmp_path / "homes")
         sites, kinds = {site: Site(homes[site]) for site in TRAIN}, set()
 
         def exchange(outbox, timeout_s):

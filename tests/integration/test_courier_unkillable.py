@@ -248,7 +248,7 @@ def north(tmp_path_factory):
 
     def start_courier(processes, coordinator, hospital):
         """As the deployment does, but the coordinator's address is a port that nothing listens on."""
-        line.target, line.certificate = coordinator.proxy_port, coordinator.work / "tls"
+        line.target, line.certificate = coordinator.proxy_port, coordinator.federation / "tls"
         (port,) = free_ports(1)
         processes.start(
             "courier-north",

@@ -22,6 +22,7 @@ from fedloupe_client.training.evaluation import probabilities
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -40,6 +41,7 @@ def heart(seed: int, real_data: Path, folder: Path) -> tuple[dict[str, float], d
     for home in homes.values():
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
+    enrol_here(homes, folder)
     rooms = {site: Site(home) for site, home in homes.items()}
     run_study(study, inprocess_exchange({site: room.answer for site, room in rooms.items()}), folder / "run")
     preparation = Preparation.read(folder / "run/preparation.safetensors")

@@ -17,6 +17,7 @@ from fedloupe_client.ingest import ingest
 from fedloupe_client.site.site import Site
 from fedloupe_server.federation.run import run_study
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -34,6 +35,7 @@ def test_four_hospitals_agree_on_the_list_of_their_pooled_patients(real_data, tm
     for home in homes.values():
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
+    enrol_here(homes, tmp_path)
     exchange = inprocess_exchange({site: Site(home).answer for site, home in homes.items()})
     run_study(study, exchange, tmp_path / "run")
 

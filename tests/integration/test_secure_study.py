@@ -23,6 +23,7 @@ from fedloupe_client.site.site import Site
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.journal import read_tensors, write_atomic
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
 
 PATIENTS = {"alpha": 60, "beta": 48, "gamma": 52, "delta": 40, "omega": 44}
@@ -46,6 +47,7 @@ class Federation:
             if not (home / "store").exists():
                 ingest(load_site(home), study, home)
             approve(home, study, by="test")
+        enrol_here(self.homes, folder)
         self.sites = {site: Site(home) for site, home in self.homes.items()}
         self.received: dict[str, list[bytes]] = defaultdict(list)
         self.lose: Any = lambda site, request: False

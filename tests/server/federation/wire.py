@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.helpers.certified import Registrar
 
-from certified import Registrar
 from fedloupe.errors import FedLoupeError
 from fedloupe.masking import Term, reply_of, sum_digest, term_of
 from fedloupe.messages import (
