@@ -115,6 +115,8 @@ class TestRun:
         state = read_state(run_dir)
         assert (state.ended, state.round, state.stage) == ("completed", 3, "evaluation")
         assert {s.state for s in state.sites.values()} == {"done"}
+        assert {n: s.rounds for n, s in state.sites.items()} == {"north": 3, "south": 3, "east": 3, "coast": 0}
+        assert state.expected_end is None
 
     def test_a_late_site_is_late(self, make_study, hospitals, run_dir):
         town, seen = Town(hospitals.answer), {}

@@ -88,6 +88,7 @@ def train_rounds(
         if central:
             central.kept(record)
         records.append(record)
+        talk.watch.kept(record.participants)
         observer(Event(stage, number, study.training.rounds, ", ".join(record.participants)))
     talk.entry = None
     return weights, tuple(records)

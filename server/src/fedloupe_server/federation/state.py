@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -193,9 +193,18 @@ class Watch:
         """
         self.state.round = number
         left = self.state.rounds - number + 1
-        self.state.expected_end = _now() + timedelta(seconds=left * median(seconds)) if seconds else None
+        expected = timedelta(seconds=round(left * median(seconds))) if seconds else None
+        self.state.expected_end = None if expected is None else _now() + expected
         for site, state in self.state.sites.items():
             state.rounds = took.get(site, 0)
+        self._changed()
+
+    def kept(self, participants: Iterable[str]) -> None:
+        """The round is on disk."""
+        for site in participants:
+            self._site(site, rounds=self.state.sites[site].rounds + 1)
+        if self.state.round == self.state.rounds:
+            self.state.expected_end = None
         self._changed()
 
     def end(self, how: str) -> None:

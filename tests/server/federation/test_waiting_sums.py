@@ -1,0 +1,104 @@
+"""Secure sums whose sites take long, vanish for a while or come in the middle, on a clock of the tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.server.federation.clipped import after
+from tests.server.federation.town import Town
+from tests.server.federation.wire import SITES, SIZES, Wire
+
+from fedloupe.errors import FedLoupeError
+from fedloupe.messages import SumRequest, decode
+from fedloupe_server.federation import run_study
+from fedloupe_server.federation.fit import initial_weights
+
+COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
+
+
+@pytest.fixture
+def waiting(make_study):
+    def make(**quorum):
+        content = {"minimum": 3, "attempts": 2, "deadline_slack_s": 100, "timeout_s": 1000, "silence_s": 60, **quorum}
+        return make_study(
+            aggregation="secure",
+            sites=[{"name": name, "role": "train"} for name in SITES],
+            quorum={"retry_after_s": 10, **content},
+            training={"rounds": 3},
+            evaluation={"logistic_baseline": False, "local_models": "home", "local_baseline": False},
+        )
+
+    return make
+
+
+def town_of(study, new_hospitals, folder) -> Town:
+    wire = Wire(new_hospitals(SIZES), folder, study)
+
+    def answer(request):
+        try:
+            return wire.answer(request)
+        except FedLoupeError as error:
+            return wire.hospitals.failure(request, error.code, error.title)
+
+    return Town(answer)
+
+
+def trains(request, number: int) -> bool:
+    inner = decode(request.inner.tobytes()) if isinstance(request, SumRequest) else None
+    return inner is not None and inner.kind == "train" and inner.round == number
+
+
+def expected(study, hospitals, lists) -> list[np.ndarray]:
+    """The models after each round over these sites: w to w / 2 + the mean of their constants."""
+    weights = [initial_weights(study, COLUMNS).astype(float)]
+    for sites in lists:
+        mean = sum(SIZES[s] * hospitals.shift(s) for s in sites) / sum(SIZES[s] for s in sites)
+        weights.append(weights[-1] / 2 + mean)
+    return weights[1:]
+
+
+class TestSecurely:
+    def test_a_site_past_its_deadline_is_left_out_and_its_masks_come_off(
+        self, waiting, new_hospitals, tmp_path, run_dir
+    ):
+        study = waiting(late="leave")
+        town = town_of(study, new_hospitals, tmp_path / "homes")
+        town.work = lambda r: 700.0 if trains(r, 2) and r.site == "west" else 10.0
+        results = run_study(study, town, run_dir, patient=True, clock=town.clock)
+        assert [r.late for r in results.rounds] == [(), ("west",), ()]
+        rest = tuple(s for s in SITES if s != "west")
+        for number, weights in enumerate(expected(study, new_hospitals(SIZES), [SITES, rest, SITES]), start=1):
+            np.testing.assert_allclose(after(run_dir, number), weights, rtol=1e-6, atol=1e-7)
+
+    def test_a_site_that_it_needs_is_waited_for_in_the_middle_of_a_sum(self, waiting, new_hospitals, tmp_path, run_dir):
+        study, gone = waiting(must=["west"]), []
+        town = town_of(study, new_hospitals, tmp_path / "homes")
+
+        def work(r):
+            if trains(r, 2) and r.site == "west":
+                gone.append(town.now)
+                return None if town.now < gone[0] + 5000 else 10.0
+            return 10.0
+
+        town.work = work
+        told = []
+        results = run_study(study, town, run_dir, patient=True, clock=town.clock, observer=told.append)
+        assert all(r.participants == SITES for r in results.rounds)
+        assert [e.note for e in told if e.stage == "paused"] == ["waits for west (no answer)"]
+        assert len(town.asked("keys")) == len(SITES), "the set-up held"
+
+    def test_a_site_that_comes_in_the_middle_is_in_the_next_set_up(self, waiting, new_hospitals, tmp_path, run_dir):
+        study = waiting(may=["york"])
+        town = town_of(study, new_hospitals, tmp_path / "homes")
+
+        def work(r):
+            if r.site == "york" and not any(trains(m, 1) for _, m in town.log):
+                return None
+            return 20.0 if any(trains(r, number) for number in (1, 2, 3)) else 1.0
+
+        town.work = work
+        results = run_study(study, town, run_dir, patient=True, clock=town.clock)
+        four = tuple(s for s in SITES if s != "york")
+        assert [r.participants for r in results.rounds] == [four, four, SITES]
+        for number, weights in enumerate(expected(study, new_hospitals(SIZES), [four, four, SITES]), start=1):
+            np.testing.assert_allclose(after(run_dir, number), weights, rtol=1e-6, atol=1e-7)
