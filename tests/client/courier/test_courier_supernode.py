@@ -297,6 +297,56 @@ class TestMessageInHand:
         assert np.arange(9, dtype=np.uint8).tobytes() not in hand.taken()[0]
 
 
+def push(client, reply="r"):
+    about = internals.PushMessagesRequest(node=NODE)
+    about.messages_list.add().metadata.message_id = reply
+    about.message_object_trees.add().object_id = reply
+    return client.PushMessages(about)
+
+
+def push_part(client, name):
+    return client.PushObject(
+        PushObjectRequest(node=NODE, run_id=5, session_id="s", object_id=name, object_content=b"x")
+    )
+
+
+class TestUpload:
+    def test_an_upload_that_a_kill_broke_off_is_completed_under_its_session(self, start, link):
+        link.offered = [envelope()]
+        first = start()
+        first.PullMessages(PullMessagesRequest(node=NODE))
+        begun = push(first)
+        second = start()
+        second.PullMessages(PullMessagesRequest(node=NODE))
+        assert push(second) == begun
+        assert len(link.replies) == 1, "the coordinator would refuse a second envelope"
+        link.push_object = lambda _: PushObjectResponse(stored=False)
+        assert push_part(second, "r").stored, "it may have arrived before the kill"
+
+    def test_another_answer_is_sent_as_itself(self, start, link):
+        push(start())
+        push(start(), "r2")
+        assert len(link.replies) == 2
+
+    def test_an_answered_message_leaves_no_upload(self, start, link, hand):
+        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
+        client = start()
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        push(client)
+        assert hand.begun_upload("r") == ("s", ["r"])
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        assert hand.begun_upload("r") is None
+
+    def test_a_part_whose_receipt_was_lost_counts_as_arrived_when_it_is_not_wanted_again(self, start, link):
+        client = start()
+        link.status = 500
+        with pytest.raises(httpx.HTTPStatusError):
+            push_part(client, "part")
+        link.status, link.push_object = 200, lambda _: PushObjectResponse(stored=False)
+        assert push_part(client, "part").stored
+        assert not push_part(client, "part").stored, "but only then"
+
+
 class TestBundle:
     def ask(self, start, link, bundle):
         link.get_fab = lambda _: GetFabResponse(fab=Fab(content=bundle))
