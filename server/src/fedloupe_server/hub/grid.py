@@ -68,8 +68,8 @@ def unpack(content: RecordDict) -> bytes:
 def hasten() -> None:
     """Look for the parts of an answer that is still being uploaded after 0.1 s, then 0.2 s, ..., 2 s.
 
-    Flower begins with 1 s, ends at 10 s, and offers an answer as soon as its upload begins: most answers would cost that second. A
-    Flower without this inner name is only slower.
+    Flower begins with 1 s, ends at 10 s, and offers an answer as soon as its upload begins: most answers would cost
+    that second. A Flower without this inner name is only slower.
     """
     from flwr.superlink.grid import http_grid
 
