@@ -78,6 +78,9 @@ class Field:
             self._make_network()
         self.homes = dict(make_homes(self.study, self.tables / "sites.yaml", self.tables, self.folder / "homes"))
         for home in self.homes.values():
+            if not (home / "secret.key").exists():  # pseudonyms, and so splits, that are the same in every drill
+                (home / "secret.key").touch(mode=0o600)
+                (home / "secret.key").write_bytes(bytes(32))
             ingest(load_site(home), self.study, home)
             approve(home, self.study, by="drill")
         founded = provision(self.study, self.fed, self.address, name="Drill", app=ROOT / "configs" / "app")

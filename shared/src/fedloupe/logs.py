@@ -61,6 +61,7 @@ def set_up(form: Form = "words", stream: IO[str] | None = None, level: int = log
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else Words("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # a line for each of its requests
 
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:

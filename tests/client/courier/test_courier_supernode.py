@@ -3,111 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 
 import httpx
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
+from flwr.app import Message
 from flwr.proto.fab_pb2 import Fab, GetFabRequest, GetFabResponse
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
-    ActivateNodeResponse,
     DeactivateNodeRequest,
-    DeactivateNodeResponse,
     PullMessagesRequest,
-    PullMessagesResponse,
-    PushMessagesRequest,
-    PushMessagesResponse,
 )
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import (
     ConfirmMessageReceivedRequest,
-    ConfirmMessageReceivedResponse,
     PushObjectRequest,
     PushObjectResponse,
 )
-from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse, Run
 from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from fedloupe_client.courier import fleet, internals
 from fedloupe_client.courier.fleet import DELIVERIES, fleet_client, next_look_s
 from fedloupe_client.courier.hand import FRESH_S, Hand
-
-NODE = Node(node_id=7)
-NOT_ACTIVATED = {"code": 2004, "detail": "Failed to activate SuperNode."}
-
-
-def envelope(created_at=1.8e9):
-    """A message as the SuperLink offers it, with its object tree."""
-    content = RecordDict({"fedloupe": ArrayRecord({"message": Array(np.arange(9, dtype=np.uint8))})})
-    about = Metadata(
-        run_id=5, message_id="", src_node_id=1, dst_node_id=7, reply_to_message_id="", group_id="1",
-        created_at=created_at, ttl=3600.0, message_type="query.ask",
-    )  # fmt: skip
-    message = make_message(metadata=about, content=content)
-    message.metadata.__dict__["_message_id"] = message.object_id
-    bare = internals.message_to_proto(remove_content_from_message(message))
-    return PullMessagesResponse(messages_list=[bare], message_object_trees=[internals.get_object_tree(message)])
-
-
-class Link:
-    """A SuperLink as far as the courier's HTTP client sees it."""
-
-    def __init__(self) -> None:
-        self.offered, self.asked, self.online, self.status = [], [], False, 200
-        self.confirmed, self.replies, self.objects = [], [], {}
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        verb = request.url.path.rsplit("/", 1)[1]
-        self.asked.append(verb)
-        if self.status != 200:
-            return httpx.Response(self.status)
-        made = getattr(self, verb.replace("-", "_"))(request.content)
-        if isinstance(made, httpx.Response):
-            return made
-        return httpx.Response(
-            200, content=made.SerializeToString(), headers={"content-type": "application/protobuf"}, request=request
-        )
-
-    def activate_node(self, content):
-        assert ActivateNodeRequest.FromString(content).public_key == b"key"
-        if self.online:
-            return httpx.Response(400, content=json.dumps(NOT_ACTIVATED))
-        self.online = True
-        return ActivateNodeResponse(node_id=7)
-
-    def send_node_heartbeat(self, content):
-        known = SendNodeHeartbeatRequest.FromString(content).node.node_id == 7
-        return SendNodeHeartbeatResponse(success=True) if known else httpx.Response(401)
-
-    def deactivate_node(self, content):
-        DeactivateNodeRequest.FromString(content)
-        self.online = False
-        return DeactivateNodeResponse()
-
-    def pull_messages(self, content):
-        PullMessagesRequest.FromString(content)
-        return self.offered.pop(0) if self.offered else PullMessagesResponse()
-
-    def confirm_message_received(self, content):
-        self.confirmed.append(ConfirmMessageReceivedRequest.FromString(content).message_object_id)
-        return ConfirmMessageReceivedResponse()
-
-    def push_messages(self, content):
-        request = PushMessagesRequest.FromString(content)
-        self.replies += request.messages_list
-        wanted = [tree.object_id for tree in request.message_object_trees]
-        return PushMessagesResponse(objects_to_push=wanted, session_id="s")
-
-    def push_object(self, content):
-        request = PushObjectRequest.FromString(content)
-        self.objects[request.object_id] = request.object_content
-        return PushObjectResponse(stored=True)
+from superlink_double import NODE, Link, envelope
 
 
 @pytest.fixture
@@ -295,6 +216,56 @@ class TestMessageInHand:
         link.offered = [envelope()]
         start().PullMessages(PullMessagesRequest(node=NODE))
         assert np.arange(9, dtype=np.uint8).tobytes() not in hand.taken()[0]
+
+
+def push(client, reply="r"):
+    about = internals.PushMessagesRequest(node=NODE)
+    about.messages_list.add().metadata.message_id = reply
+    about.message_object_trees.add().object_id = reply
+    return client.PushMessages(about)
+
+
+def push_part(client, name):
+    return client.PushObject(
+        PushObjectRequest(node=NODE, run_id=5, session_id="s", object_id=name, object_content=b"x")
+    )
+
+
+class TestUpload:
+    def test_an_upload_that_a_kill_broke_off_is_completed_under_its_session(self, start, link):
+        link.offered = [envelope()]
+        first = start()
+        first.PullMessages(PullMessagesRequest(node=NODE))
+        begun = push(first)
+        second = start()
+        second.PullMessages(PullMessagesRequest(node=NODE))
+        assert push(second) == begun
+        assert len(link.replies) == 1, "the coordinator would refuse a second envelope"
+        link.push_object = lambda _: PushObjectResponse(stored=False)
+        assert push_part(second, "r").stored, "it may have arrived before the kill"
+
+    def test_another_answer_is_sent_as_itself(self, start, link):
+        push(start())
+        push(start(), "r2")
+        assert len(link.replies) == 2
+
+    def test_an_answered_message_leaves_no_upload(self, start, link, hand):
+        link.offered = [envelope(), envelope(created_at=1.8e9 + 1)]
+        client = start()
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        push(client)
+        assert hand.begun_upload("r") == ("s", ["r"])
+        client.PullMessages(PullMessagesRequest(node=NODE))
+        assert hand.begun_upload("r") is None
+
+    def test_a_part_whose_receipt_was_lost_counts_as_arrived_when_it_is_not_wanted_again(self, start, link):
+        client = start()
+        link.status = 500
+        with pytest.raises(httpx.HTTPStatusError):
+            push_part(client, "part")
+        link.status, link.push_object = 200, lambda _: PushObjectResponse(stored=False)
+        assert push_part(client, "part").stored
+        assert not push_part(client, "part").stored, "but only then"
 
 
 class TestBundle:

@@ -8,13 +8,15 @@ import time
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
+from flwr.superlink.grid import http_grid
 
 from fedloupe.messages import HelloRequest, decode, encode
 from fedloupe.signing import Signer, check
 from fedloupe_client.courier import app as courier_app
 from fedloupe_server.federation.exchange import Outbox, ask_once
 from fedloupe_server.hub import grid as hub_grid
-from fedloupe_server.hub.grid import SLACK_S, GridExchange, NotOneMessage, pack, unpack
+from fedloupe_server.hub.grid import SLACK_S, GridExchange, NotOneMessage, hasten, pack, unpack
 from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange, through_wire
 
 
@@ -196,3 +198,20 @@ class TestRecords:
         assert unpack(arrived.content) == b"abc"
         assert arrived.metadata.message_id == id_ == message.object_id
         assert (arrived.metadata.dst_node_id, arrived.metadata.ttl) == (7, 30.0)
+
+
+class TestUploads:
+    def test_the_parts_of_an_answer_are_looked_for_soon_and_as_long_as_flower_would(self, monkeypatch):
+        monkeypatch.setattr(http_grid, "pull_objects", http_grid.pull_objects)  # put back afterwards
+        looks = []
+
+        def pull(_):
+            looks.append(time.monotonic())
+            if len(looks) < 4:
+                raise ObjectUnavailableError("part")
+            return b"content"
+
+        hasten()
+        assert http_grid.pull_objects(["part"], pull) == {"part": b"content"}
+        assert looks[-1] - looks[0] < 1.2, "three looks in vain: 0.1 + 0.2 + 0.4 s, a fifth more at most"
+        assert http_grid.pull_objects.keywords["max_tries_per_object"] is None

@@ -117,7 +117,7 @@ class Executor:
 def steady(reply: Message, message: Message) -> Message:
     """The reply, dated as the message: the same answer to the same message has the same id.
 
-    A reply that was half uploaded when the courier was killed is then completed, where another id would be refused.
+    A reply that was half uploaded when the courier was killed can then be completed (`fleet`): another id is refused.
     It also keeps a hospital's clock, which may be a little wrong, out of the coordinator's arithmetic of time to live.
     """
     reply.metadata.created_at, reply.metadata.ttl = message.metadata.created_at, message.metadata.ttl

@@ -117,6 +117,7 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
     class Fleet(flower.FleetHttpClient):
         _active = time.monotonic()
         _began = False
+        _unsure: frozenset[str] = frozenset()
 
         def __init__(self, base_url: str, **options: object) -> None:
             options["interceptors"] = (Watch(say, hand), *options["interceptors"])  # type: ignore[misc]
@@ -179,6 +180,29 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
             self._began = True
             say("message", delivery=deliveries)
             return response
+
+        def PushMessages(self, request: flower.PushMessagesRequest) -> flower.PushMessagesResponse:
+            """An answer's envelope. One whose upload a kill broke off is not sent again but completed.
+
+            The coordinator would refuse a second one, and wait three minutes for the rest of the first. The same answer
+            to the same message has the same id here (`executor.steady`).
+            """
+            reply = request.messages_list[0].metadata.message_id
+            if (begun := hand.begun_upload(reply)) is not None:
+                session, parts = begun
+                self._unsure |= frozenset(parts)
+                return flower.PushMessagesResponse(objects_to_push=parts, session_id=session)
+            response = super().PushMessages(request)
+            hand.begin_upload(reply, response.session_id, list(response.objects_to_push))
+            return response
+
+        def PushObject(self, request: flower.PushObjectRequest) -> flower.PushObjectResponse:
+            """A part of an answer. One that is not wanted, where an earlier try had no answer, has arrived already."""
+            again = request.object_id in self._unsure
+            self._unsure |= {request.object_id}
+            response = super().PushObject(request)
+            self._unsure -= {request.object_id}
+            return flower.PushObjectResponse(stored=response.stored or again)
 
         def GetRun(self, request: flower.GetRunRequest) -> flower.GetRunResponse:
             """Each run is an ordinary one here: what is not is refused by its bundle, as the executor tells.

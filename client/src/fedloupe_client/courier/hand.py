@@ -38,6 +38,10 @@ class Hand:
     def _message(self) -> Path:
         return self.folder / "in-hand.json"
 
+    @property
+    def _upload(self) -> Path:
+        return self.folder / "upload.json"
+
     def be(self, node: int) -> None:
         """We are this node now."""
         write(self._node, {"node": node})
@@ -74,9 +78,22 @@ class Hand:
             _log.error("the message in hand cannot be read: %s", self._message)
             return None
 
+    def begin_upload(self, reply: str, session: str, parts: list[str]) -> None:
+        """The coordinator has an answer's envelope, and waits for these parts of it under this session."""
+        write(self._upload, {"reply": reply, "session": session, "parts": parts})
+
+    def begun_upload(self, reply: str) -> tuple[str, list[str]] | None:
+        """Session and parts of an upload of this very answer that was begun; None where there was none."""
+        try:
+            begun = read(self._upload)
+            return (str(begun["session"]), list(begun["parts"])) if begun["reply"] == reply else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
     def put_down(self) -> None:
         """The message is answered."""
         self._message.unlink(missing_ok=True)
+        self._upload.unlink(missing_ok=True)
 
 
 def write(path: Path, content: dict[str, Any], *, durable: bool = True) -> None:

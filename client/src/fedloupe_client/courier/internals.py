@@ -37,12 +37,14 @@ try:
         PullMessagesRequest,
         PullMessagesResponse,
         PushMessagesRequest,
+        PushMessagesResponse,
     )
     from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
     from flwr.proto.message_pb2 import (
         ConfirmMessageReceivedRequest,
         ConfirmMessageReceivedResponse,
         PushObjectRequest,
+        PushObjectResponse,
     )
     from flwr.proto.node_pb2 import Node
     from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse
@@ -99,7 +101,9 @@ __all__ = [
     "PullMessagesRequest",
     "PullMessagesResponse",
     "PushMessagesRequest",
+    "PushMessagesResponse",
     "PushObjectRequest",
+    "PushObjectResponse",
     "RunNotRunningException",
     "RuntimeHttpClient",
     "RuntimeTokenHttpInterceptor",

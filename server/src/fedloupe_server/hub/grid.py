@@ -32,7 +32,7 @@ SLACK_S = 600.0
 LONGEST_POLL_S = 1.0
 AT_ONCE = 4
 """Replies that are pulled, and so held, together."""
-UPLOAD_POLL_S = 0.1
+UPLOAD_POLL_S, LONGEST_UPLOAD_POLL_S = 0.1, 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -74,15 +74,21 @@ def emptied(content: RecordDict) -> None:
 
 
 def hasten() -> None:
-    """Look for the parts of an answer that is still being uploaded after 0.1 s, then 0.2 s, and so on.
+    """Look for the parts of an answer that is still being uploaded after 0.1 s, then 0.2 s, ..., 2 s.
 
-    Flower begins with 1 s, and offers an answer as soon as its upload begins: most answers would cost that second. A
-    Flower without this inner name is only slower.
+    Flower begins with 1 s, ends at 10 s, and offers an answer as soon as its upload begins: most answers would cost
+    that second. A Flower without this inner name is only slower.
     """
     from flwr.superlink.grid import http_grid
 
     if hasattr(http_grid, "pull_objects"):
-        http_grid.pull_objects = functools.partial(http_grid.pull_objects, initial_backoff=UPLOAD_POLL_S)
+        # As long as before (two hours), so without the limit on the number of looks.
+        http_grid.pull_objects = functools.partial(
+            http_grid.pull_objects,
+            initial_backoff=UPLOAD_POLL_S,
+            backoff_cap=LONGEST_UPLOAD_POLL_S,
+            max_tries_per_object=None,
+        )
     else:
         _log.warning("Flower has changed inside: answers arrive up to a second later")
 
