@@ -68,6 +68,7 @@ class Field:
         self._namespaces = namespaces
         self._stack = contextlib.ExitStack()
         self._courier_ports: dict[str, int] = {}
+        self.site_program: Sequence[str] = SITE
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class Field:
         if site not in self._courier_ports:
             (self._courier_ports[site],) = free_ports(1)
         socket, courier = self._socket(site), self._courier(site)
-        self._start(f"site-{site}", site, [*SITE, "start", self.homes[site], "--socket", socket])
+        self._start(f"site-{site}", site, [*self.site_program, "start", self.homes[site], "--socket", socket])
         self._start(
             f"courier-{site}",
             site,
