@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py [--rounds 20] [--work 120] [--sites 3] [--folder DIR]
 
-Real processes throughout: the coordinator's service, SuperLink, proxy, couriers, gates, secure sums. A hospital trains in
-earnest for a moment and then waits until its share of the round has taken `--work` seconds, so that a small machine can
-play all hospitals at once; its progress is told meanwhile as in a long training. Work is what the sites' own audit
+Real processes throughout: the coordinator's service, SuperLink, proxy, couriers, gates, secure sums. A hospital trains
+in earnest for a moment and then waits until its share of the round has taken `--work` seconds, so that a small machine
+can play all hospitals at once; its progress is told meanwhile as in a long training. Work is what the sites' own audit
 chains say, from a round's request admitted to its answer ready; a round's work is its slowest hospital's.
 """
 

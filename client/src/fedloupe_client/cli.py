@@ -249,7 +249,8 @@ def start_command(
     with speaking():
         finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
-        server = serve(Desk(site.enter, site.progress, site.tell), socket or home / "site.sock")
+        desk = Desk(site.enter, site.progress, site.tell)
+        server = serve(desk, socket or home / "site.sock", noted=site.gate.note_bundle)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)

@@ -21,6 +21,7 @@ from fedloupe_client.site.server import (
     SocketUnusable,
     ask,
     desk_of,
+    note,
     serve,
 )
 
@@ -158,3 +159,24 @@ class TestALongRequest:
         go.set()
         assert ask(path, request, 5.0) == b"True"
         server.stop(0)
+
+
+class TestNotes:
+    @pytest.fixture
+    def noted(self, path):
+        told = []
+        server = serve(desk_of(bytes), path, noted=lambda *note: told.append(note))
+        yield told
+        server.stop(0)
+
+    def test_a_refused_bundle_is_told(self, noted, path):
+        note(path, "FL-628", "ab" * 32, 936)
+        assert noted == [("FL-628", "ab" * 32, 936)]
+
+    @pytest.mark.parametrize(
+        "what", [("FL-62", "ab" * 32, 1), ("FL-628", "patient Novak", 1), ("FL-628", "ab" * 32, "many")]
+    )
+    def test_anything_else_is_not_taken(self, noted, path, what):
+        with pytest.raises(SiteBroken):
+            note(path, *what)
+        assert noted == []

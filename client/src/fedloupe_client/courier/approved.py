@@ -14,7 +14,9 @@ import hashlib
 import io
 import os
 import shutil
+import sys
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
@@ -28,6 +30,20 @@ class BundleRefused(FedLoupeError):
 
     code = "FL-628"
     title = "app bundle not approved by this site"
+
+
+class BundleWithCode(BundleRefused):
+    """It is not approved, and holds code: Flower would put it first on the import path and run it."""
+
+    code = "FL-678"
+    title = "app bundle with code, not approved by this site"
+
+
+class BundleShadows(BundleRefused):
+    """It is not approved, and holds a package of a name that is installed here: Flower would take it for that one."""
+
+    code = "FL-679"
+    title = "app bundle that shadows an installed package, not approved by this site"
 
 
 class BundleNotInstalled(FedLoupeError):
@@ -107,16 +123,30 @@ def require_approved(bundle: bytes, home: Path) -> str:
     """The digest of an approved bundle; what arrived is looked at in no other way.
 
     Raises:
-        BundleRefused: its SHA-256 does not stand in `home/approved`, or there is no such file.
+        BundleRefused: its SHA-256 does not stand in `home/approved`, or there is no such file; as `BundleWithCode` or
+            `BundleShadows` where it holds more than two texts.
     """
     digest = hashlib.sha256(bundle).hexdigest()
     approved = home / "approved"
     if not approved.is_file() or digest not in approved.read_text(encoding="ascii").split():
-        raise BundleRefused(
+        raise _kind_of(bundle)(
             f"bundle {digest} is not the approved one",
             remedy="ask the coordinator which bundle to approve, and look into it",
         )
     return digest
+
+
+def _kind_of(bundle: bytes) -> type[BundleRefused]:
+    """What a refused bundle would have done, told from the names in it; nothing of it is unpacked."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return BundleRefused
+    tops = {name.replace("\\", "/").split("/")[0].removesuffix(".py") for name in names if name not in _TEXTS}
+    if tops & {"fedloupe", "fedloupe_client", "flwr", *packages_distributions(), *sys.stdlib_module_names}:
+        return BundleShadows
+    return BundleWithCode if any(name.endswith((".py", ".pyc", ".so", ".pth")) for name in names) else BundleRefused
 
 
 def _not_installed(what: object, where: Path) -> BundleNotInstalled:

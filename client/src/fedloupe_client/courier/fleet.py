@@ -12,6 +12,7 @@ Different from Flower's own:
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -219,8 +220,10 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
                 require_approved(response.fab.content, home)
             except BundleRefused as refused:
                 _log.error("%s", refused)
+                content = response.fab.content
+                say("bundle", code=refused.code, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
                 if (kept := hand.taken()) is not None:
-                    self._refuse(request.node, flower.PullMessagesResponse.FromString(kept[0]), BundleRefused)
+                    self._refuse(request.node, flower.PullMessagesResponse.FromString(kept[0]), type(refused))
                 raise flower.RunNotRunningException from None  # upon which the loop lets the message go
             return response
 

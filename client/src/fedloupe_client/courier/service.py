@@ -10,6 +10,7 @@ The same from a shell: `python -m fedloupe_client.courier --help`.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import sys
 import threading
@@ -21,6 +22,9 @@ from pathlib import Path
 from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier.approved import environment
 from fedloupe_client.courier.supervise import EXECUTOR, SUPERNODE, Command, Supervisor
+from fedloupe_client.site.server import note
+
+_log = logging.getLogger(__name__)
 
 
 class CourierRuns(FedLoupeError):
@@ -101,7 +105,15 @@ class Courier:
             for name in list(own):  # the executor's only way is loopback: a hospital's HTTP proxy is not on it
                 if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
                     del own[name]
-            Supervisor(self.commands, self.state, environments={SUPERNODE: node, EXECUTOR: own}).run(stop)
+            environments = {SUPERNODE: node, EXECUTOR: own}
+            Supervisor(self.commands, self.state, environments=environments, refused=self._refused).run(stop)
+
+    def _refused(self, code: str, sha256: str, size: int) -> None:
+        """The site's audit chain has a line of every refused bundle."""
+        try:
+            note(self.socket, code, sha256, size)
+        except FedLoupeError as error:
+            _log.error("the site was not told of a refused bundle: %s", error)
 
 
 @contextmanager

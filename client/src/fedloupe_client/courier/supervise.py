@@ -129,6 +129,7 @@ class Supervisor:
         state: the courier's folder.
         environments: theirs; absent: ours.
         times: how long what may take.
+        refused: told code, SHA-256 and size of an app bundle that was refused.
     """
 
     def __init__(
@@ -138,8 +139,10 @@ class Supervisor:
         *,
         environments: Mapping[str, Mapping[str, str]] | None = None,
         times: Times | None = None,
+        refused: Callable[[str, str, int], None] = lambda code, sha256, size: None,
     ) -> None:
         given = environments or {}
+        self._refused = refused
         self._times = times or Times()
         self.node, self.executor = (Child(n, commands[n], given.get(n)) for n in (SUPERNODE, EXECUTOR))
         self._board = Board(state, time.monotonic, self._changed)
@@ -188,6 +191,9 @@ class Supervisor:
                 child.moved = now
                 name: Name = "refused" if report["code"] in REFUSED_CODES else "waiting"
                 self._link = (name, report["code"], report["title"])
+            case "bundle":
+                self._say("bundle-refused", code=report["code"], sha256=report["sha256"])
+                self._refused(str(report["code"]), str(report["sha256"]), int(report["bytes"]))
             case "message":
                 self._in_hand = True
                 self._board.note(last_message=utc())

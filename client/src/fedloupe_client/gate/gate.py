@@ -177,6 +177,16 @@ class Gate:
         assert isinstance(reply, Reply), "what was stored is an answer"
         return self._out(self._sums.mask(request, sum_digest(self.asked(request)), reply, study))
 
+    def note_bundle(self, code: str, sha256: str, size: int) -> None:
+        """Record that the courier refused an app bundle.
+
+        Args:
+            code: of the refusal.
+            sha256: of the bundle, hex.
+            size: its bytes.
+        """
+        self._passages.note("in", "bundle", None, code, size=size, digest=sha256)
+
     def tell(self, working: Working) -> bytes:
         """That the site is at work on a request: a stage's name, a share and seconds, recorded like all that leaves."""
         return self._out(working)

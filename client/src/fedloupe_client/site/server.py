@@ -10,8 +10,10 @@ No TCP port is ever opened. What the bytes mean is the business of `fedloupe.mes
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
 import socket as sockets
 import stat
 from collections.abc import Callable
@@ -25,9 +27,11 @@ from fedloupe.messages import MAX_BYTES
 from fedloupe_client.site.desk import PATIENCE_S, Desk, Entered
 from fedloupe_client.site.progress import Progress
 
-METHOD = "/fedloupe.Site/Ask"
+METHOD, NOTE = "/fedloupe.Site/Ask", "/fedloupe.Site/Note"
 CALLERS = 8
 """Callers that are heard at once; each waits half a minute at most."""
+LONGEST_NOTE = 200
+"""Bytes."""
 LONGEST_PATH = 107  # sun_path of Linux (unix(7)) less its terminating zero
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_BYTES),
@@ -102,11 +106,14 @@ def desk_of(handle: Callable[[bytes], bytes], *, patience_s: float = PATIENCE_S)
     return Desk(lambda blob: Entered(blob, lambda: handle(blob)), Progress(), patience_s=patience_s)
 
 
-def serve(desk: Desk, socket: Path, *, mode: int = 0o600) -> Server:
+def serve(
+    desk: Desk, socket: Path, *, mode: int = 0o600, noted: Callable[[str, str, int], None] | None = None
+) -> Server:
     """Answer requests on a Unix socket until stopped.
 
     Args:
         desk: what callers come to; expected not to raise.
+        noted: told what the courier reports of a refused app bundle: code, SHA-256 and size.
         socket: path of at most 107 bytes; its folder must exist. A dead server's file is replaced.
         mode: 0o600, or 0o660 where the courier runs as another user of the same group.
 
@@ -127,8 +134,10 @@ def serve(desk: Desk, socket: Path, *, mode: int = 0o600) -> Server:
     # Callers wait in threads of their own; the desk has one for the work: the handler never runs twice at once.
     server = grpc.server(ThreadPoolExecutor(CALLERS, thread_name_prefix="fedloupe-door"), options=_OPTIONS)
     service, method = METHOD.strip("/").split("/")
-    handler = grpc.unary_unary_rpc_method_handler(answer)  # no serialisers: bytes pass as they are
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}  # no serialisers: bytes pass as they are
+    if noted is not None:
+        handlers[NOTE.rsplit("/", 1)[1]] = grpc.unary_unary_rpc_method_handler(_noting(noted))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     before = os.umask(0o777 & ~mode)  # so that the file never exists with wider permissions
     try:
         server.add_insecure_port(f"unix:{socket}")
@@ -139,6 +148,42 @@ def serve(desk: Desk, socket: Path, *, mode: int = 0o600) -> Server:
     socket.chmod(mode)
     server.start()
     return Server(server, desk, socket, socket.stat().st_ino)
+
+
+def _noting(noted: Callable[[str, str, int], None]) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def take(blob: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            code, sha256, size = json.loads(blob[:LONGEST_NOTE])
+            if not (re.fullmatch(r"FL-\d{3}", code) and re.fullmatch(r"[0-9a-f]{64}", sha256) and type(size) is int):
+                raise ValueError("no note of a bundle")
+            noted(code, sha256, size)
+        except Exception:  # the outermost wall, as in `serve`
+            _log.exception("a note of the courier was not taken")
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, SiteBroken.code)
+            raise
+        return b""
+
+    return take
+
+
+def note(socket: Path, code: str, sha256: str, size: int, timeout_s: float = 10.0) -> None:
+    """Tell the site that an app bundle was refused.
+
+    Args:
+        socket: the site's.
+        code: of the refusal.
+        sha256: of the bundle.
+        size: its bytes.
+        timeout_s: seconds.
+
+    Raises:
+        SiteSilent, SiteBroken: it was not recorded.
+    """
+    with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
+        try:
+            channel.unary_unary(NOTE)(json.dumps([code, sha256, size]).encode(), timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise _explain(error.code(), socket) from None
 
 
 def ask(socket: Path, blob: bytes, timeout_s: float) -> bytes:
