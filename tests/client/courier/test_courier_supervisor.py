@@ -121,6 +121,17 @@ class TestEnds:
             assert len(bench.starts("supernode")) == len(bench.starts("executor")) == 2
             assert bench.state["last_message"] is not None
 
+    def test_being_killed_for_the_other_half_is_no_failure_of_ones_own(self, bench):
+        bench.plans["supernode"] = [([CONTACT, MESSAGE], "working")] * 2 + [([CONTACT], "working")]
+        with bench.running(Times(silent=9, stuck=9, steady=9, first=4.0, longest=9, look=0.02)):
+            for starts in (1, 2):
+                bench.until(lambda n=starts: len(bench.starts("supernode")) == len(bench.starts("executor")) == n)
+                time.sleep(0.3)
+                os.kill(bench.starts("executor")[-1][0], signal.SIGKILL)
+            bench.until(lambda: len(bench.starts("supernode")) == 3)
+            at = [when for _, when in bench.starts("supernode")]
+            assert at[2] - at[1] < 3.0, "at once, although the executor pauses now"
+
     def test_after_a_message_the_executor_is_started_again_alone(self, bench):
         bench.plans["supernode"] = [([CONTACT, MESSAGE, DONE], "working")]
         with bench.running():
@@ -207,6 +218,7 @@ class TestOrphans:
         here = str(Path(__file__).parent)
         supervisor = subprocess.Popen([sys.executable, "-c", program, here, str(tmp_path)])
         bench.until(lambda: bench.starts("supernode") and bench.starts("executor"), timeout_s=20.0)
+        os.kill(bench.starts("executor")[0][0], signal.SIGSTOP)  # it can notice nothing by itself
         supervisor.kill()
         supervisor.wait()
         bench.until(lambda: not any(lives(bench.starts(name)[0][0]) for name in bench.plans), timeout_s=2.0)
