@@ -13,11 +13,12 @@ fedloupe-site predict HOME STUDY CASE...   one page a patient under the released
 fedloupe-site ledger show|verify|export HOME   what was spent of the patients' privacy, and whether it adds up
 fedloupe-site audit show|verify|sign|export HOME   what passed the gate, and whether nobody changed the record
 fedloupe-site start HOME            answer the courier on a Unix socket until stopped
+fedloupe-site courier COURIER       carry messages between that socket and the coordinator, without data
+fedloupe-site health HOME COURIER   registered, approved, able to train? exit code 0, or what is missing
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fedloupe.logs import set_up
 from fedloupe.study import load_study
 from fedloupe.terminal import console, say_json, speaking
 from fedloupe_client.audit_cli import app as audit_app
@@ -41,6 +43,8 @@ from fedloupe_client.config import load_site
 from fedloupe_client.deciding_cli import add_to as add_deciding
 from fedloupe_client.joining_cli import app as joining_app
 from fedloupe_client.ledger_cli import app as ledger_app
+from fedloupe_client.running_cli import Log, Socket
+from fedloupe_client.running_cli import app as running_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -50,6 +54,7 @@ app = typer.Typer(
     help="FedLoupe at a hospital. Images, labels and the ledger stay in HOME; research use only, not a medical device.",
 )
 app.add_typer(joining_app)
+app.add_typer(running_app)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(audit_app, name="audit")
 add_deciding(app)
@@ -230,9 +235,11 @@ def predict_command(
 @app.command("start")
 def start_command(
     home: Home,
-    socket: Annotated[
-        Path | None, typer.Option(help="Unix socket for the courier; HOME/site.sock if not given")
-    ] = None,
+    socket: Socket = None,
+    group: Annotated[
+        bool, typer.Option("--group", help="the socket is for this user's group too: the courier is another user of it")
+    ] = False,
+    log: Log = "words",
 ) -> None:
     """Run the site process: answers approved requests on a Unix socket, opens no network. Ctrl-C stops it."""
     import SimpleITK as sitk
@@ -243,14 +250,15 @@ def start_command(
     from fedloupe_client.site.server import serve
     from fedloupe_client.site.site import Site
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    set_up(log)
     torch.set_num_threads(1)  # the numbers must not depend on the machine
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with speaking():
         finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
         desk = Desk(site.enter, site.progress, site.tell)
-        server = serve(desk, socket or home / "site.sock", noted=site.gate.note_bundle)
+        mode = 0o660 if group else 0o600
+        server = serve(desk, socket or home / "site.sock", mode=mode, noted=site.gate.note_bundle)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.logs import set_up
 from fedloupe_client.courier.approved import prepare
 from fedloupe_client.courier.service import Courier
 
@@ -34,6 +34,7 @@ def main() -> None:
     start.add_argument("--home", type=Path, required=True, help="Flower home with the approved bundle")
     start.add_argument("--port", type=int, default=9094, help="loopback port between its two processes")
     start.add_argument("--state", type=Path, help="the courier's own folder; beside the Flower home if not given")
+    start.add_argument("--log", choices=("words", "json"), default="json", help="one line an event on standard error")
     given = vars(parser.parse_args())
     if given.pop("command") == "approve":
         try:
@@ -41,7 +42,7 @@ def main() -> None:
         except FedLoupeError as error:
             sys.exit(str(error))
         return
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    set_up(given["log"])
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
+from fedloupe.logs import Form
 from fedloupe_client.courier.approved import environment
 from fedloupe_client.courier.supervise import EXECUTOR, SUPERNODE, Command, Supervisor
 from fedloupe_client.site.server import note
@@ -46,6 +47,7 @@ class Courier:
         home: a Flower home made by `fedloupe_client.courier.approved.prepare`.
         state: a folder of its own that it may write: state, secret, the message in hand.
         port: loopback port between its two processes; distinct for each courier of one machine.
+        log: how its processes write their log.
     """
 
     coordinator: str
@@ -55,6 +57,7 @@ class Courier:
     home: Path
     state: Path
     port: int = 9094
+    log: Form = "words"
 
     @property
     def secret(self) -> Path:
@@ -77,7 +80,7 @@ class Courier:
         """How its two processes are started, given the file descriptor for their reports."""
 
         def module(name: str, report: int) -> list[str]:
-            tied = ("--report", str(report), "--parent", str(os.getpid()))
+            tied = ("--report", str(report), "--parent", str(os.getpid()), "--log", self.log)
             return [sys.executable, "-m", f"fedloupe_client.courier.{name}", *tied]
 
         return {

@@ -10,7 +10,6 @@ What is watched:
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import select
@@ -234,7 +233,7 @@ class Supervisor:
         self._say("state", state=state.state, **error)
 
     def _say(self, event: str, **fields: object) -> None:
-        _log.info(json.dumps({"time": utc(), "event": event, **fields}))
+        _log.info(event, extra={"said": fields})
 
     def _end(self) -> None:
         """The SuperNode says goodbye; the executor has nobody to say it to."""

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fedloupe.logs import Form, JsonLines
+
 ALIVE_S = 3.0
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -42,10 +44,11 @@ def tether(descriptor: int, parent: int | None = None, every_s: float = ALIVE_S)
     return report
 
 
-def own_log() -> None:
-    """Write FedLoupe's own lines with their time; Flower writes its own by itself."""
+def own_log(form: Form = "words") -> None:
+    """Write FedLoupe's own lines with their time; Flower writes its own by itself, in words."""
     lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    words = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    lines.setFormatter(JsonLines() if form == "json" else words)
     ours = logging.getLogger("fedloupe_client")
     ours.addHandler(lines)
     ours.setLevel(logging.INFO)

@@ -45,6 +45,20 @@ class KitNotInstalled(FedLoupeError):
     title = "the kit cannot be installed"
 
 
+class CourierNotJoined(FedLoupeError):
+    """The courier's folder lacks what `fedloupe-site join` puts there."""
+
+    code = "FL-678"
+    title = "the courier's folder holds no kit"
+
+
+class FlowerNotInstalled(FedLoupeError):
+    """A courier was to be started where Flower is not installed."""
+
+    code = "FL-679"
+    title = "Flower is not installed here"
+
+
 class SiteNameRefused(FedLoupeError):
     """This home is another site's, or the name is none."""
 

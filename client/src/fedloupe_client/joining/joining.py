@@ -28,6 +28,7 @@ from fedloupe.study import Study, StudyInvalid, parse_study
 from fedloupe_client.gate.audit import Audit
 from fedloupe_client.gate.disk import gate_folder, write_atomic
 from fedloupe_client.gate.trust import trusted
+from fedloupe_client.joining.courier_file import COURIER_FILE, CourierFile
 from fedloupe_client.joining.errors import (
     CoordinatorDiffers,
     CoordinatorNotCompared,
@@ -175,6 +176,9 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
         stage(home / "study.json", kit.study.encode() + b"\n")
         stage(courier / "ca.crt", kit.authority.encode(), 0o644)
         stage(courier / "fedloupe.fab", kit.bundle_bytes, 0o644)
+        told = CourierFile(number=kit.number, site=kit.site, address=kit.address, expires=kit.expires)
+        stage(courier / COURIER_FILE, document_bytes(told), 0o644)
+        (courier / "state").mkdir(mode=0o700, exist_ok=True)  # the one place where the courier writes
         if not prepared(courier, kit.bundle_sha256) and importlib.util.find_spec("flwr") is not None:
             staged[courier / "flower"] = courier / ".flower.kit"
             _prepare(staged[courier / "fedloupe.fab"], staged[courier / "flower"])

@@ -2,6 +2,7 @@
 
     server = serve(desk, Path("/run/fedloupe/site.sock"))           # the site process
     reply = ask(Path("/run/fedloupe/site.sock"), blob, 3600.0)      # the courier
+    alive(Path("/run/fedloupe/site.sock"))                          # a health check
     server.stop()
 
 No TCP port is ever opened. What the bytes mean is the business of `fedloupe.messages` and the gate.
@@ -27,7 +28,7 @@ from fedloupe.messages import MAX_BYTES
 from fedloupe_client.site.desk import PATIENCE_S, Desk, Entered
 from fedloupe_client.site.progress import Progress
 
-METHOD, NOTE = "/fedloupe.Site/Ask", "/fedloupe.Site/Note"
+METHOD, ALIVE, NOTE = "/fedloupe.Site/Ask", "/fedloupe.Site/Alive", "/fedloupe.Site/Note"
 CALLERS = 8
 """Callers that are heard at once; each waits half a minute at most."""
 LONGEST_NOTE = 200
@@ -133,11 +134,13 @@ def serve(
 
     # Callers wait in threads of their own; the desk has one for the work: the handler never runs twice at once.
     server = grpc.server(ThreadPoolExecutor(CALLERS, thread_name_prefix="fedloupe-door"), options=_OPTIONS)
-    service, method = METHOD.strip("/").split("/")
-    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}  # no serialisers: bytes pass as they are
+    # No serialisers: bytes pass as they are. `Alive` says nothing, whatever it is told, and leaves no line anywhere.
+    handlers = {METHOD: answer, ALIVE: lambda _blob, _context: b""}
     if noted is not None:
-        handlers[NOTE.rsplit("/", 1)[1]] = grpc.unary_unary_rpc_method_handler(_noting(noted))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        handlers[NOTE] = _noting(noted)
+    service = METHOD.strip("/").split("/")[0]
+    named = {path.rsplit("/", 1)[1]: grpc.unary_unary_rpc_method_handler(one) for path, one in handlers.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, named),))
     before = os.umask(0o777 & ~mode)  # so that the file never exists with wider permissions
     try:
         server.add_insecure_port(f"unix:{socket}")
@@ -199,9 +202,26 @@ def ask(socket: Path, blob: bytes, timeout_s: float) -> bytes:
         MessageTooLarge: over 512 MiB.
         SiteBroken: the handler raised.
     """
+    return _call(METHOD, socket, blob, timeout_s)
+
+
+def alive(socket: Path, timeout_s: float = 5.0) -> None:
+    """Return where the site process answers. Nothing is asked of its gate, and its work goes on.
+
+    Args:
+        socket: the socket that `serve` made.
+        timeout_s: seconds.
+
+    Raises:
+        SiteSilent: nobody there, or no answer in time.
+    """
+    _call(ALIVE, socket, b"", timeout_s)
+
+
+def _call(method: str, socket: Path, blob: bytes, timeout_s: float) -> bytes:
     with grpc.insecure_channel(f"unix:{socket}", options=_OPTIONS) as channel:
         try:
-            reply: bytes = channel.unary_unary(METHOD)(blob, timeout=timeout_s)
+            reply: bytes = channel.unary_unary(method)(blob, timeout=timeout_s)
         except grpc.RpcError as error:
             raise _explain(error.code(), socket) from None
     return reply
