@@ -164,7 +164,7 @@ class TestTheLocks:
         attacked = replace(federation, coordinator=replace(federation.coordinator, app=evil))
         answers, told = _ping(attacked, study, tmp_path / "run")
         assert answers == {"north": "silent", "south": "silent"}
-        assert sum(line.count("FL-679 app bundle that shadows an installed package") for line in told) == 2
+        assert sum(line.count("FL-689 app bundle that shadows an installed package") for line in told) == 2
         assert not marker.exists()
 
     def test_secrets_are_readable_by_their_owner_only(self, federation):

@@ -127,10 +127,10 @@ def foreign_key(hospital: Hospital) -> str:
 
 
 ATTACKS = {
-    "a bundle with code": (lambda h: refused_bundle(h, bundle(**{"app/run.py": "import os"})), "FL-678"),
+    "a bundle with code": (lambda h: refused_bundle(h, bundle(**{"app/run.py": "import os"})), "FL-688"),
     "a bundle that shadows our package": (
         lambda h: refused_bundle(h, bundle(**{"fedloupe_client/courier/app.py": "app = None"})),
-        "FL-679",
+        "FL-689",
     ),
     "an unapproved bundle without code": (lambda h: refused_bundle(h, bundle(**{"LICENSE": "less free"})), "FL-628"),
     "another fingerprint": (lambda h: h.code(h.sealed(h.hello(fingerprint="ab" * 32))), "FL-501"),

@@ -35,14 +35,14 @@ class BundleRefused(FedLoupeError):
 class BundleWithCode(BundleRefused):
     """It is not approved, and holds code: Flower would put it first on the import path and run it."""
 
-    code = "FL-678"
+    code = "FL-688"
     title = "app bundle with code, not approved by this site"
 
 
 class BundleShadows(BundleRefused):
     """It is not approved, and holds a package of a name that is installed here: Flower would take it for that one."""
 
-    code = "FL-679"
+    code = "FL-689"
     title = "app bundle that shadows an installed package, not approved by this site"
 
 

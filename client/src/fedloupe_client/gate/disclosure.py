@@ -159,7 +159,7 @@ def table() -> str:
         f"| every message | `{name}` | {_disclosure(field)} | {field.description} |" for name, field in header.items()
     ]
     for kind, record in KINDS.items():
-        if kind.endswith("-reply") or kind == "failure":
+        if kind.endswith("-reply") or kind in ("failure", "working"):
             rows += [
                 f"| {kind} | `{name}` | {_disclosure(field)} | {field.description} |"
                 for name, field in record.model_fields.items()
