@@ -42,7 +42,7 @@ def main() -> None:
     console.print(f"undisturbed  {calm_s:.0f} s from the first process to the report")
     kinds = ("superlink", "serverapp", "supernode", "clientapp", *(NETWORK if network else ()))
     field = Field(study, tables, folder / "disturbed", namespaces=network)
-    gap_s = given.gap or max(3.0, calm_s / given.faults)
+    gap_s = given.gap or 3.0 * calm_s / given.faults
     seconds, disturbed, faults = run(field, kinds, seed=given.seed, gap_s=gap_s, most=given.faults)
     console.print(table_of(faults, kinds))
     asked, trained = repeated(field, given.rounds)

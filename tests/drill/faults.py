@@ -1,5 +1,7 @@
 """Faults at random moments: processes killed with SIGKILL, links that are cut, slow or lossy for a while.
 
+They are spread over the run: as many in each of its rounds, so that no stage takes them all and none is spared.
+
 faults = Faults(field, seed=1)
 while not over:
     faults.look()                   # begins what is due, mends what lasted long enough, sees who came back
@@ -44,7 +46,7 @@ class Fault:
 
 
 class Faults:
-    """Begins faults one after another, on average every `gap_s` seconds.
+    """Begins faults one after another, on average every `gap_s` seconds, and no more than the round's share of them.
 
     Args:
         where: what they are done to.
@@ -72,7 +74,8 @@ class Faults:
         now = self._now()
         for fault in self.open:
             self._mend(fault, now)
-        if len(self.done) < self._most and now >= self._next:
+        share = self._most * (self._field.rounds() + 1) / self._field.study.training.rounds
+        if len(self.done) < min(share, self._most) and now >= self._next:
             if (fault := self._begin(now)) is not None:
                 self.done.append(fault)
                 self._field.say(f"fault {len(self.done)}: {fault.kind} {fault.site} {fault.victims or ''}".rstrip())

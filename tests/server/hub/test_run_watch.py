@@ -155,6 +155,13 @@ def test_the_pause_grows_while_nothing_is_gained_and_ends_after_so_many(watched,
     assert watched.after(0) == "failed" and "without a step of progress" in watched.watch.why
 
 
+def test_one_that_is_killed_again_and_again_is_followed_soon_and_for_ever(watched, flower):
+    for _ in range(2 * MOST):
+        watched.write("server.json", pid=1, began=-1.0)
+        assert watched.after(0) == "waiting"
+        assert watched.after(2) == "running"
+
+
 def test_progress_begins_the_count_anew(watched, flower):
     for step in range(3 * MOST):
         watched.steps = step + 1

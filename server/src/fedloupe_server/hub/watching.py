@@ -30,7 +30,7 @@ from fedloupe_server.hub.processes import alive
 State = Literal["waiting", "running", "completed", "failed"]
 FIRST_S, LONGEST_S, LOOK_S, ABSENT_S = 2.0, 60.0, 10.0, 60.0
 MOST = 10
-"""Submissions in a row without a step of progress, after which somebody must look."""
+"""Submissions in a row that ended with an error, without a step of progress, after which somebody must look."""
 TRANSIENT = frozenset({"FL-723", "FL-731", "FL-710"})
 """Codes of ends that another try may mend: unforeseen, as a lost connection; Flower; another one at work."""
 _log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class RunWatch:
         if (outcome := read_json(self._now.job / "outcome.json")) is not None:
             self._ended(outcome)
         elif (gone := self._gone(self._now)) is not None:
-            self._again(gone)
+            self._again(gone, failed=False)  # killed, or given up by Flower: nothing speaks against another try
 
     def _submit(self) -> None:
         given = self.given()
@@ -144,7 +144,7 @@ class RunWatch:
         try:
             run = self.flower.submit(self.app, {**self.config, "work": str(job)})
         except FedLoupeError as error:
-            self._again(str(error))
+            self._again(str(error), failed=False)
             return
         self._now, self.state, self.why = Submission(run, job, began, done), "running", f"run {run}"
         self._looked = self.clock()
@@ -158,7 +158,7 @@ class RunWatch:
             self.state, self.why = "completed", ""
             _log.info("run completed", extra={"said": {"submissions": self.submissions}})
         elif outcome.get("code") in TRANSIENT:
-            self._again(outcome.get("message", ""))
+            self._again(outcome.get("message", ""), failed=True)
         else:
             self.state, self.why = "failed", outcome.get("message", "no reason given")
             _log.error("run failed", extra={"said": {"code": outcome.get("code"), "why": self.why}})
@@ -184,16 +184,16 @@ class RunWatch:
             return f"no ServerApp after {ABSENT_S:.0f} s: {status}"
         return None
 
-    def _again(self, why: str) -> None:
-        """Give this submission up; the next one comes after a pause that grows while nothing is gained."""
+    def _again(self, why: str, *, failed: bool) -> None:
+        """Give this submission up; the next one comes after a pause, longer while errors come and nothing is gained."""
         gained = self._now is not None and self.progress() > self._now.progress
-        self._fruitless = 0 if gained else self._fruitless + 1
+        self._fruitless = 0 if gained else self._fruitless + failed
         if self._now is not None:
             with suppress(FedLoupeError):  # it may be over, or the SuperLink away
                 self.control.stop(self._now.run)
         if self._fruitless >= MOST:
             self._now, self.state = None, "failed"
-            self.why = f"{MOST} submissions without a step of progress; the last one: {why}"
+            self.why = f"{MOST} submissions ended with an error without a step of progress; the last one: {why}"
             _log.error("run failed", extra={"said": {"why": self.why}})
             return
         pause = min(FIRST_S * 2 ** max(0, self._fruitless - 1), LONGEST_S)
