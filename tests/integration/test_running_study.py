@@ -1,0 +1,187 @@
+"""By the words of docs/deployment.md: a hospital joins a study that runs, and an expired certificate is rotated in one.
+
+Coordinator and hospitals are real processes on loopback, started by the page's own commands; the ports and the lifetime
+of the server's first certificate are the test's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from tests.drill.studies import drill_study, drill_tables
+
+from fedloupe.enrolment import read_request
+from fedloupe.signing import Signer, spoken
+from fedloupe_client.config import load_site
+from fedloupe_client.ingest import ingest
+from fedloupe_server.federation.state import read_state
+from fedloupe_server.hub.processes import Processes, free_ports
+from fedloupe_server.hub.status import read_status
+from fedloupe_server.provision.authority import Authority, write_server_certificate
+from fedloupe_server.simulation.sites import make_homes
+
+pytestmark = pytest.mark.deployed
+
+PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
+COMMANDS = {"fedloupe": "fedloupe_server.cli", "fedloupe-site": "fedloupe_client.cli"}
+SITES = {"north": 60, "south": 48, "west": 52, "east": 44}
+
+
+def documented(kind: str, party: str) -> list[str]:
+    """The page's blocks of this kind for a party, in order."""
+    return re.findall(rf"<!-- {kind}: {party} -->\n```\n(.*?)```", PAGE, re.DOTALL)
+
+
+JOINING = ("fedloupe-site init", "fedloupe enrol", "fedloupe-site join", "fedloupe-site approve")
+
+
+class Parties:
+    """A coordinator and hospitals that type what the page says, in their own folders."""
+
+    def __init__(self, folder: Path, processes: Processes, sockets: Path) -> None:
+        self.folder, self.processes, self.sockets = folder, processes, sockets
+        self.fed = folder / "FED"
+        self.port, self.inner = free_ports(2)
+        self.study = drill_study(
+            14,
+            8,
+            SITES,
+            quorum={
+                "must": ["north", "south", "west"],
+                "may": ["east"],
+                "minimum": 3,
+                "timeout_s": 300,
+                "retry_after_s": 2,
+                "silence_s": 60,
+            },
+        )
+        tables = drill_tables(folder / "tables", SITES)
+        self.homes = dict(make_homes(self.study, tables / "sites.yaml", tables, folder / "homes"))
+        for home in self.homes.values():
+            ingest(load_site(home), self.study, home)
+        (folder / "study.json").write_text(self.study.canonical)
+        (folder / "bin").mkdir()
+        for name, module in COMMANDS.items():
+            (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+            (folder / "bin" / name).chmod(0o755)
+
+    def environment(self, site: str | None) -> dict[str, str]:
+        env = {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
+        env["PYTHONPATH"] = os.pathsep.join(sys.path)
+        if site is None:
+            return env | {"FED": str(self.fed), "PORT": str(self.port), "INNER": str(self.inner)}
+        key = spoken(Signer.load(self.fed / "coordinator.key").public)
+        (local,) = free_ports(1)
+        home, socket = str(self.homes[site]), str(self.sockets / f"{site}.sock")
+        return env | {"SITE": home, "COORDINATOR": key, "SOCKET": socket, "LOCAL": str(local)}
+
+    def type(self, site: str | None, commands: str, **more: str) -> None:
+        done = subprocess.run(
+            ["bash", "-eu", "-c", commands],
+            cwd=self.folder,
+            env=self.environment(site) | more,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
+
+    def begin(self, site: str | None, commands: str, name: str) -> None:
+        """Start what goes on until it is stopped."""
+        self.processes.start(name, ["bash", "-eu", "-c", f"exec {commands.strip()}"], self.environment(site), keep=True)
+
+    def join(self, site: str) -> None:
+        """The four steps of the page, for this site."""
+        blocks = documented("run", "(?:coordinator|hospital north)")
+        for step in JOINING:
+            block = next(block for block in blocks if step in block).replace("north", site)
+            request = self.homes[site] / f"{site}.request.json"
+            told = {"SITE_KEY": spoken(read_request(request).site_key)} if request.exists() else {}
+            for file in (request, self.fed / "kits" / f"{site}.kit"):  # the post
+                if file.exists():
+                    (self.folder / file.name).write_bytes(file.read_bytes())
+            self.type(None if step.startswith("fedloupe ") else site, block, **told)
+        for number, block in enumerate(documented("start", "hospital north")):
+            self.begin(site, block, f"{('site', 'courier')[number]}-{site}")
+
+    def rounds(self) -> list[dict]:
+        paths = sorted((self.fed / "run" / "rounds").glob("[0-9][0-9][0-9][0-9].json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    def until(self, ready, timeout_s: float, what: str) -> None:
+        end = time.monotonic() + timeout_s
+        while not ready():
+            self.processes.check()
+            status = read_status(self.fed)
+            assert time.monotonic() < end, f"{what}: {status and status.model_dump_json(indent=1)}"
+            assert status is None or status.run != "failed", status.why
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def parties(tmp_path):
+    with (
+        tempfile.TemporaryDirectory(prefix="fl-") as sockets,
+        Processes(tmp_path / "logs", print, pause_s=1.0, tied=True) as processes,
+    ):
+        yield Parties(tmp_path, processes, Path(sockets))
+
+
+def test_a_hospital_joins_and_an_expired_certificate_is_rotated_while_the_study_runs(parties):
+    (found,) = [block for block in documented("run", "coordinator") if "fedloupe provision" in block]
+    address = f"127.0.0.1:{parties.port}"
+    parties.type(None, found.replace("study.yaml", "study.json").replace("fl.example.org:443", address))
+    soon = 100 / 86_400  # a certificate that ends while the study runs
+    authority = Authority.load(parties.fed / "authority")
+    write_server_certificate(parties.fed / "tls", authority, "127.0.0.1", days=soon)
+    ends = time.time() + 100
+    for site in ("north", "south", "west"):
+        parties.join(site)
+    (start,) = documented("start", "coordinator")
+    parties.begin(None, start, "service")
+    parties.until(lambda: len(parties.rounds()) >= 1, 240, "the first round")
+    before = {site: folder_digest(parties.homes[site]) for site in ("north", "south", "west")}
+
+    parties.join("east")
+    assert {site: folder_digest(parties.homes[site]) for site in before} == before, "nobody else was touched"
+    parties.until(lambda: "east" in parties.rounds()[-1]["participants"], 240, "east takes part")
+    joined = len(parties.rounds())
+    assert joined < parties.study.training.rounds, "while it ran"
+    assert "east" not in parties.rounds()[0]["participants"]
+
+    parties.until(lambda: time.time() > ends, 120, "the certificate's end")
+    restart_courier(parties, "north")  # a new connection meets the old certificate
+    courier = parties.homes["north"] / "courier" / "state" / "courier-state.json"
+    parties.until(
+        lambda: json.loads(courier.read_text())["state"] == "refused", 60, "the expired certificate is refused"
+    )
+    assert json.loads(courier.read_text())["last_code"] == "FL-673"
+    assert read_status(parties.fed).expiring["server"] < 0
+
+    (rotate,) = [block for block in documented("run", "coordinator") if 'fedloupe rotate "$FED" server' in block]
+    parties.type(None, rotate)
+    parties.until(lambda: (s := read_status(parties.fed)) is not None and s.run == "completed", 400, "the end")
+    assert len(parties.rounds()) == parties.study.training.rounds
+    assert set(parties.rounds()[-1]["participants"]) == set(SITES)
+    assert (parties.fed / "run" / "report.html").exists()
+    assert read_state(parties.fed / "run").ended == "completed"
+
+
+def folder_digest(home: Path) -> str:
+    """What joining writes in a hospital's home: keys, certificate, trust, kit."""
+    files = ["gate/site.key", "gate/certificate.pem", "gate/authority.pem", "kit.json", "courier/courier.key"]
+    return "\n".join((home / name).read_text() for name in files)
+
+
+def restart_courier(parties: Parties, site: str) -> None:
+    """The supervisor is killed, and started again by the service manager."""
+    os.kill(parties.processes.running[f"courier-{site}"].process.pid, signal.SIGKILL)
