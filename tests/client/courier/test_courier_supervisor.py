@@ -25,16 +25,18 @@ import json, os, sys, time
 from fedloupe_client.courier.tether import tether
 
 fd, parent, events, tail = int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4]
-say = tether(fd, parent, every_s=0.1)
 with open(sys.argv[5], "a") as log:
     print(os.getpid(), time.monotonic(), file=log)
+if tail == "late":
+    time.sleep(1.2)
+say = tether(fd, parent, every_s=0.1)
 for event in events:
     say(**event)
 if tail == "end":
     time.sleep(0.05); sys.exit(3)
 while True:
     time.sleep(0.1)
-    if tail == "working":
+    if tail in ("working", "late"):
         say("contact")
 """
 REFUSED = {"event": "refused", "code": "FL-671", "title": "refused"}
@@ -196,6 +198,12 @@ class TestStandstill:
             os.kill(pid, signal.SIGSTOP)
             bench.until(lambda: len(bench.starts(victim)) == 2)
             assert not lives(pid)
+
+    def test_a_slow_start_is_waited_for(self, bench):
+        bench.plans["supernode"] = [([CONTACT], "late")]
+        with bench.running(Times(silent=0.5, stuck=4.0, look=0.02)):
+            bench.until(lambda: bench.state["state"] == "online")
+            assert len(bench.starts("supernode")) == 1
 
     def test_a_supernode_that_lives_but_asks_nothing_is_killed_and_replaced(self, bench):
         bench.plans["supernode"] = [([CONTACT], "still"), ([CONTACT], "working")]

@@ -43,7 +43,8 @@ class Times:
     """Seconds.
 
     Attributes:
-        silent: without a sign of life until a process is killed.
+        silent: without a sign of life until a process is killed; before its first one it has as long as `stuck`, for a
+            busy machine takes its time to start a Python.
         stuck: without a request to the coordinator until the SuperNode is killed; a heartbeat is due every 20 s, and
             one that fails is tried again within 25 s.
         steady: of life after which, as after an answered message, earlier failures are forgotten.
@@ -54,7 +55,7 @@ class Times:
         look: between two looks at the processes.
     """
 
-    silent: float = 20.0
+    silent: float = 30.0
     stuck: float = 120.0
     steady: float = 30.0
     first: float = 1.0
@@ -72,7 +73,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.reports: Reports | None = None
         self.due, self.started, self.heard, self.moved = 0.0, 0.0, 0.0, 0.0
-        self.starts, self.failures, self.condemned = 0, 0, False
+        self.starts, self.failures, self.condemned, self.spoke = 0, 0, False, False
 
     def start(self, now: float) -> None:
         """Start it with a fresh pipe."""
@@ -85,6 +86,7 @@ class Child:
             os.close(writing)
         self.reports = Reports(reading)
         self.started = self.heard = self.moved = now
+        self.spoke = False
         self.starts += 1
 
     @property
@@ -167,7 +169,7 @@ class Supervisor:
                 self._heard(child, report, now)
             if code is not None:
                 self._ended(child, code, now)
-            elif child.running and now - child.heard > self._times.silent:
+            elif child.running and now - child.heard > (self._times.silent if child.spoke else self._times.stuck):
                 self._kill(child, "no sign of life")
             elif child is self.node and child.running and now - child.moved > self._times.stuck:
                 self._kill(child, "asks nothing of the coordinator")
@@ -181,7 +183,7 @@ class Supervisor:
         self._show()
 
     def _heard(self, child: Child, report: Mapping[str, Any], now: float) -> None:
-        child.heard = now
+        child.heard, child.spoke = now, True
         match report["event"]:
             case "contact" | "online":
                 child.moved, self._link = now, ("online", None, None)
