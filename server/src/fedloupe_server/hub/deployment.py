@@ -154,7 +154,7 @@ def deployment(
     # A Unix socket's path is short by law of the kernel; the work folder's may be long.
     with (
         tempfile.TemporaryDirectory(prefix="fedloupe-") as sockets_folder,
-        Processes(work / "logs", progress) as processes,
+        Processes(work / "logs", progress, tied=True) as processes,
     ):
         began = time.monotonic()
         source = app or Path(__file__).parents[4] / "configs" / "app"
