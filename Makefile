@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 MANIFESTS := shared/pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-deployed test lint bench bench-radiomics-env bench-radiomics bench-oracles docs clean
+.PHONY: help demo demo-deployed test lint drill bench bench-radiomics-env bench-radiomics bench-oracles docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ lint: $(VENV)/installed-dev  ## ruff, formatting and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy shared/src client/src server/src
+
+drill: $(VENV)/installed-dev  ## five SYNTHETIC hospitals, 60 faults at random moments, the same weights? as root, half an hour
+	$(BIN)/python -m tests.drill $(DRILL_ARGS)
 
 bench: $(VENV)/installed-dev  ## every benchmark in benchmarks/
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
