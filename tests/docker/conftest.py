@@ -37,7 +37,7 @@ class Upstream:
     status: int = 200
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def upstream_once(tls):
     upstream = Upstream(0)
 
