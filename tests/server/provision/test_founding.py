@@ -116,6 +116,12 @@ class TestRepeating:
         with pytest.raises(FederationUnusable, match="key is gone"):
             found(fed)
 
+    def test_nor_is_a_lost_key_of_the_coordinator(self, fed):
+        """Every hospital compared it by telephone."""
+        (fed / "coordinator.key").unlink()
+        with pytest.raises(FederationUnusable, match="key is gone"):
+            found(fed)
+
     def test_a_key_that_others_may_read_is_not_used(self, fed):
         (fed / "coordinator.key").chmod(0o644)
         with pytest.raises(KeyUnusable, match="FL-131"):

@@ -87,6 +87,12 @@ def provision(
         authority = _authority(folder / "authority", name)
         _tls(folder / "tls", authority, host, days)
         new = not (folder / "coordinator.key").exists()
+        if new and (folder / "federation.json").exists():
+            raise FederationUnusable(
+                "the coordinator's key is gone, and hospitals compared it",
+                where=str(folder / "coordinator.key"),
+                remedy="restore it from its backup; without one, found another federation in an empty folder",
+            )
         key = Signer.make(folder / "coordinator.key") if new else Signer.load(folder / "coordinator.key")
         write_whole(folder / "coordinator.pub", f"{key.public}\n".encode())
         content = canonical_json(study).encode()
