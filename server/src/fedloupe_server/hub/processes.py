@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -55,13 +57,16 @@ class Processes:
         logs: folder for one log file a process.
         progress: told in one line what happens.
         pause_s: seconds between two starts of a process that is kept.
-        tied: the processes are killed when this one ends, however it ends (Linux).
+        tied: the processes are killed when this one ends, however it ends (Linux); start them from a thread that lasts
+            as long, for the kernel asks about the thread.
+        log_bytes: size at which a log is moved to `<name>.log.1`, where it replaces the one before.
     """
 
     logs: Path
     progress: Callable[[str], None]
     pause_s: float = 3.0
     tied: bool = False
+    log_bytes: int = 64 * 2**20
     running: dict[str, Running] = field(default_factory=dict)
     _starts: dict[str, int] = field(default_factory=dict)
 
@@ -105,6 +110,9 @@ class Processes:
             ProcessEnded: another one ended.
         """
         for name, one in list(self.running.items()):
+            if one.log.stat().st_size > self.log_bytes:  # the process appends: emptied, it goes on at the start
+                shutil.copyfile(one.log, one.log.with_suffix(".log.1"))
+                os.truncate(one.log, 0)
             if (code := one.process.poll()) is None:
                 continue
             if not one.keep:
