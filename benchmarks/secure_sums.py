@@ -33,6 +33,7 @@ from fedloupe.study import Study, parse_study
 from fedloupe_client.gate.sums import SecureSums
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.exchange import Arrival, Outbox
+from fedloupe_server.simulation.enrolling import enrol_here
 
 SITES = tuple(f"site-{i:02d}" for i in range(10))
 PARAMETERS, ROUNDS = 320_000, 5
@@ -57,8 +58,9 @@ class Sites:
     def __init__(self, study: Study, folder: Path) -> None:
         self.study = study
         self.sums = {}
+        homes = {site: folder / site for site in SITES}
+        enrol_here(homes, folder)
         for site in SITES:
-            (folder / site).mkdir()
             self.sums[site] = SecureSums(folder / site, site)
         rng = np.random.default_rng(1)
         self.weights = {site: rng.standard_normal(PARAMETERS).astype(np.float32) for site in SITES}

@@ -151,14 +151,24 @@ class TestNewKeys:
 
     def test_a_damaged_record_refuses(self, home, peers, shares):
         peers.check(shares())
-        (home / "gate" / "peers" / "east.json").write_text("{}")
+        (home / "gate" / "peers.json").write_text('{"east": {}}')
         with pytest.raises(PeerChanged, match="not a record"):
             peers.check(shares())
 
-    def test_each_meeting_is_a_line_of_the_chain(self, home, peers, shares):
-        peers.check(shares())
+    def test_a_first_meeting_is_a_line_of_the_chain_and_a_second_one_is_none(self, home, peers, shares):
+        for setup in (SETUP, "cd" * 16):
+            peers.check(shares(setup=setup))
         lines = [json.loads(line) for line in (home / "gate" / "audit.jsonl").read_text().splitlines()]
-        assert [(line["kind"], line["run"]) for line in lines] == [("meet-peer", "east"), ("meet-peer", "south")]
+        assert [line["kind"] for line in lines] == ["meet-peer"]
+
+    def test_a_hospital_that_comes_back_with_the_key_that_was_known_is_let_in(self, peers, shares, registrar, tmp_path):
+        peers.check(shares())
+        known = registrar.keys["east"]
+        registrar.keys["east"] = Signer.make(tmp_path / "another.key")
+        with pytest.raises(PeerChanged):
+            peers.check(shares())
+        registrar.keys["east"] = known
+        peers.check(shares())
 
 
 def test_a_site_without_a_kit_takes_part_in_no_secure_sum(tmp_path):

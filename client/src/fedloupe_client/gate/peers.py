@@ -5,7 +5,7 @@
     peers.check(request)                                  # every member's, before anything is shared with them
 
 A hospital signs its keys of a set-up with its own key, which the federation's authority certified. The first key that a
-name is seen with is remembered (`gate/peers/<site>.json`); another one is refused until a person accepted it. So an
+name is seen with is remembered (`gate/peers.json`); another one is refused until a person accepted it. So an
 authority that certifies keys of its own for a hospital's name is found out wherever that hospital was met before, and
 by a telephone call (`fedloupe-site peers`) wherever it was not.
 """
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -41,12 +41,14 @@ class Peer:
         key: its public key, 64 hex digits.
         since: when it was first seen or accepted, UTC, ISO 8601.
         by: who accepted it here; empty where it was the first one seen.
+        offered: another key that it came with since, which nobody accepted; empty where there is none.
     """
 
     site: str
     key: str
     since: str
-    by: str
+    by: str = ""
+    offered: str = ""
 
 
 class Peers:
@@ -84,7 +86,7 @@ class Peers:
         if len(request.certificates) != len(members) or len(request.signatures) != len(members):
             raise PeerUnproven("keys without certificates", where=f"run {request.run}", remedy=_ASK)
         channels, masks = np.asarray(request.channels), np.asarray(request.masks)
-        now = self._clock()
+        now, met = self._clock(), dict[str, str]()
         authority = read_authority(self._file("authority.pem"), now)
         revoked = read_revocations(self._file("revoked.pem"), authority)
         for place, member in enumerate(members):
@@ -99,15 +101,16 @@ class Peers:
                     f"{member}'s keys come with {identity.name}'s certificate", where=f"run {request.run}", remedy=_ASK
                 )
             if member != self._site:
-                self._remember(member, identity.key)
+                met[member] = identity.key
+        self._remember(met)
 
     def known(self) -> list[Peer]:
         """The hospitals met so far, by name.
 
         Raises:
-            PeerChanged: a record of one is damaged.
+            PeerChanged: the record of them is damaged.
         """
-        return [self._read(path) for path in sorted((self._home / "gate" / "peers").glob("*.json"))]
+        return list(self._read().values())
 
     def accept(self, site: str, heard: str, *, by: str) -> Peer:
         """Take the other key that a hospital came with, once a person compared it with that hospital by telephone.
@@ -120,53 +123,61 @@ class Peers:
         Raises:
             NothingOfThatName: it came with no other key, or with one that does not sound so.
         """
-        offer = self._path(site).with_suffix(".offered")
-        key = offer.read_text(encoding="ascii") if offer.exists() else ""
+        peers = self._read()
+        key = peers[site].offered if site in peers else ""
         if not key or not same_spoken(heard, key):
             raise NothingOfThatName(
                 f"{site} came with {spoken(key)}, which was not heard" if key else f"{site} came with no other key",
-                where=str(offer),
+                where=str(self._path),
                 remedy=f"ask {site} again by telephone, all 32 digits",
             )
-        peer = self._write(Peer(site, key, self._clock().isoformat(), by), "accept-peer")
-        offer.unlink()
-        return peer
+        accepted = Peer(site, key, self._clock().isoformat(), by)
+        self._write({**peers, site: accepted}, "accept-peer")
+        return accepted
 
-    def _remember(self, site: str, key: str) -> None:
-        path = self._path(site)
-        if not path.exists():
-            self._write(Peer(site, key, self._clock().isoformat(), ""), "meet-peer")
-        elif (known := self._read(path)).key != key:
-            write_atomic(path.with_suffix(".offered"), key.encode())
+    def _remember(self, met: Mapping[str, str]) -> None:
+        """Keys by site: new ones are kept, known ones are the same, or the first that is not is refused."""
+        peers, since = self._read(), self._clock().isoformat()
+        new = {site: Peer(site, key, since) for site, key in met.items() if site not in peers}
+        changed = {site: key for site, key in met.items() if site in peers and peers[site].key != key}
+        offered = {site: replace(peers[site], offered=key) for site, key in changed.items()}
+        if new or any(peers[site] != peer for site, peer in offered.items()):
+            self._write({**peers, **new, **offered}, "meet-peer")
+        for site, key in changed.items():
             raise PeerChanged(
-                f"{site} comes with {spoken(key)}, and had {spoken(known.key)}",
-                where=str(path),
+                f"{site} comes with {spoken(key)}, and had {spoken(peers[site].key)}",
+                where=str(self._path),
                 remedy=f"ask {site} by telephone; if it has new keys: `fedloupe-site peers HOME --accept {site}`",
             )
 
-    def _write(self, peer: Peer, kind: str) -> Peer:
-        data = (json.dumps(asdict(peer), indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    def _write(self, peers: Mapping[str, Peer], kind: str) -> None:
+        content = {site: asdict(peer) for site, peer in sorted(peers.items())}
+        data = (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
         digest = hashlib.sha256(data).hexdigest()
-        Audit(self._home).append(direction="local", kind=kind, run=peer.site, size=len(data), digest=digest)
-        write_atomic(gate_folder(self._home, "peers") / f"{peer.site}.json", data)
-        return peer
+        Audit(self._home).append(direction="local", kind=kind, size=len(data), digest=digest)
+        gate_folder(self._home)
+        write_atomic(self._path, data)
 
-    def _read(self, path: Path) -> Peer:
+    def _read(self) -> dict[str, Peer]:
+        if not self._path.exists():
+            return {}
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            peer = Peer(**{name: str(record[name]) for name in ("site", "key", "since", "by")})
-            if peer.site != path.stem or len(bytes.fromhex(peer.key)) != 32:
-                raise ValueError("it is of another hospital, or holds no key")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            peers = {site: Peer(**record) for site, record in content.items()}
+            for site, peer in peers.items():
+                if peer.site != site or len(bytes.fromhex(peer.key)) != 32:
+                    raise ValueError("it is of another hospital, or holds no key")
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise PeerChanged(
-                f"not a record of a hospital: {type(error).__name__}",
-                where=str(path),
-                remedy="restore it from its copy; deleted, the next key seen would count",
+                f"not a record of hospitals: {type(error).__name__}",
+                where=str(self._path),
+                remedy="restore it from its copy; deleted, the next keys seen would count",
             ) from None
-        return peer
+        return peers
 
-    def _path(self, site: str) -> Path:
-        return self._home / "gate" / "peers" / f"{site}.json"
+    @property
+    def _path(self) -> Path:
+        return self._home / "gate" / "peers.json"
 
     def _own_key(self) -> Signer:
         return site_key(self._home)

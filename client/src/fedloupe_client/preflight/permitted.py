@@ -194,10 +194,11 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     if study.aggregation == "secure":
         octets, members = np.zeros(0, np.uint8), tuple(sorted(study.train_sites))
         of: dict[str, object] = {"setup": "0" * 32}
+        named: dict[str, object] = {"members": members, "certificates": (), "signatures": ()}
         content = (
             *content,
             (KeysRequest, of),
-            (SharesRequest, {**of, "members": members, "channels": octets, "masks": octets}),
+            (SharesRequest, {**of, **named, "channels": octets, "masks": octets}),
             (SumRequest, {**of, "session": 0, "inner": octets}),
             (UnmaskRequest, {**of, "session": 0, "contributors": members, "boxes": octets}),
         )
