@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -167,7 +169,26 @@ class TestTheJob:
         server = json.loads((folder / "server.json").read_text())
         assert alive(server["pid"], server["began"]) and server["pid"] == os.getpid()
 
-    @pytest.mark.parametrize("text", ["", "[]", "{", '{"key": 1}'])
+    def test_a_server_app_ends_with_who_keeps_its_run(self, tmp_path):
+        keeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+        write_job(tmp_path, key=tmp_path, nodes=tmp_path, keeper=keeper.pid)
+        script = (
+            "import sys; from pathlib import Path; from fedloupe_server.hub.app import _end_with_keeper\n"
+            "from fedloupe_server.hub.job import read_job\n"
+            "_end_with_keeper(read_job(Path(sys.argv[1])), 0.05)"
+        )
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        server = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=env)
+        with pytest.raises(subprocess.TimeoutExpired):
+            server.wait(3)
+        keeper.kill()
+        keeper.wait()
+        assert server.wait(20) == 1
+
+    def test_one_that_nobody_keeps_goes_on_by_itself(self, job):
+        assert read_job(job[0]).kept
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"key": 1}', '{"key": "k", "nodes": "n", "keeper": [1]}'])
     def test_a_damaged_job_is_named(self, tmp_path, text):
         (tmp_path / "job.json").write_text(text)
         with pytest.raises(JobInvalid, match=r"job\.json"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedloupe_server.hub.flower import FlowerRefused
+from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.processes import alive, began
 from fedloupe_server.hub.watching import ABSENT_S, LONGEST_S, LOOK_S, MOST, RunWatch
 
@@ -77,7 +79,9 @@ def watched(flower, tmp_path):
 def test_a_submission_has_a_folder_with_what_it_is_given(watched, flower):
     assert watched.watch.state == "running"
     assert flower.submitted == [{"task": "study", "work": str(watched.watch.job)}]
-    assert json.loads((watched.watch.job / "job.json").read_text()) == {"key": "/k", "nodes": "/n"}
+    job = read_job(watched.watch.job)
+    assert (job.key, job.nodes) == (Path("/k"), Path("/n"))
+    assert job.keeper == (os.getpid(), began(os.getpid())) and job.kept
 
 
 def test_nothing_is_submitted_before_it_may_be(flower, tmp_path):

@@ -15,6 +15,7 @@ from pathlib import Path
 from fedloupe.errors import FedLoupeError
 from fedloupe.signing import Signer
 from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.hub.processes import alive, began
 
 NAME = "job.json"
 
@@ -33,10 +34,12 @@ class Job:
     Attributes:
         key: file of the coordinator's private key.
         nodes: file with the node id of each site.
+        keeper: process id of who keeps the run, and when that process began; None where nobody does.
     """
 
     key: Path
     nodes: Path
+    keeper: tuple[int, float] | None = None
 
     def signer(self) -> Signer:
         """The coordinator's key.
@@ -45,6 +48,11 @@ class Job:
             KeyUnusable: see there.
         """
         return Signer.load(self.key)
+
+    @property
+    def kept(self) -> bool:
+        """Whether who keeps the run is there: without it nobody would start another, or end this one."""
+        return self.keeper is None or alive(*self.keeper)
 
     @property
     def table(self) -> NodeTable:
@@ -96,9 +104,17 @@ class NodeTable(Mapping[str, int]):
             ) from None
 
 
-def write_job(work: Path, *, key: Path, nodes: Path) -> None:
-    """Write a job's file."""
-    write_atomic(work / NAME, (json.dumps({"key": str(key), "nodes": str(nodes)}, indent=1) + "\n").encode())
+def write_job(work: Path, *, key: Path, nodes: Path, keeper: int | None = None) -> None:
+    """Write a job's file.
+
+    Args:
+        work: the submission's folder.
+        key: file of the coordinator's private key.
+        nodes: file with the node id of each site.
+        keeper: process id of who keeps the run: the ServerApp ends where that process does. None: it goes on by itself.
+    """
+    content = {"key": str(key), "nodes": str(nodes), "keeper": keeper and [keeper, began(keeper)]}
+    write_atomic(work / NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_job(work: Path) -> Job:
@@ -110,6 +126,7 @@ def read_job(work: Path) -> Job:
     path = work / NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Job(Path(content["key"]), Path(content["nodes"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        keeper = content.get("keeper")
+        return Job(Path(content["key"]), Path(content["nodes"]), keeper and (int(keeper[0]), float(keeper[1])))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise JobInvalid(f"no job: {error}", where=str(path), remedy="start runs with `fedloupe`") from None

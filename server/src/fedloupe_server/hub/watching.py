@@ -139,7 +139,7 @@ class RunWatch:
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
         job.mkdir(parents=True)
-        write_job(job, **given)
+        write_job(job, **given, keeper=os.getpid())
         began, done = self.clock(), self.progress()
         try:
             run = self.flower.submit(self.app, {**self.config, "work": str(job)})
