@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedloupe_client.site.desk import Desk, Entered
 from fedloupe_client.site.server import ask, serve
 from fedloupe_client.site.site import Site
 from fedloupe_client.site.training import Bench
@@ -30,14 +31,17 @@ def behind_sockets(homes: dict[str, Path], patience_s: float) -> Iterator[object
         paths = {name: Path(folder) / f"{name}.sock" for name in homes}
         turn = threading.Lock()  # PyTorch's random state is one a process, and hospitals are processes
 
-        def handler(site: Site) -> Callable[[bytes], bytes]:
-            def handle(blob: bytes) -> bytes:
+        def entering(site: Site) -> Callable[[bytes], Entered]:
+            def work(blob: bytes) -> bytes:
                 with turn:
-                    return site.handle(blob)
+                    return site.answer(blob)
 
-            return handle
+            return lambda blob: Entered(blob, lambda: work(blob))
 
-        servers = [serve(handler(s), paths[n], progress=s.progress, patience_s=patience_s) for n, s in sites.items()]
+        servers = [
+            serve(Desk(entering(site), site.progress, site.tell, patience_s=patience_s), paths[name])
+            for name, site in sites.items()
+        ]
 
         def exchange(outbox: Outbox, timeout_s: float) -> Generator[Arrival | None, None, None]:
             for site, blob in outbox:
@@ -61,7 +65,7 @@ class TestWorking:
         for both in homes.values():
             prepare_sites(study, both, lambda *_: None, workers=1)
         whole = tmp_path / "whole" / "trial"
-        run_study(study, inprocess_exchange({n: Site(h).handle for n, h in homes["one"].items()}), whole)
+        run_study(study, inprocess_exchange({n: Site(h).answer for n, h in homes["one"].items()}), whole)
 
         trained: list[tuple[str, int]] = []
         ordinary = Bench.train

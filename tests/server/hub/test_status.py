@@ -81,7 +81,7 @@ def status(**changes: Any) -> Status:
     )
     site = SiteStatus(word="training 43%", role="train", presence="must", connection="online", doing=run.sites["north"])
     fields: dict[str, Any] = {
-        "written": NOW,
+        "written": datetime.now(UTC),
         "coordinator": "Coordinating Hospital",
         "study": "demo",
         "fingerprint": "ab" * 32,
@@ -117,19 +117,19 @@ class TestCommands:
         return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
 
     @pytest.mark.parametrize(
-        ("present", "code"),
+        ("made", "code"),
         [
-            (status(), 0),
-            (status(run="completed"), 0),
-            (paused(), 3),
-            (status(trouble="the SuperLink does not answer"), 3),
-            (status(run="failed", why="FL-704"), 4),
-            (status(written=NOW - timedelta(minutes=5)), 5),
-            (status(written=NOW - timedelta(minutes=5), run="completed"), 0),
+            (status, 0),
+            (lambda: status(run="completed"), 0),
+            (paused, 3),
+            (lambda: status(trouble="the SuperLink does not answer"), 3),
+            (lambda: status(run="failed", why="FL-704"), 4),
+            (lambda: status(written=NOW - timedelta(minutes=5)), 5),
+            (lambda: status(written=NOW - timedelta(minutes=5), run="completed"), 0),
         ],
     )
-    def test_exit_codes_are_for_scripts(self, fed, present, code):
-        self.write(fed, present)
+    def test_exit_codes_are_for_scripts(self, fed, made, code):
+        self.write(fed, made())
         assert self.call("status", fed, "--once").exit_code == code
         assert self.call("status", fed, "--json").exit_code == code
 
@@ -152,11 +152,16 @@ class TestCommands:
         assert done.exit_code == 1 and "FL-738" in done.output
 
     @pytest.mark.parametrize(
-        ("present", "code"),
-        [(status(), 0), (status(trouble="x"), 1), (status(written=NOW - timedelta(minutes=5)), 1), (paused(), 0)],
+        ("made", "code"),
+        [
+            (status, 0),
+            (lambda: status(trouble="x"), 1),
+            (lambda: status(written=NOW - timedelta(minutes=5)), 1),
+            (paused, 0),
+        ],
     )
-    def test_health_is_of_the_service(self, fed, present, code):
-        self.write(fed, present)
+    def test_health_is_of_the_service(self, fed, made, code):
+        self.write(fed, made())
         assert self.call("health", fed).exit_code == code
 
     def test_logs_are_of_all_or_of_one_site(self, fed):
