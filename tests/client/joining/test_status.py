@@ -9,9 +9,11 @@ import pytest
 
 from federations import install, kit_for, small_study
 from fedloupe.certificates import utc_now
+from fedloupe_client.config import Connection
 from fedloupe_client.gate import approve
 from fedloupe_client.joining import initialise
 from fedloupe_client.joining.status import look
+from fedloupe_client.preflight.joined import look_at_kit
 
 
 @pytest.fixture
@@ -74,3 +76,21 @@ class TestStatus:
     def test_a_certificate_of_another_authority_is_wrong(self, home, fed, tmp_path):
         (home / "gate" / "authority.pem").write_text((home / "gate" / "certificate.pem").read_text())
         assert any(line.state == "wrong" and line.value == "FL-132" for line in look(home, utc_now()))
+
+
+class TestCheckOfTheKit:
+    @pytest.mark.parametrize(
+        ("days", "severities", "words"),
+        [(340.5, [], ""), (355.5, ["warning"], "in 9 days"), (370.5, ["fix"], "expired")],
+    )
+    def test_the_certificates_end_is_a_finding(self, home, days, severities, words):
+        findings = look_at_kit(Connection(), home, utc_now() + timedelta(days=days))
+        assert [finding.severity for finding in findings] == severities
+        assert all(finding.code == "FL-666" and words in finding.what for finding in findings)
+
+    def test_an_expected_coordinator_without_a_kit_is_a_note(self, tmp_path):
+        (finding,) = look_at_kit(Connection(server="fl.example.org:443"), tmp_path, utc_now())
+        assert finding.severity == "note" and "fedloupe-site join" in finding.remedy
+
+    def test_where_no_coordinator_is_expected_nothing_is_said(self, tmp_path):
+        assert look_at_kit(Connection(), tmp_path, utc_now()) == []

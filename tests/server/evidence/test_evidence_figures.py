@@ -117,6 +117,24 @@ class TestRounds:
         assert figure.svg.count(f'stroke="{drawing.ABSENT_SITE}"') == 2
         assert "18 of 20 rounds" in figure.svg and figure.svg.count("20 of 20 rounds") == 4 + 4  # text and description
 
+    def test_late_sites_have_a_dot_and_carried_answers_a_thin_bar(self, make_results: Maker) -> None:
+        results = make_results()
+        fifth, sixth = results.rounds[4], results.rounds[5]
+        changed = (
+            fifth.model_copy(update={"late": ("west",)}),
+            sixth.model_copy(update={"carried": ("west",)}),
+        )
+        figure = journey.rounds(
+            results.model_copy(update={"rounds": (*results.rounds[:4], *changed, *results.rounds[6:])})
+        )
+        plain = journey.rounds(results)
+        assert figure and plain
+        assert figure.svg.count("<circle") == plain.svg.count("<circle") + 1
+        assert figure.svg.count("<rect") == plain.svg.count("<rect") + 1
+        assert "west took part in 18 of 20 rounds, 1 late, 1 added a round later" in figure.svg
+        flags = {row[0]: row[2:5] for row in figure.rows if row[1] == "west"}
+        assert (flags[4], flags[5], flags[6]) == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+
     def test_under_dp_the_line_is_epsilon(self, make_results: Maker) -> None:
         private, plain = journey.rounds(make_results(private=True)), journey.rounds(make_results())
         assert private and "Epsilon spent" in private.svg and "Training loss" not in private.svg

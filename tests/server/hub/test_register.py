@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from fedloupe_server.provision import Courier
 
 from fedloupe_server.hub.control import Node
 from fedloupe_server.hub.register import reconcile
+from fedloupe_server.provision import Courier
 
 
 class Registry:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fedloupe.certificates import utc_now
 from fedloupe.errors import FedLoupeError, catalogue
 from fedloupe.study import Study
 from fedloupe_client.config import SiteConfig, load_site
@@ -38,6 +39,7 @@ from fedloupe_client.preflight.findings import (
     importance,
     kind_of,
 )
+from fedloupe_client.preflight.joined import look_at_kit
 from fedloupe_client.preflight.looks import CaseLook, look_at_all, workers_for
 from fedloupe_client.preflight.machine import Machine, machine, machine_findings, needed_disk
 from fedloupe_client.preflight.measures import SequenceLook, TumourLook, voxel_digest
@@ -163,7 +165,7 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     usable = tuple(look for look in looks if look.case not in left_out)
     entries, findings = _cases(home, store, study, looks, left_out)
     link, found = look_at_connection(config.connection, home)
-    findings += found
+    findings += found + look_at_kit(config.connection, home, utc_now())
     permitted, found = look_at_gate(home, study, config.site, policy)
     findings += found
     summary = summarise(study, usable)

@@ -73,6 +73,14 @@ class ClockOff(DataProblem):
     kind = "configuration"
 
 
+class NotJoined(DataProblem):
+    """The site has no kit, or its certificate ends or has ended."""
+
+    code = "FL-666"
+    title = "the site is not, or soon no longer, part of the federation"
+    kind = "configuration"
+
+
 class RehearsalFailed(DataProblem):
     """A dry round of the study's own model did not end well on this machine."""
 

@@ -32,9 +32,7 @@ def rounds(results: Results) -> Figure | None:
         bars + ROW * len(sites) + 40,
         "Participants of each round"
         + (f" and {'record-level epsilon spent' if private else 'training loss'}" if plot else ""),
-        "; ".join(
-            f"{s} took part in {sum(s in r.participants for r in record)} of {len(record)} rounds" for s in sites
-        ),
+        "; ".join(_sentence(record, s) for s in sites),
     )
     if plot:
         _lines(drawing, record, values, highest, "Epsilon spent, record-level" if private else "Training loss")
@@ -48,17 +46,32 @@ def rounds(results: Results) -> Figure | None:
             if site not in entry.participants:
                 width = (RIGHT - LEFT) / len(record)
                 drawing.rect(LEFT + width * place, y + 2, width, 11, "#ffffff", ABSENT_SITE)
+                if site in entry.carried:
+                    drawing.rect(LEFT + width * place, y + 6, width, 3, _colour(sites, site))
+                elif site in entry.late:
+                    drawing.circle(LEFT + width * (place + 0.5), y + 7.5, 2, ABSENT_SITE)
         drawing.text(RIGHT + 14, y + 12, f"{here} of {len(record)} rounds", SOFT, 12)
     bottom = bars + ROW * len(sites) + 16
     drawing.text(LEFT, bottom, f"round {record[0].round}", SOFT, 11.5)
     drawing.text(RIGHT, bottom, f"round {record[-1].round}", SOFT, 11.5, "end")
-    header = ("round", "site", "took_part", "loss_all_sites", "epsilon", "client_epsilon", "weights")
+    header = ("round", "site", "took_part", "late", "carried", "loss_all_sites", "epsilon", "client_epsilon", "weights")
     rows = tuple(
-        (r.round, s, int(s in r.participants), r.loss, r.epsilon.get(s), r.client_epsilon, r.weights)
+        (r.round, s, *_presence(r, s), r.loss, r.epsilon.get(s), r.client_epsilon, r.weights)
         for r in record
         for s in sites
     )
     return Figure("rounds", drawing.render(), header, rows)
+
+
+def _presence(entry: RoundRecord, site: str) -> tuple[int, int, int]:
+    """1 or 0: took part; was at work and not waited for; its answer to the round before was added."""
+    return int(site in entry.participants), int(site in entry.late), int(site in entry.carried)
+
+
+def _sentence(record: tuple[RoundRecord, ...], site: str) -> str:
+    here, late, carried = (sum(flags) for flags in zip(*(_presence(r, site) for r in record), strict=True))
+    more = "".join(f", {n} {word}" for n, word in ((late, "late"), (carried, "added a round later")) if n)
+    return f"{site} took part in {here} of {len(record)} rounds{more}"
 
 
 def _spent(record: tuple[RoundRecord, ...], site: str) -> list[tuple[int, float]]:
