@@ -21,7 +21,7 @@ def drill_study(rounds: int = 10, epochs: int = 40, sites: dict[str, int] = SITE
         "endpoint": {"name": "response", "column": "response", "positive": ["1"], "negative": ["0"]},
         "sites": [{"name": site, "role": "train"} for site in sites],
         "radiomics": {"source": "table"},
-        "model": {"components": 6, "image": False, "width": 32, "depth": 2, "heads": 2},
+        "model": {"components": 6, "image": False, "width": 64, "depth": 4, "heads": 4},
         "training": {
             "rounds": rounds,
             "local_epochs": epochs,

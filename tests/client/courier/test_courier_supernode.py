@@ -23,7 +23,12 @@ from flwr.proto.message_pb2 import (
     PushObjectResponse,
 )
 from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse, Run
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import Run as FlowerRun
+from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
+from flwr.supernode.start_client_internal import _pull_and_store_message
 
 from fedloupe_client.courier import fleet, internals
 from fedloupe_client.courier.fleet import DELIVERIES, fleet_client, next_look_s
@@ -200,6 +205,26 @@ class TestMessageInHand:
         for _ in range(DELIVERIES):
             assert start().PullMessages(PullMessagesRequest(node=NODE)) == poison
         assert start().PullMessages(PullMessagesRequest(node=NODE)) == next_one
+
+    def test_half_a_message_whose_run_ends_meanwhile_is_thrown_away_with_its_task(self, start, link):
+        # Flower's own loop, state and retries; without our mending the executor holds a task that never ends.
+        link.offered = [envelope()]
+        link.pull_object = lambda _: httpx.Response(403)
+        client, store = start(), InMemoryObjectStore()
+        state, retries = InMemoryNodeState(store), make_simple_http_retry_invoker()
+        state.store_run(FlowerRun.create_empty(5))
+
+        def receive():
+            got = client.PullMessages(PullMessagesRequest(node=NODE))
+            return internals.message_from_proto(got.messages_list[0]), got.message_object_trees[0]
+
+        def pull(run, name):
+            ask = make_pull_object_fn_protobuf(lambda asked: retries.invoke(client.PullObject, asked), NODE, run)
+            return ask(name)
+
+        assert _pull_and_store_message(state, store, {}, receive, None, None, pull, None, None) is None
+        assert not store.store
+        assert [task.status.status for task in state.get_tasks()] == ["finished"]
 
     @pytest.mark.parametrize("damage", ["", "{", '{"message": "?", "deliveries": 1}', "[]"])
     def test_a_damaged_file_does_not_stop_the_courier(self, start, link, hand, damage):

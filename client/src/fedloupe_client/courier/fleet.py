@@ -205,6 +205,19 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
             self._unsure -= {request.object_id}
             return flower.PushObjectResponse(stored=response.stored or again)
 
+        def PullObject(self, request: flower.PullObjectRequest) -> flower.PullObjectResponse:
+            """A part of a message; none where the run has ended, upon which Flower throws the message away.
+
+            At the coordinator's own word for it (403) it would keep the half message, and the executor would wait for
+            the rest for ever.
+            """
+            try:
+                return super().PullObject(request)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.FORBIDDEN:
+                    raise
+                return flower.PullObjectResponse(object_found=False)
+
         def GetRun(self, request: flower.GetRunRequest) -> flower.GetRunResponse:
             """Each run is an ordinary one here: what is not is refused by its bundle, as the executor tells.
 

@@ -43,6 +43,8 @@ try:
     from flwr.proto.message_pb2 import (
         ConfirmMessageReceivedRequest,
         ConfirmMessageReceivedResponse,
+        PullObjectRequest,
+        PullObjectResponse,
         PushObjectRequest,
         PushObjectResponse,
     )
@@ -100,6 +102,8 @@ __all__ = [
     "ProtobufRequestContext",
     "PullMessagesRequest",
     "PullMessagesResponse",
+    "PullObjectRequest",
+    "PullObjectResponse",
     "PushMessagesRequest",
     "PushMessagesResponse",
     "PushObjectRequest",
