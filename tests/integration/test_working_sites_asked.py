@@ -39,7 +39,7 @@ def behind_sockets(homes: dict[str, Path], patience_s: float) -> Iterator[object
             return lambda blob: Entered(blob, lambda: work(blob))
 
         servers = [
-            serve(Desk(entering(site), site.progress, site.tell, patience_s=patience_s), paths[name])
+            serve(Desk(entering(site), site.progress, site.tell, site.again, patience_s=patience_s), paths[name])
             for name, site in sites.items()
         ]
 

@@ -256,7 +256,7 @@ def start_command(
     with speaking():
         finish(home)  # a kit whose installation a crash interrupted
         site = Site(home)
-        desk = Desk(site.enter, site.progress, site.tell)
+        desk = Desk(site.enter, site.progress, site.tell, site.again)
         mode = 0o660 if group else 0o600
         server = serve(desk, socket or home / "site.sock", mode=mode, noted=site.gate.note_bundle)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -63,10 +63,10 @@ def inbox_command(home: Home, as_json: Json = False) -> None:
         for one in asked:
             item, study = one.item, studies.get(one.item.fingerprint)
             what = item.level if item.level != "round" else f"{item.kind} {item.round}"
-            who = known[one.coordinator].name if one.coordinator in known else "?"
+            who = known[item.coordinator].name if item.coordinator in known else "?"
             decision = "[bold]waits[/]" if one in waiting else "-" if one.decision == "open" else one.decision
             table.add_row(
-                *(item.name, what, study.study.study if study else item.fingerprint[:12], item.run),
+                *(item.short, what, study.study.study if study else item.fingerprint[:12], item.run),
                 *(str(one.times), one.last[:19], who, f"{decision} {one.by}".rstrip()),
             )
         console.print(table if asked else "Nothing was asked yet.")

@@ -64,6 +64,7 @@ from fedloupe.statistics.records import SummaryRequest as SummaryRequest
 from fedloupe.working import Working as Working
 
 MAX_BYTES = 512 * 2**20
+MAX_HEADER_BYTES = 8 * 2**20
 
 
 class MessageRefused(FedLoupeError):
@@ -369,6 +370,8 @@ def decode(blob: bytes) -> Request | Reply | SealedRequest:
         if len(blob) > MAX_BYTES:
             raise ValueError(f"{len(blob)} bytes, more than {MAX_BYTES}")
         length = int.from_bytes(blob[:8], "little")
+        if length > MAX_HEADER_BYTES:  # before it is parsed: JSON takes twenty times its size in memory
+            raise ValueError(f"a header of {length} bytes, more than {MAX_HEADER_BYTES}")
         header = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["fedloupe"])
         tensors = load_tensors(blob)
         kind = KINDS[header["kind"]]

@@ -158,6 +158,19 @@ class TestLeftOutSite:
         gate.admit(encode(ask("train")))
         gate.admit(encode(ask("evaluate", run="run-1/without-north", split="all")))
 
+    @pytest.mark.parametrize("fold", ["x0", "without-coast", "without-nobody", "without-north/without-south", ""])
+    def test_a_fold_that_the_study_has_not_is_no_run(self, gate, ask, fold):
+        """Everything that is counted by run would begin anew in it."""
+        with pytest.raises((NotInStudy, ValueError)):
+            gate.admit(encode(ask("train", run=f"run-1/{fold}")))
+
+    def test_a_study_that_leaves_no_site_out_has_no_folds(self, home, gate, ask, make_study):
+        plain = make_study(evaluation={"leave_one_site_out": False})
+        approve(home, plain, by="officer")
+        gate.admit(encode(ask("train", plain)))
+        with pytest.raises(NotInStudy):
+            gate.admit(encode(ask("train", plain, run="run-1/without-south")))
+
     @pytest.mark.parametrize("kind", CONTRIBUTING)
     def test_never_after_it_contributed_to_the_run_even_after_a_restart(self, home, ask, kind):
         Gate(home, "north").admit(encode(ask(kind)))

@@ -227,7 +227,6 @@ class TestTheTermBeforeItsMasks:
         request = ask("train", secure)
         blob = gate.release(trained(request), request, summed=True)
         assert (lines(home)[-1]["direction"], lines(home)[-1]["outcome"]) == ("local", "to be summed")
-        gate.store_answer(request, blob)
         assert gate.stored_answer(request, summed=True) == blob
         assert len([line for line in lines(home) if line["direction"] == "out"]) == 0
 

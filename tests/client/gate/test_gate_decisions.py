@@ -6,14 +6,16 @@ import json
 import sqlite3
 from datetime import datetime
 
+import numpy as np
 import pytest
 
 from fedloupe.messages import encode
-from fedloupe_client.gate import Gate
+from fedloupe_client.gate import Gate, approve
 from fedloupe_client.gate.decisions import Decisions, decide, pause, paused, resume, waits, withdraw
 from fedloupe_client.gate.errors import (
     ApprovalDamaged,
     AwaitsDecision,
+    CoordinatorUnknown,
     Denied,
     InboxDamaged,
     NothingOfThatName,
@@ -25,8 +27,15 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.hours import Hours
 from fedloupe_client.gate.inbox import Inbox
 from fedloupe_client.gate.policy import load_policy
+from fedloupe_client.gate.trust import distrust, trust
 
-KEY = "ab" * 32
+KEY, OTHER = "ab" * 32, "cd" * 32
+
+
+@pytest.fixture(autouse=True)
+def known(home):
+    for key in (KEY, OTHER):
+        trust(home, "Coordinating Hospital", key, by="Dr Ito")
 
 
 @pytest.fixture
@@ -112,7 +121,7 @@ class TestHours:
 class TestApprovals:
     def test_an_approved_study_is_enough_by_default(self, home, gate, ask):
         gate.admit(ask("train"), KEY)
-        assert (item(home, "run").decision, item(home, "run").coordinator) == ("open", KEY)
+        assert (item(home, "run").decision, item(home, "run").item.coordinator) == ("open", KEY)
 
     def test_with_runs_each_waits_for_a_person(self, home, gate, ask, set_policy):
         set_policy(approval="run")
@@ -142,6 +151,31 @@ class TestApprovals:
         gate.admit(ask("train"), KEY)
         with pytest.raises(AwaitsDecision):
             gate.admit(ask("train", round=2), KEY)
+
+    def test_an_approved_round_is_approved_for_its_weights(self, home, gate, ask, set_policy):
+        set_policy(approval="round")
+        for level in ("run", "round"):
+            with pytest.raises(AwaitsDecision):
+                gate.admit(ask("train"), KEY)
+            decide(home, item(home, level).item.short, "approved", by="Dr Ito")
+        gate.admit(ask("train"), KEY)
+        gate.admit(ask("train"), KEY)
+        with pytest.raises(AwaitsDecision):
+            gate.admit(ask("train", weights=np.ones(5, np.float32)), KEY)
+
+    def test_what_one_coordinator_may_ask_another_may_not(self, home, gate, ask, set_policy):
+        set_policy(approval="run")
+        with pytest.raises(AwaitsDecision):
+            gate.admit(ask("hello"), KEY)
+        decide(home, item(home, "run").item.name, "approved", by="Dr Ito")
+        with pytest.raises(AwaitsDecision):
+            gate.admit(ask("hello"), OTHER)
+
+    def test_who_was_distrusted_while_the_request_waited_in_line_is_refused(self, home, gate, ask):
+        gate.admit(ask("hello"), KEY)
+        distrust(home, KEY, by="Dr Ito")
+        with pytest.raises(CoordinatorUnknown):
+            gate.admit(ask("hello"), KEY)
 
     def test_what_waits_counts_as_no_part_taken(self, home, gate, ask, set_policy):
         set_policy(approval="round")
@@ -180,6 +214,17 @@ class TestDenials:
         with pytest.raises(NothingOfThatName, match="by its file"):
             decide(home, item(home, "study").item.name, "approved", by="Dr Ito")
 
+    def test_who_denies_an_approved_study_withdraws_it(self, home, gate, ask, study):
+        fingerprint = study.fingerprint
+        withdraw(home, fingerprint, by="Dr Ito")
+        with pytest.raises(StudyNotApproved):
+            gate.admit(ask("hello"), KEY)
+        approve(home, study, by="Dr Ito")
+        gate.admit(ask("hello"), KEY)
+        decide(home, item(home, "study").item.name, "denied", by="Dr Ito")
+        with pytest.raises(Denied):
+            gate.admit(ask("hello"), KEY)
+
     def test_a_later_decision_replaces_it(self, home, gate, ask):
         gate.admit(ask("hello"), KEY)
         name = item(home, "run").item.name
@@ -200,6 +245,16 @@ class TestWithdrawal:
         with pytest.raises(StudyNotApproved):
             gate.admit(ask("hello"), KEY)
         assert (home / "gate" / "withdrawn" / f"{study.fingerprint}.json").exists()
+
+    def test_what_was_approved_of_its_runs_ends_with_it(self, home, gate, ask, study, set_policy):
+        set_policy(approval="run")
+        with pytest.raises(AwaitsDecision):
+            gate.admit(ask("hello"), KEY)
+        decide(home, item(home, "run").item.name, "approved", by="Dr Ito")
+        withdraw(home, study.fingerprint, by="Dr Ito")
+        approve(home, study, by="Dr Ito")
+        with pytest.raises(AwaitsDecision):
+            gate.admit(ask("hello"), KEY)
 
     @pytest.mark.parametrize("name", ["", "ab", "0" * 8, "../../policy", "*"])
     def test_what_names_no_study_withdraws_none(self, home, name):

@@ -23,9 +23,13 @@ from fedloupe_client.gate import (
     approve,
     verify,
 )
+from fedloupe_client.gate.decisions import pause, resume
 from fedloupe_client.gate.disclosure import coarsen, merge_groups
+from fedloupe_client.gate.errors import CoordinatorUnknown, GateFault, PaidAndFailed, Paused
+from fedloupe_client.gate.trust import distrust, trust
 
 SPEND = Spend(4.0, 0.25, 4)
+KEY = "ab" * 32
 
 
 def lines(home):
@@ -114,15 +118,50 @@ class TestPrivate:
         request = ask("train", private_study)
         gate.intend(request, SPEND)  # then the site is killed before it could answer
         entry = gate.intend(request, SPEND)
-        gate.store_answer(request, gate.release(trained(request, epsilon=1.0), request), entry)
+        gate.release(trained(request, epsilon=1.0), request, entry=entry)
         assert [row.confirmed for row in gate.ledger.entries()] == [False, True]
         with pytest.raises(AlreadyAnswered):
             gate.intend(request, SPEND)
         assert len(gate.ledger.entries()) == 2
 
+    def test_a_round_whose_answer_may_not_leave_is_not_paid_each_time_it_is_asked(
+        self, home, gate, ask, trained, private_study
+    ):
+        request = ask("train", private_study)
+        lost = trained(request, epsilon=1.0, weights=np.full(5, np.nan, np.float32))
+        with pytest.raises(ReplyRefused):
+            gate.release(lost, request, entry=gate.intend(request, SPEND))
+        for again in (gate, Gate(home, "north")):
+            with pytest.raises(PaidAndFailed):
+                again.intend(request, SPEND)
+        assert len(gate.ledger.entries()) == 1
+        (note,) = (home / "gate" / "failed").rglob("*.txt")
+        note.unlink()
+        gate.intend(request, SPEND)
+
+    def test_an_answer_that_a_pause_keeps_here_is_not_given_up(self, home, gate, ask, trained, private_study):
+        request = ask("train", private_study)
+        entry = gate.intend(request, SPEND)
+        pause(home, by="Dr Ito")
+        with pytest.raises(Paused):
+            gate.release(trained(request, epsilon=1.0), request, entry=entry)
+        resume(home, by="Dr Ito")
+        assert gate.stored_answer(request) is not None
+        assert not (home / "gate" / "failed").exists()
+
+    def test_a_row_whose_confirmation_a_crash_lost_is_confirmed_with_the_stored_answer(
+        self, gate, ask, trained, private_study
+    ):
+        request = ask("train", private_study)
+        gate.intend(request, SPEND)
+        gate.release(trained(request, epsilon=1.0), request)  # then the site is killed
+        gate.stored_answer(request)
+        assert [row.confirmed for row in gate.ledger.entries()] == [True]
+        gate.stored_answer(request)
+
     def test_the_same_round_with_other_weights_is_paid_again(self, gate, ask, trained, private_study):
         request = ask("train", private_study)
-        gate.store_answer(request, encode(trained(request)), gate.intend(request, SPEND))
+        gate.release(trained(request, epsilon=1.0), request, entry=gate.intend(request, SPEND))
         gate.intend(ask("train", private_study, weights=np.ones(5, np.float32)), SPEND)
         assert len(gate.ledger.entries()) == 2
 
@@ -290,7 +329,6 @@ class TestStoredAnswers:
         request = ask("train")
         assert gate.stored_answer(request) is None
         blob = gate.release(trained(request), request)
-        gate.store_answer(request, blob)
         again = Gate(home, "north")
         assert again.stored_answer(ask("train")) == blob
         assert (lines(home)[-1]["direction"], lines(home)[-1]["outcome"]) == ("out", "repeated")
@@ -299,7 +337,7 @@ class TestStoredAnswers:
 
     def test_that_are_damaged_are_not_sent(self, gate, ask, trained, home):
         request = ask("train")
-        gate.store_answer(request, gate.release(trained(request), request))
+        gate.release(trained(request), request)
         (path,) = (home / "gate" / "answers").rglob("*.safetensors")
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(AnswerDamaged):
@@ -310,11 +348,41 @@ class TestStoredAnswers:
             raise OSError("power cut")
 
         request = ask("train")
-        blob = gate.release(trained(request), request)
-        monkeypatch.setattr("fedloupe_client.gate.disk.os.replace", crash)
-        with pytest.raises(OSError, match="power cut"):
-            gate.store_answer(request, blob)
+        monkeypatch.setattr("fedloupe_client.gate.runs.write_atomic", crash)
+        with pytest.raises(GateFault, match="power cut"):
+            gate.release(trained(request), request)
+        assert lines(home)[-1]["outcome"] == GateFault.code
         assert [p for p in (home / "gate" / "answers").rglob("*") if p.is_file()] == []
+
+
+class TestWhatLeavesLater:
+    """A decision that falls while the site works, or after, holds for the answer too."""
+
+    def test_an_answer_that_meets_a_pause_stays_and_is_there_afterwards(self, gate, ask, trained, home):
+        request = ask("train")
+        pause(home, by="Dr Ito")
+        with pytest.raises(Paused):
+            gate.release(trained(request), request)
+        assert (lines(home)[-1]["direction"], lines(home)[-1]["outcome"]) == ("local", "FL-532")
+        resume(home, by="Dr Ito")
+        assert decode(gate.stored_answer(request)).weights.shape == trained(request).weights.shape
+
+    def test_an_answer_for_a_coordinator_who_is_trusted_no_longer_stays(self, gate, ask, trained, home):
+        request = ask("train")
+        trust(home, "Coordinating Hospital", KEY, by="Dr Ito")
+        gate.release(trained(request), request, coordinator=KEY)
+        distrust(home, KEY, by="Dr Ito")
+        with pytest.raises(CoordinatorUnknown):
+            gate.release(trained(request), request, coordinator=KEY)
+
+    def test_a_stored_answer_passes_the_policy_of_now(self, gate, ask, scored, set_policy):
+        request = ask("evaluate")
+        gate.release(scored(request), request)
+        set_policy(metrics=[])
+        assert decode(gate.stored_answer(request)).calibration == ()
+        set_policy(minimum_cell=50)
+        with pytest.raises(CellTooSmall):
+            gate.stored_answer(request)
 
 
 class TestWholePassage:
@@ -322,8 +390,7 @@ class TestWholePassage:
         for number in (1, 2):
             request, _ = gate.admit(encode(ask("train", private_study, round=number)))
             entry = gate.intend(request, SPEND)
-            blob = gate.release(trained(request, epsilon=gate.ledger.spent(1e-5)), request)
-            gate.store_answer(request, blob, entry)
+            gate.release(trained(request, epsilon=gate.ledger.spent(1e-5)), request, entry=entry)
         assert verify(home) == []
         assert [line["direction"] for line in lines(home)] == ["local", "local", "in", "out", "in", "out"]
         approve(home, private_study, by="another officer")

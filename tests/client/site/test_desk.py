@@ -250,3 +250,36 @@ class TestSeals:
         assert desk.ask(training() + b"1") == b"told"
         assert [working.stage for working in told] == ["training"]
         works.go.set()
+
+
+class TestTheRecord:
+    def test_each_caller_who_attached_is_noted_with_the_failure_that_it_heard(self):
+        works, noted = Works(), []
+        works.fails = True
+        desk = Desk(works.enter, works.progress, again=lambda inner, failure: noted.append(failure), patience_s=0.05)
+        desk.ask(training() + b"1")
+        desk.ask(training() + b"2")
+        assert noted == [None]
+        works.go.set()
+        failure = desk.ask(training() + b"3")
+        while not isinstance(decode(failure), Failure):
+            failure = desk.ask(training() + b"4")
+        assert noted[-1] == failure
+
+
+class TestForgotten:
+    def test_what_nobody_asks_for_any_longer_is_not_begun(self):
+        works = Works()
+        desk = Desk(works.enter, works.progress, patience_s=0.02, forgotten_s=0.3)
+        desk.ask(training(1) + b"1")
+        desk.ask(training(2) + b"1")
+        desk.ask(training(3) + b"1")
+        end = time.monotonic() + 0.6
+        while time.monotonic() < end:
+            desk.ask(training(3) + b"2")
+        works.go.set()
+        while desk.ask(training(3) + b"3") != b"answer3":
+            pass
+        assert works.worked == [training(1), training(3)], "round 2 was closed without this site"
+        while desk.ask(training(2) + b"4") != b"answer4":
+            pass

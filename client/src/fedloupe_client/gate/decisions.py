@@ -33,7 +33,7 @@ from fedloupe_client.gate.errors import (
     Paused,
     StudyNotApproved,
 )
-from fedloupe_client.gate.inbox import Asked, Inbox, Item, Level
+from fedloupe_client.gate.inbox import SHORT, Asked, Inbox, Item, Level
 from fedloupe_client.gate.policy import Policy
 
 _WAITS = "`fedloupe-site inbox` lists it; approve or deny it there"
@@ -65,7 +65,7 @@ class Decisions:
 
     def unapproved(self, request: Request, coordinator: str, error: StudyNotApproved) -> StudyNotApproved | Denied:
         """Why a request of a study that is not approved is refused; the study is noted for a person."""
-        asked = self._inbox.note(Item.of(request, "study"), coordinator)
+        asked = self._inbox.note(Item.of(request, "study", coordinator))
         return _denied(asked) if asked.decision == "denied" else error
 
     def check(self, request: Request, policy: Policy, coordinator: str, *, summed: bool = False) -> None:
@@ -85,42 +85,50 @@ class Decisions:
         if policy.approval == "round" and isinstance(request, TrainRequest | GrowRequest):
             levels.append("round")
         for level in levels:
-            asked = self._inbox.note(Item.of(request, level), coordinator)
+            asked = self._inbox.note(Item.of(request, level, coordinator))
             if asked.decision == "denied":
                 raise _denied(asked)
             if policy.approval != "study" and asked.decision != "approved":
-                raise AwaitsDecision(f"{level} {asked.item.name} of run {request.run}", remedy=_WAITS)
+                raise AwaitsDecision(f"{level} {asked.item.short} of run {request.run}", remedy=_WAITS)
 
 
 def decide(home: Path, name: str, decision: Literal["approved", "denied"], *, by: str, reason: str = "") -> Asked:
-    """Approve or deny an item of the inbox; in force with the next request.
+    """Approve or deny an item of the inbox; in force with the next request. Whoever denies a study withdraws it too.
 
     Args:
         home: the site's home folder.
-        name: of the item.
+        name: of the item, or its first twelve digits or more.
         decision: what was decided.
         by: who decided.
         reason: why; stays here.
 
     Raises:
-        NothingOfThatName: no such item, or a study, which is approved by its file.
+        NothingOfThatName: no such item, several, or a study that is to be approved, which is done by its file.
         InboxDamaged: see there.
     """
     inbox = Inbox(home)
-    found = next((asked for asked in inbox.items() if asked.item.name == name), None)
-    if found is None:
-        raise NothingOfThatName(f"no item `{name}`", where=str(inbox.path), remedy="see `fedloupe-site inbox HOME`")
-    if found.item.level == "study" and decision == "approved":
+    found = [asked.item for asked in inbox.items() if len(name) >= SHORT and asked.item.name.startswith(name)]
+    if len(found) != 1:
+        raise NothingOfThatName(
+            f"{len(found)} items begin with `{name}`" if found else f"no item `{name}`",
+            where=str(inbox.path),
+            remedy="see `fedloupe-site inbox HOME`; `--json` shows all digits",
+        )
+    item = found[0]
+    if item.level == "study" and decision == "approved":
         raise NothingOfThatName(
             "a study is approved by its file", where=name, remedy="`fedloupe-site approve HOME STUDY`, after reading it"
         )
     kind = "approve" if decision == "approved" else "deny"
-    _record(home, kind, found.item.run or found.item.fingerprint[:12], {"item": name, "by": by, "reason": reason})
-    return inbox.decide(name, decision, by=by, reason=reason)
+    _record(home, kind, item.run or item.fingerprint[:12], {"item": item.name, "by": by, "reason": reason})
+    decided = inbox.decide(item.name, decision, by=by, reason=reason)
+    if item.level == "study" and (home / "gate" / "approved" / f"{item.fingerprint}.json").exists():
+        withdraw(home, item.fingerprint, by=by, reason=reason)
+    return decided
 
 
 def withdraw(home: Path, fingerprint: str, *, by: str, reason: str = "") -> str:
-    """Take an approval back: the study's requests are refused from the next one on.
+    """Take an approval back: the study's requests are refused from the next one on, its runs' approvals with it.
 
     Args:
         home: the site's home folder.
@@ -144,6 +152,7 @@ def withdraw(home: Path, fingerprint: str, *, by: str, reason: str = "") -> str:
         )
     path = found[0]
     _record(home, "withdraw", path.stem[:12], {"study": path.stem, "by": by, "reason": reason})
+    Inbox(home).reopen(path.stem)
     path.replace(gate_folder(home, "withdrawn") / path.name)
     sync_folder(folder)
     return path.stem
@@ -206,7 +215,7 @@ def waits(asked: Asked, policy: Policy, studies: Collection[str]) -> bool:
 
 def _denied(asked: Asked) -> Denied:
     return Denied(
-        f"{asked.item.level} {asked.item.name}, by {asked.by} on {asked.decided}: {asked.reason or 'no reason given'}",
+        f"{asked.item.level} {asked.item.short}, by {asked.by} on {asked.decided}: {asked.reason or 'no reason given'}",
         remedy="`fedloupe-site approve` changes it",
     )
 

@@ -285,3 +285,10 @@ class GateFault(GateRefused):
 
     code = "FL-599"
     title = "the site's gate failed and refused"
+
+
+class PaidAndFailed(GateRefused):
+    """A private round was paid for and gave no answer; asking again would pay again, each time."""
+
+    code = "FL-539"
+    title = "a round that was paid for gave no answer"

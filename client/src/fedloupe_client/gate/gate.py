@@ -4,7 +4,7 @@
     try:
         opened = gate.unseal(blob)
         request, study = gate.admit(opened.inner, opened.seal.coordinator)
-        answer = gate.stored_answer(request) or work(request, study)     # work ends with gate.release and store_answer
+        answer = gate.stored_answer(request) or work(request, study)     # work ends with gate.release
     except FedLoupeError as error:
         answer = gate.refuse(error, request)
 
@@ -44,7 +44,15 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.gate import disclosure, rules
 from fedloupe_client.gate.approvals import approved_study
 from fedloupe_client.gate.decisions import Decisions
-from fedloupe_client.gate.errors import AlreadyAnswered, GateFault, KindNotAllowed, ReplyRefused, StudyNotApproved
+from fedloupe_client.gate.errors import (
+    AlreadyAnswered,
+    CoordinatorUnknown,
+    GateFault,
+    KindNotAllowed,
+    PaidAndFailed,
+    ReplyRefused,
+    StudyNotApproved,
+)
 from fedloupe_client.gate.ledger import Ledger
 from fedloupe_client.gate.passages import Passages, fault
 from fedloupe_client.gate.policy import load_policy
@@ -52,6 +60,7 @@ from fedloupe_client.gate.runs import Runs
 from fedloupe_client.gate.seals import Opened, Seals
 from fedloupe_client.gate.signed import sign_daily
 from fedloupe_client.gate.sums import SecureSums
+from fedloupe_client.gate.trust import trusted
 
 _NOBODY = "0" * 64
 
@@ -109,7 +118,7 @@ class Gate:
 
         Args:
             blob: the request, as `unseal` gave it.
-            coordinator: public key of who signed it, for the inbox.
+            coordinator: public key of who signed it; it may have waited in line, and trust may have ended meanwhile.
 
         Returns:
             The request and the study as this site approved it.
@@ -121,6 +130,7 @@ class Gate:
         message: Message | None = None  # of a sum's request, what it holds: that is what the audit chain names
         try:
             message = request = _request(blob)
+            self._check_trust(coordinator)
             study = self._check(request, coordinator)
             if isinstance(request, SumRequest):
                 message = asked = self.asked(request)
@@ -167,14 +177,16 @@ class Gate:
                 reply = self._sums.unmask(request)
         return self._out(reply)
 
-    def mask(self, request: SumRequest, study: Study, blob: bytes) -> bytes:
+    def mask(self, request: SumRequest, study: Study, blob: bytes, coordinator: str = "") -> bytes:
         """An answer, as `release` or `stored_answer` gave it, as a term of a sum: what leaves are random numbers.
 
         Raises:
             SumRefused, SetupUnknown, NotSummable: see there.
+            Paused, OutsideHours, CoordinatorUnknown: since the request came in.
         """
         reply = decode(blob)
         assert isinstance(reply, Reply), "what was stored is an answer"
+        self._check_leaving(coordinator)
         return self._out(self._sums.mask(request, sum_digest(self.asked(request)), reply, study))
 
     def note_bundle(self, code: str, sha256: str, size: int) -> None:
@@ -190,6 +202,29 @@ class Gate:
     def tell(self, working: Working) -> bytes:
         """That the site is at work on a request: a stage's name, a share and seconds, recorded like all that leaves."""
         return self._out(working)
+
+    def note_again(self, blob: bytes, answer: bytes | None = None) -> None:
+        """Record a request that came while the same one was worked on, and the failure that it heard.
+
+        Args:
+            blob: the request, as `unseal` gave it.
+            answer: a failure that it shares; None where it hears that the site is at work.
+        """
+        self._passages.log("in", _read(blob), blob, outcome="asked again")
+        if answer is not None:
+            failure = _read(answer)
+            self._passages.log("out", failure, answer, outcome=str(getattr(failure, "code", "")))
+
+    def _check_trust(self, coordinator: str) -> None:
+        if coordinator and coordinator not in trusted(self._home):
+            raise CoordinatorUnknown(
+                "this coordinator is trusted no longer", remedy="a kit of it, compared by telephone, would change that"
+            )
+
+    def _check_leaving(self, coordinator: str) -> None:
+        """Nobody paused the site or ended the trust while it worked."""
+        self._decisions.check_open(load_policy(self._home))
+        self._check_trust(coordinator)
 
     def _out(self, reply: Reply) -> bytes:
         blob = encode(reply)
@@ -252,10 +287,11 @@ class Gate:
         """Write this round's spend into the ledger, before training, against the site's budget.
 
         Returns:
-            The row's number, for `store_answer`.
+            The row's number, for `release`.
 
         Raises:
             AlreadyAnswered: the answer is stored: send that one; nothing is spent.
+            PaidAndFailed: this very request was paid before, and what came of it could not leave; nothing is spent.
             BudgetExceeded: nothing is spent and nothing may be trained.
             LedgerDamaged, PolicyInvalid: see there.
         """
@@ -263,18 +299,40 @@ class Gate:
             raise AlreadyAnswered(
                 "the answer to this request is stored", where=f"run {request.run}", remedy="send the stored answer"
             )
+        if (path := self._runs.failed(request.run, _digest(request))) is not None:
+            raise PaidAndFailed(
+                f"round {request.round} was paid for and trained, and gave no answer that may leave",
+                where=f"run {request.run}",
+                remedy=f"see the site's log; delete {path} to let it be trained, and paid for, again",
+            )
         policy = load_policy(self._home)
         return self.ledger.intend(
             request.run, request.round, request.fingerprint, spend, policy.epsilon_budget, policy.delta
         )
 
-    def release(self, reply: Reply, request: Request, *, summed: bool = False) -> bytes:
-        """Let an answer out: checked against the request, small cells suppressed, recorded, encoded.
+    def give_up(self, request: Request, error: Exception) -> None:
+        """A paid round that gave no answer is not paid again each time somebody asks; a person may allow it."""
+        self._runs.fail(request.run, _digest(request), f"{type(error).__name__}: {error}")
+
+    def release(
+        self,
+        reply: Reply,
+        request: Request,
+        *,
+        summed: bool = False,
+        entry: int | None = None,
+        coordinator: str = "",
+    ) -> bytes:
+        """Let an answer out: checked against the request, small cells suppressed, kept, recorded, encoded.
+
+        It is kept before it leaves, and where it may not leave now: asked again later, it is there.
 
         Args:
             reply: what the site worked out.
             request: as admitted; what a sum's request holds.
             summed: the answer stays here: `mask` makes of it what leaves.
+            entry: the ledger's row from `intend`, under DP.
+            coordinator: whom it goes to.
 
         Raises:
             GateRefused: ReplyRefused, CohortTooSmall, CellTooSmall, or what holds for the study and policy now.
@@ -286,16 +344,24 @@ class Gate:
                 self._check_paid(checked)
             blob = encode(checked)
             decode(blob)  # what the coordinator would not accept, such as weights that are not finite, does not leave
+            self._keep(request, blob, entry)
+            if not summed:
+                self._check_leaving(coordinator)
         except MessageRefused as error:
-            raise self._held_back(
-                request, ReplyRefused(error.what, remedy="see the site's log; nothing left")
-            ) from None
+            refused = ReplyRefused(error.what, remedy="see the site's log; nothing left")
+            raise self._held_back(request, refused, entry) from None
         except FedLoupeError as error:
-            raise self._held_back(request, error) from None
+            raise self._held_back(request, error, entry) from None
         except Exception as error:  # the wall: what nobody foresaw is a refusal too
-            raise self._held_back(request, fault(error)) from error
+            raise self._held_back(request, fault(error), entry) from error
         self._passages.log("local" if summed else "out", checked, blob, outcome="to be summed" if summed else "ok")
         return blob
+
+    def _confirm(self, request: TrainRequest) -> None:
+        """The ledger's row of a stored answer, where a crash fell between the two."""
+        rows = [r for r in self.ledger.entries() if (r.run, r.round) == (request.run, request.round)]
+        if rows and not any(row.confirmed for row in rows):
+            self.ledger.confirm(rows[-1].entry)
 
     def _check_paid(self, reply: TrainReply) -> None:
         rows = self.ledger.entries()
@@ -329,34 +395,52 @@ class Gate:
     def stored_answer(self, request: Request, *, summed: bool = False) -> bytes | None:
         """The bytes that this very request got before, also before a restart; None where there are none.
 
+        They are looked at as any answer is, by the policy of now: what it holds back since then is taken out.
+
         Args:
             request: as in `release`.
             summed: as in `release`.
 
         Raises:
             AnswerDamaged: the file on disk is no longer a message.
+            GateRefused: as `release`.
         """
         blob = self._runs.answer(request.run, _digest(request))
-        if blob is not None and not summed:
-            self._passages.log("out", decode(blob), blob, outcome="repeated")
+        if blob is None:
+            return None
+        reply = decode(blob)
+        assert isinstance(reply, Reply), "what was stored is an answer"
+        try:
+            study = approved_study(self._home, request.fingerprint)
+            checked = disclosure.protect(reply, request, study, load_policy(self._home))
+        except FedLoupeError as error:
+            raise self._held_back(request, error) from None
+        if isinstance(request, TrainRequest) and isinstance(study.privacy, DpSgd):
+            self._confirm(request)
+        blob = encode(checked)
+        if not summed:
+            self._passages.log("out", checked, blob, outcome="repeated")
         return blob
 
-    def store_answer(self, request: Request, blob: bytes, entry: int | None = None) -> None:
-        """Keep what `release` gave, then confirm the ledger's row. Failures are not kept: the next try may succeed.
-
-        Args:
-            request: as admitted.
-            blob: as released.
-            entry: the row from `intend`, under DP.
-        """
+    def _keep(self, request: Request, blob: bytes, entry: int | None) -> None:
+        """On disk, then confirm the ledger's row. Failures are not kept: the next try may succeed."""
         self._runs.store(request.run, _digest(request), blob)
         if entry is not None:
             self.ledger.confirm(entry)
 
-    def _held_back(self, request: Request, error: FedLoupeError) -> FedLoupeError:
-        """Note in the chain that an answer did not leave."""
+    def _held_back(self, request: Request, error: FedLoupeError, entry: int | None = None) -> FedLoupeError:
+        """Note in the chain that an answer did not leave; one that was paid for and is not kept is given up."""
+        if entry is not None and self._runs.answer(request.run, _digest(request)) is None:
+            self.give_up(request, error)
         self._passages.note("local", "held-back", request, error.code)
         return error
+
+
+def _read(blob: bytes) -> Message | None:
+    try:
+        return decode(blob)
+    except MessageRefused:
+        return None
 
 
 def _request(blob: bytes) -> Request:

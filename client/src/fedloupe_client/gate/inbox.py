@@ -2,11 +2,11 @@
 
     inbox = Inbox(home)
     inbox.once(nonce, expires, now)              # a seal is good once
-    item = inbox.note(Item.of(request, "run"), coordinator)
-    inbox.decide(item.name, "approved", by="Dr Ito", reason="")
+    asked = inbox.note(Item.of(request, "run", coordinator))
+    inbox.decide(asked.item.name, "approved", by="Dr Ito", reason="")
 
-An *item* is a study, a run of one, or one training request of a run. Only what waits for a person or was decided by one
-changes what the gate does; the rest is there to be read.
+An *item* is a study, a run of one, or one training request of a run, as one coordinator asks for it. Only what waits
+for a person or was decided by one changes what the gate does; the rest is there to be read.
 """
 
 from __future__ import annotations
@@ -21,20 +21,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from fedloupe.messages import Request
+from fedloupe.messages import Request, encode
 from fedloupe_client.gate.disk import gate_folder
 from fedloupe_client.gate.errors import InboxDamaged, NothingOfThatName
 
 Level = Literal["study", "run", "round"]
 Decision = Literal["open", "approved", "denied"]
+SHORT = 12
+"""Digits of an item's name that are shown, and the least that name one."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS seen (nonce TEXT PRIMARY KEY, expires INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS items (
     name TEXT PRIMARY KEY, level TEXT NOT NULL, fingerprint TEXT NOT NULL, run TEXT NOT NULL, kind TEXT NOT NULL,
-    round INTEGER NOT NULL, coordinator TEXT NOT NULL, first TEXT NOT NULL, last TEXT NOT NULL, times INTEGER NOT NULL,
-    decision TEXT NOT NULL, by TEXT NOT NULL, decided TEXT NOT NULL, reason TEXT NOT NULL
+    round INTEGER NOT NULL, digest TEXT NOT NULL, coordinator TEXT NOT NULL, first TEXT NOT NULL, last TEXT NOT NULL,
+    times INTEGER NOT NULL, decision TEXT NOT NULL, by TEXT NOT NULL, decided TEXT NOT NULL, reason TEXT NOT NULL
 ) STRICT;
 """
+
+_Row = tuple[str, Level, str, str, str, int, str, str, str, str, int, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +48,44 @@ class Item:
     Attributes:
         level: a study, a run of it, or one training request.
         fingerprint: of the study.
+        coordinator: public key of who asks.
         run: empty for a study.
         kind: of the request; empty but for a training request.
         round: of it; -1 but for a training request.
+        digest: SHA-256 of the request, hex: other weights are another item; empty but for a training request.
     """
 
     level: Level
     fingerprint: str
+    coordinator: str
     run: str = ""
     kind: str = ""
     round: int = -1
+    digest: str = ""
 
     @classmethod
-    def of(cls, request: Request, level: Level) -> Self:
+    def of(cls, request: Request, level: Level, coordinator: str) -> Self:
         """What a request is part of."""
         run = request.run.split("/")[0]  # a fold is part of its run
         match level:
             case "study":
-                return cls("study", request.fingerprint)
+                return cls("study", request.fingerprint, coordinator)
             case "run":
-                return cls("run", request.fingerprint, run)
+                return cls("run", request.fingerprint, coordinator, run)
             case "round":
-                return cls("round", request.fingerprint, request.run, request.kind, getattr(request, "round", -1))
+                number, digest = getattr(request, "round", -1), hashlib.sha256(encode(request)).hexdigest()
+                return cls("round", request.fingerprint, coordinator, request.run, request.kind, number, digest)
 
     @property
     def name(self) -> str:
-        """Twelve hex digits, what a person types."""
-        said = json.dumps([self.level, self.fingerprint, self.run, self.kind, self.round])
-        return hashlib.sha256(said.encode()).hexdigest()[:12]
+        """64 hex digits, of which a person types the first twelve."""
+        said = [self.level, self.fingerprint, self.coordinator, self.run, self.kind, self.round, self.digest]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+    @property
+    def short(self) -> str:
+        """What a person types."""
+        return self.name[:SHORT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,6 @@ class Asked:
 
     Attributes:
         item: itself.
-        coordinator: public key of who asked last.
         first: when it was asked first, UTC, ISO 8601; `last` likewise.
         times: how often.
         decision: of a person; `open` where nobody decided.
@@ -88,7 +101,6 @@ class Asked:
     """
 
     item: Item
-    coordinator: str
     first: str
     last: str
     times: int
@@ -119,7 +131,7 @@ class Inbox:
             db.execute("DELETE FROM seen WHERE expires < ?", (int(now) - 1,))
             return db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (nonce, expires)).rowcount == 1
 
-    def note(self, item: Item, coordinator: str) -> Asked:
+    def note(self, item: Item) -> Asked:
         """Count that it was asked, and say what is known of it.
 
         Raises:
@@ -128,10 +140,12 @@ class Inbox:
         now = _now()
         with self._open() as db:
             db.execute(
-                "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 'open', '', '', '') "
-                "ON CONFLICT (name) DO UPDATE SET coordinator = excluded.coordinator, last = excluded.last, "
-                "times = times + 1",
-                (item.name, item.level, item.fingerprint, item.run, item.kind, item.round, coordinator, now, now),
+                "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 'open', '', '', '') "
+                "ON CONFLICT (name) DO UPDATE SET last = excluded.last, times = times + 1",
+                (
+                    *(item.name, item.level, item.fingerprint, item.run, item.kind, item.round, item.digest),
+                    *(item.coordinator, now, now),
+                ),
             )
             return _one(db, item.name)
 
@@ -167,6 +181,19 @@ class Inbox:
                 raise NothingOfThatName(f"no item `{name}`", where=str(self.path), remedy="see `fedloupe-site inbox`")
             return _one(db, name)
 
+    def reopen(self, fingerprint: str) -> None:
+        """Nothing of this study is approved any longer; what was denied stays so.
+
+        Raises:
+            InboxDamaged: see there.
+        """
+        with self._open() as db:
+            db.execute(
+                "UPDATE items SET decision = 'open', by = '', decided = '', reason = '' "
+                "WHERE fingerprint = ? AND decision = 'approved'",
+                (fingerprint,),
+            )
+
     def items(self) -> list[Asked]:
         """All items, the latest first.
 
@@ -199,10 +226,10 @@ def _one(db: sqlite3.Connection, name: str) -> Asked:
     return _asked(db.execute("SELECT * FROM items WHERE name = ?", (name,)).fetchone(), Path("inbox.sqlite"))
 
 
-def _asked(row: tuple[str, Level, str, str, str, int, str, str, str, int, str, str, str, str], path: Path) -> Asked:
-    _, level, fingerprint, run, kind, number, coordinator, first, last, times, decision, by, decided, reason = row
-    item = Item(level, fingerprint, run, kind, number)
-    return Asked(item, coordinator, first, last, times, _decision(decision, path), by, decided, reason)
+def _asked(row: _Row, path: Path) -> Asked:
+    _, level, fingerprint, run, kind, number, digest, coordinator, first, last, count, decision, by, decided, why = row
+    item = Item(level, fingerprint, coordinator, run, kind, number, digest)
+    return Asked(item, first, last, count, _decision(decision, path), by, decided, why)
 
 
 def _decision(text: str, path: Path) -> Decision:

@@ -142,6 +142,7 @@ def check_request(
         raise WrongSite(f"the study names no site `{site}`", where=study.study, remedy=_ASK)
     if role == "validate" and isinstance(request, (*CONTRIBUTING, *ADDING_UP)):
         raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
+    _check_run(request, study)
     _check_purpose(request, study)
     _check_preparation(request, study)
     _check_harmonisation(request, study, role, took_part)
@@ -223,6 +224,14 @@ def _check_policy(request: Request, study: Study, policy: Policy) -> None:
         if isinstance(study.privacy, ClientDp):
             what = f"the study's is {CLIENT}: this site adds no noise"
         raise PrivacyRequired(f"the policy requires {RECORD} differential privacy, {what}", remedy=change)
+
+
+def _check_run(request: Request, study: Study) -> None:
+    """A run within a run is a fold of the study; under any other name all that is counted by run would begin anew."""
+    run, within, fold = request.run.partition("/")
+    folds = [f"without-{site}" for site in study.train_sites] if study.evaluation.leave_one_site_out else []
+    if within and fold not in folds:
+        raise NotInStudy(f"`{fold}` is no fold of this study", where=f"run {run}", remedy=_ASK)
 
 
 def _check_purpose(request: Request, study: Study) -> None:

@@ -3,8 +3,8 @@
     runs.take_part(run, digest)              # before anything is computed
     runs.store(run, digest, blob)            # after: the same request gets the same bytes, also after a restart
 
-`digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>` and
-`gate/answers/<run>/<digest>.safetensors`.
+`digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>`,
+`gate/answers/<run>/<digest>.safetensors` and `gate/failed/<run>/<digest>.txt`.
 """
 
 from __future__ import annotations
@@ -64,6 +64,19 @@ class Runs:
         """Keep the answer; whole or not at all."""
         gate_folder(self._home, "answers", _folder(run))
         write_atomic(self._answer_path(run, digest), blob)
+
+    def failed(self, run: str, digest: str) -> Path | None:
+        """The note that a paid request gave no answer; None where there is none."""
+        path = self._failed_path(run, digest)
+        return path if path.exists() else None
+
+    def fail(self, run: str, digest: str, why: str) -> None:
+        """Note that a paid request gave no answer; why stays here."""
+        gate_folder(self._home, "failed", _folder(run))
+        write_atomic(self._failed_path(run, digest), (why + "\n").encode())
+
+    def _failed_path(self, run: str, digest: str) -> Path:
+        return self._home / "gate" / "failed" / _folder(run) / f"{digest}.txt"
 
     def _answer_path(self, run: str, digest: str) -> Path:
         return self._home / "gate" / "answers" / _folder(run) / f"{digest}.safetensors"

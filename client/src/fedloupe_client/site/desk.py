@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLong
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from fedloupe.messages import Failure, Message, MessageRefused, SumRequest, Working, decode, encode
@@ -26,6 +27,8 @@ PATIENCE_S = 30.0
 """Seconds that a caller waits for an answer before it hears `Working`."""
 CARRIED = 2**20
 """Bytes carried in a second: a caller with a large request waits longer, and so sends it less often."""
+FORGOTTEN_S = 180.0
+"""Seconds after which work in line is not begun if nobody asked for it again: coordinators ask each half minute."""
 KEPT_FAILURES = 16
 LONGEST_FAILURE = 4096
 """Bytes."""
@@ -68,10 +71,20 @@ class Entered(NamedTuple):
 
 @dataclass
 class _Work:
-    """A request in line or under way; `owned` while the caller who brought it waits, `answer` once it is there."""
+    """A request in line or under way.
+
+    Attributes:
+        future: its answer.
+        header: what its answers repeat.
+        owned: the caller who brought it waits.
+        asked: when it was asked for last, in the clock's seconds.
+        answer: once it is there.
+    """
 
     future: Future[bytes]
+    header: dict[str, str] | None
     owned: bool = True
+    asked: float = field(default_factory=time.monotonic)
     answer: bytes | None = None
 
 
@@ -82,7 +95,9 @@ class Desk:
         enter: looks at a seal, in the caller's thread; what it refuses it answers itself.
         progress: of the running request, which the work writes.
         tell: a `Working` as it leaves.
+        again: notes a request that attached to another's work, and the failure that it heard, if any.
         patience_s: seconds that a caller waits.
+        forgotten_s: seconds after which nobody is thought to want what is still in line.
     """
 
     def __init__(
@@ -90,10 +105,13 @@ class Desk:
         enter: Callable[[bytes], Entered | bytes],
         progress: Progress,
         tell: Callable[[Working], bytes] = encode,
+        again: Callable[[bytes, bytes | None], None] = lambda inner, failure: None,
         *,
         patience_s: float = PATIENCE_S,
+        forgotten_s: float = FORGOTTEN_S,
     ) -> None:
         self._enter, self._progress, self._tell, self._patience_s = enter, progress, tell, patience_s
+        self._again, self._forgotten_s = again, forgotten_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fedloupe-site")
         self._lock = threading.Lock()
         self._works: dict[str, _Work] = {}
@@ -116,12 +134,16 @@ class Desk:
         asked = read(entered.inner)
         while True:
             with self._lock:
-                if (failure := self._failures.pop(asked.key, None)) is not None:
-                    return failure
                 work = self._works.get(asked.key)
+                failure = None if work else self._failures.pop(asked.key, None)
                 owner = work is None
-                if work is None:
-                    work = self._works[asked.key] = _Work(self._thread.submit(self._work, asked.key, entered.work))
+                if work is not None:
+                    work.asked = time.monotonic()
+                elif failure is None:
+                    future = self._thread.submit(self._work, asked.key, entered.work)
+                    work = self._works[asked.key] = _Work(future, asked.header)
+            if work is None:
+                return self._shared(entered.inner, failure)
             answer = self._wait(work, asked, len(blob))
             if answer is None:
                 with self._lock:
@@ -135,9 +157,17 @@ class Desk:
                         self._keep_failure(asked.key, answer)
                 return answer
             if _failed(answer):
-                return answer
+                return self._shared(entered.inner, answer)
             # the answer is on disk now: the caller's own request brings it, through the gate
+        if not owner:
+            self._again(entered.inner, None)
         return self._working(asked)
+
+    def _shared(self, inner: bytes, failure: bytes | None) -> bytes:
+        """A failure that this very request had a moment ago."""
+        assert failure is not None
+        self._again(inner, failure)
+        return failure
 
     def stop(self) -> None:
         """Begin nothing more; what runs ends by itself."""
@@ -152,6 +182,11 @@ class Desk:
             return None
 
     def _work(self, key: str, work: Callable[[], bytes]) -> bytes:
+        with self._lock:
+            waiting = self._works[key]
+            if waiting.header is not None and time.monotonic() - waiting.asked > self._forgotten_s:
+                del self._works[key]  # as a round that the coordinator closed without this site
+                return encode(Working.model_validate({**waiting.header, **Told("waiting", None, None)._asdict()}))
         self._running = key
         self._progress.begin("working")
         try:

@@ -134,6 +134,10 @@ class Site:
         """That it is at work, as it leaves."""
         return self.gate.tell(working)
 
+    def again(self, blob: bytes, answer: bytes | None) -> None:
+        """The same request came again meanwhile; recorded, with the failure that it hears."""
+        self.gate.note_again(blob, answer)
+
     def answer(self, blob: bytes, coordinator: str = "") -> bytes:
         """Answer one request whose seal was good.
 
@@ -146,8 +150,10 @@ class Site:
             request, study = self.gate.admit(blob, coordinator)
             if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest):
                 return self.gate.set_up(request, study)
-            answer = self._work(self.gate.asked(request), study, summed=isinstance(request, SumRequest))
-            return self.gate.mask(request, study, answer) if isinstance(request, SumRequest) else answer
+            if isinstance(request, SumRequest):
+                answer = self._work(self.gate.asked(request), study, coordinator, summed=True)
+                return self.gate.mask(request, study, answer, coordinator)
+            return self._work(request, study, coordinator)
         except FedLoupeError as error:
             _log.warning("refused: %s", error)
             return self.gate.refuse(error, request)
@@ -158,7 +164,7 @@ class Site:
             )
             return self.gate.refuse(wrapped, request)
 
-    def _work(self, request: Request, study: Study, *, summed: bool) -> bytes:
+    def _work(self, request: Request, study: Study, coordinator: str, *, summed: bool = False) -> bytes:
         """The answer, worked out or as it was stored; of a sum's term it stays here."""
         if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
             self._check_same_data(request.run, study)
@@ -166,8 +172,7 @@ class Site:
                 self._forget(request)
                 return stored
         reply, entry = self._answer(request, study)
-        answer = self.gate.release(reply, request, summed=summed)
-        self.gate.store_answer(request, answer, entry)
+        answer = self.gate.release(reply, request, summed=summed, entry=entry, coordinator=coordinator)
         self._forget(request)
         return answer
 
@@ -339,17 +344,21 @@ class Site:
         preparation = self._prepared.of(request.run)
         spend = planned_spend(study, privacy)
         entry = self.gate.intend(request, spend)
-        weights = train_round_privately(
-            study,
-            self.name,
-            cohort,
-            preparation,
-            request.weights,
-            number=request.round,
-            privacy=privacy,
-            spend=spend,
-            tell=self.progress,
-        )
+        try:
+            weights = train_round_privately(
+                study,
+                self.name,
+                cohort,
+                preparation,
+                request.weights,
+                number=request.round,
+                privacy=privacy,
+                spend=spend,
+                tell=self.progress,
+            )
+        except Exception as error:
+            self.gate.give_up(request, error)
+            raise
         spent = self.gate.ledger.spent(load_policy(self.home).delta)
         reply = TrainReply(**header, round=request.round, weights=weights, patients=patients, loss=None, epsilon=spent)
         return reply, entry
