@@ -253,12 +253,8 @@ class TestPaused:
             run(waiting(must=["south"]), town, run_dir, patient=False)
         assert read_state(run_dir).ended == "FL-701 the round's quorum was not met"
 
-    @pytest.mark.parametrize(
-        ("code", "state"), [("FL-530", "awaiting approval"), ("FL-532", "paused"), ("FL-533", "paused")]
-    )
-    def test_where_a_person_must_decide_it_waits_as_for_a_silent_site(
-        self, waiting, town, run_dir, hospitals, code, state
-    ):
+    @pytest.mark.parametrize("code", ["FL-501", "FL-529", "FL-530", "FL-532", "FL-533"])
+    def test_where_a_person_must_decide_it_waits_as_for_a_silent_site(self, waiting, town, run_dir, hospitals, code):
         asked, seen = [], []
 
         def work(r):
@@ -281,6 +277,75 @@ class TestPaused:
         town.work = lambda r: hospitals.failure(r, "FL-531", "denied") if r.site == "south" else 1.0
         with pytest.raises(SiteRefused, match="south: FL-531 denied"):
             run(waiting(), town, run_dir)
+
+    def test_a_refusal_at_the_start_of_a_run_that_goes_on_is_waited_for(self, waiting, town, run_dir, hospitals):
+        stopped = []
+
+        def work(r):
+            if rounds_of(r) and r.round == 2 and not stopped:
+                stopped.append(town.now)
+                raise KeyboardInterrupt
+            ill = stopped and r.kind == "hello" and r.site == "south" and town.now < stopped[0] + 500
+            return hospitals.failure(r, "FL-599", "disk full") if ill else 10.0
+
+        town.work = work
+        with pytest.raises(KeyboardInterrupt):
+            run(waiting(), town, run_dir)
+        results = run(waiting(), town, run_dir)
+        assert [r.participants for r in results.rounds] == [("east", "north", "south")] * 3
+
+    @pytest.mark.parametrize("kind", ["hello", "train"])
+    def test_a_message_that_its_courier_brought_twice_is_asked_for_again(self, waiting, town, run_dir, hospitals, kind):
+        """A kill between the two: the seal is used, the site works on, and nothing of it is a refusal."""
+        refused, events = [], []
+
+        def work(r):
+            if r.kind == kind and r.site == "south" and not refused:
+                refused.append(town.now)
+                return hospitals.failure(r, "FL-528", "replayed")
+            return 10.0
+
+        town.work = work
+        results = run(waiting(late="leave"), town, run_dir, events=events)
+        assert [r.absent for r in results.rounds] == [(), (), ()]
+        second = town.asked(kind, site="south")[1]
+        (when,) = [t for t, m in town.log if m is second]
+        assert when < refused[0] + 15
+
+    def test_one_whose_first_word_was_lost_is_asked_again_soon(self, waiting, town, run_dir):
+        lost = []
+
+        def work(r):
+            if rounds_of(r) and r.site == "south" and not lost:
+                lost.append(town.now)
+                return None
+            return 10.0
+
+        town.work = work
+        run(waiting(silence_s=600, late="wait"), town, run_dir)
+        again = next(t for t, m in town.log if rounds_of(m) and m.site == "south")
+        assert again < lost[0] + 150
+
+    def test_nobody_sleeps_past_a_deadline(self, waiting, town, run_dir):
+        """South is silent from round 2 on; its next try would be long after its deadline."""
+        town.work = lambda r: None if rounds_of(r) and r.site == "south" and r.round > 1 else 10.0
+        results = run(waiting(late="leave", retry_after_s=600), town, run_dir)
+        assert results.rounds[1].absent == ("south",)
+        assert max(town.naps) <= 2 * 10 + 100
+
+    def test_one_that_may_join_and_has_other_columns_is_left_out(self, waiting, town, run_dir, hospitals):
+        answer = hospitals.answer
+
+        def other(r):
+            reply = answer(r)
+            if r.kind == "hello" and r.site == "south":
+                features = ("elsewhere", *reply.features[1:])
+                return reply.model_copy(update={"features": features})
+            return reply
+
+        town.answer = other
+        results = run(waiting(may=["south"]), town, run_dir)
+        assert all(r.participants == ("east", "north") for r in results.rounds)
 
     def test_a_refusal_in_a_round_leaves_the_site_out_at_once(self, waiting, town, run_dir, hospitals):
         town.work = lambda r: (

@@ -5,9 +5,11 @@
     asking.seconds, asking.late                    # what it took; who works and was not waited for
 
 A site that says that it works is alive: it is asked again at once, and that costs none of its attempts. One that is
-silent is asked again after a while; so is one where a person must decide first (FL-530), that was paused (FL-532) or is
-outside its hours (FL-533). In a patient run whoever is needed is asked until there, at intervals that grow, and the run
-says that it is paused; in another one the question ends after `quorum.attempts` silences, and the caller fails.
+silent is asked again after a while; so is one where a person must approve the study or decide first (FL-501, FL-530),
+that was paused (FL-532) or is outside its hours (FL-533), and one that got a message twice from its courier (FL-528) or
+too late (FL-529), which a new seal mends. In a patient run whoever is needed is asked until there, at intervals that
+grow, and the run says that it is paused; in another one the question ends after `quorum.attempts` silences, and the
+caller fails.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from fedloupe.messages import TOO_FEW, Failure, Message, Request, Working
 from fedloupe_server.federation.exchange import Arrival, Outbox
-from fedloupe_server.federation.state import HELD
+from fedloupe_server.federation.state import HELD, UNAPPROVED
 from fedloupe_server.federation.waiting import LEAST_PAUSE_S, Rule, pause_s
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ LOST = "FL-522"
 """Code by which a site says that it does not hold a set-up, as after its home was restored."""
 UNSAFE = "FL-521"
 """Code by which a site refuses what could show its answer, as one request over two sets of sites."""
+REPLAYED, OUT_OF_TIME = "FL-528", "FL-529"
+"""Codes by which a site refuses a seal, and not what is under it."""
 FINAL = (LOST, UNSAFE, *TOO_FEW)
 """Refusals that waiting does not change."""
 NO_ANSWER = "no answer"
@@ -149,7 +153,7 @@ class Asking(Generic[R]):
             raise self._talk.not_asked(site)
         line.under_way = False
         if arrival.blob is None:
-            return self._silent(site, line)
+            return self._silent(site, line, arrival.problem)
         reply = self._talk.read(site, arrival.blob)
         match reply:
             case Working():
@@ -168,22 +172,31 @@ class Asking(Generic[R]):
                 yield site, cast(R, reply)
 
     def _refused(self, site: str, line: _Line, failure: Failure) -> None:
-        self._talk.refusals[site] = f"{failure.code} {failure.title}"
-        self._talk.watch.refused(site, failure)
         line.alive = False
         line.tries += 1
-        if failure.code not in HELD:
+        if failure.code == REPLAYED and line.tries == 1:  # the courier was killed and brought the message again
+            line.again = self._now + LEAST_PAUSE_S
+            return
+        self._talk.refusals[site] = f"{failure.code} {failure.title}"
+        self._talk.watch.refused(site, failure)
+        if failure.code not in self._waiting_mends:
             line.refused = True
             line.over = not self._talk.patient or self._rule.refusals_end or failure.code in FINAL
         line.again = None if line.over else self._now + self._pause(line)
 
-    def _silent(self, site: str, line: _Line) -> None:
+    @property
+    def _waiting_mends(self) -> set[str]:
+        """Refusals after which a site is asked again as if it had been silent."""
+        unapproved = set() if self._talk.patient else {UNAPPROVED}
+        return {*HELD, REPLAYED, OUT_OF_TIME} - unapproved
+
+    def _silent(self, site: str, line: _Line, problem: str = "") -> None:
         line.under_way = line.alive = False
         line.tries += 1
         line.again = self._now + self._pause(line)
         if line.tries == 1 or not self._talk.refusals.get(site, "").startswith(tuple(HELD)):
             self._talk.refusals[site] = NO_ANSWER
-        self._talk.watch.missing(site, "absent", NO_ANSWER)
+        self._talk.watch.missing(site, "absent", problem or NO_ANSWER)
 
     def _pause(self, line: _Line) -> float:
         return pause_s(self._talk.study.quorum, line.tries, patient=self._talk.patient)
@@ -199,9 +212,17 @@ class Asking(Generic[R]):
                 outbox.add(site)
 
     def _sleep(self) -> None:
-        """Until the next one is to be asked."""
-        again = [ln.again for site, ln in self._lines.items() if ln.again is not None and self._is_waited_for(site, ln)]
-        self._talk.clock.sleep(max(0.0, min(again, default=self._now) - self._now))
+        """Until the next one is to be asked, or its deadline is over."""
+        waited = {site: line for site, line in self._lines.items() if self._is_waited_for(site, line)}
+        moments = [line.again for line in waited.values() if line.again is not None]
+        moments += self._later.values()
+        moments += [end for site, line in waited.items() if (end := self._end(site, line)) > self._now]
+        self._talk.clock.sleep(max(0.0, min(moments, default=self._now) - self._now))
+
+    def _end(self, site: str, line: _Line) -> float:
+        """When a site's deadline is over."""
+        began = self._now if line.began is None else line.began
+        return began + self._rule.deadlines.get(site, self._rule.deadline_s)
 
     def _over(self) -> bool:
         waited = {site: line for site, line in self._lines.items() if self._is_waited_for(site, line)}
@@ -233,7 +254,7 @@ class Asking(Generic[R]):
             return False
         if site in self._rule.may or line.refused or (tired and not self._talk.patient):
             return False
-        if line.began is None or self._now < line.began + self._rule.deadlines.get(site, self._rule.deadline_s):
+        if self._now < self._end(site, line):
             return True
         return self._rule.late == "wait" and not tired
 

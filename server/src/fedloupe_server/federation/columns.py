@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import HelloReply
@@ -37,3 +37,12 @@ def agreed_columns(hellos: Mapping[str, HelloReply]) -> tuple[tuple[str, ...], t
                 remedy="bring the same columns everywhere; `exclude` in site.yaml drops those that are not features",
             )
     return hellos[first].features, hellos[first].groups
+
+
+def differing(hellos: Mapping[str, HelloReply], may: Sequence[str]) -> tuple[str, ...]:
+    """Those of these sites, for which nobody waits, whose columns are not those of the others."""
+    needed = [site for site in hellos if site not in may]
+    if not needed:
+        return ()
+    said = {site: (hello.features, hello.groups) for site, hello in hellos.items()}
+    return tuple(site for site in may if site in said and said[site] != said[needed[0]])

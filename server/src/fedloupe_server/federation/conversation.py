@@ -30,6 +30,7 @@ from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.asking import Asking
+from fedloupe_server.federation.columns import FeaturesDiffer, differing
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.joining import Entry, Guest
 from fedloupe_server.federation.state import Watch
@@ -37,6 +38,10 @@ from fedloupe_server.federation.summing import Sums
 from fedloupe_server.federation.waiting import CLOCK, Clock, Rule, everyone
 
 R = TypeVar("R", bound=Message)
+FIRST_WORD_S = 120.0
+"""Seconds for a site's first word to a request, beside its transfer."""
+SLOWEST = 2**17
+"""Bytes in a second that a line carries at least: 1 Mbit/s."""
 
 
 class QuorumNotMet(FedLoupeError):
@@ -165,7 +170,10 @@ class Conversation:
         """
         quorum = self.study.quorum
         rule = rule or everyone(quorum, tuple(requests))
-        longest = quorum.silence_s if self.patient else min(quorum.timeout_s, rule.deadline_s)
+        longest = min(quorum.timeout_s, rule.deadline_s)
+        if self.patient:  # its first word comes within half a minute; asked twice, it does its work once
+            size = max((_size(request) for request in requests.values()), default=0)
+            longest = min(quorum.silence_s, FIRST_WORD_S + size / SLOWEST)
         return Asking(self, requests, expected, rule, longest, wrap)
 
     def ask_all(
@@ -180,15 +188,23 @@ class Conversation:
         self.require_all(replies, sites)
         return replies
 
-    def say_hello(self, sites: tuple[str, ...]) -> dict[str, HelloReply]:
-        """Who of these sites is there; a refusal ends the run, as nothing has begun.
+    def say_hello(self, sites: tuple[str, ...], *, begun: bool = False) -> dict[str, HelloReply]:
+        """Who of these sites is there; one that nobody waits for takes no part if its columns are others.
+
+        Args:
+            sites: to ask.
+            begun: something was done already, which is waited for; otherwise a refusal ends the run.
 
         Raises:
             SiteRefused: one that the study waits for is not.
         """
         requests = {site: HelloRequest(**self.header(site)) for site in sites}
-        rule = everyone(self.study.quorum, sites, refusals_end=True)
+        rule = everyone(self.study.quorum, sites, refusals_end=not begun)
         replies = self.ask(requests, HelloReply, rule)
+        for site in differing(replies, self.study.quorum.may):
+            del replies[site]
+            self.refusals[site] = f"{FeaturesDiffer.code} {FeaturesDiffer.title}"
+            self.watch.missing(site, "absent", f"cannot join: {self.refusals[site]}")
         self.require_all(replies, sites)
         self.hellos |= replies
         return replies
@@ -311,6 +327,11 @@ class Conversation:
                 f"{site} answered for another site, run or study", where=site, remedy="check the site table"
             )
         return reply
+
+
+def _size(request: Request) -> int:
+    """Bytes of a request's arrays, about."""
+    return sum(np.asarray(getattr(request, name)).nbytes for name in request.tensors)
 
 
 def _fits(request: Message, reply: Message) -> bool:

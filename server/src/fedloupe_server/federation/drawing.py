@@ -72,7 +72,7 @@ def _drawn(study: Study, talk: Conversation, journal: Journal, observer: Observe
     assert study.segmentation is not None, "only a drawing study draws"
     train, validate = study.train_sites, study.validate_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
-    talk.say_hello(train)
+    talk.say_hello(train, begun=journal.begun)
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
     start = flatten(build_unet(study))
@@ -83,7 +83,7 @@ def _drawn(study: Study, talk: Conversation, journal: Journal, observer: Observe
     journal.freeze({"frozen": name})
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.say_hello(validate)
+        talk.say_hello(validate, begun=True)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     observer(Event("evaluation", 0, 2, "federated"))
     federated = _overlap(study, talk, "federated", dict.fromkeys(talk.there((*train, *validate)), weights))

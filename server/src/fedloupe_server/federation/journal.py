@@ -152,6 +152,11 @@ class Journal:
         """Where the run's preparation stands."""
         return self.folder / "preparation.safetensors"
 
+    @property
+    def begun(self) -> bool:
+        """Whether sites have worked for this run already."""
+        return self.preparation_path.exists() or (self.folder / "rounds").exists()
+
     def intend(self, intent: Intent) -> None:
         """Keep what a round is about to do, before anybody hears of it."""
         write_atomic(self._intent(intent.round), (intent.model_dump_json(indent=1) + "\n").encode())

@@ -80,7 +80,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     train, validate = study.train_sites, study.validate_sites
 
     observer(Event("hello", 0, 1, "asking the training sites"))
-    features, columns = agreed_columns(talk.say_hello(train))
+    features, columns = agreed_columns(talk.say_hello(train, begun=journal.begun))
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
     if study.evaluation.describe:
@@ -101,7 +101,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     )
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.say_hello(validate)
+        talk.say_hello(validate, begun=True)
         agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))

@@ -26,9 +26,14 @@ from fedloupe_server.federation.events import Event, Observer, silent
 FILE = "state.json"
 INTERVAL_S = 0.5
 """Seconds between two writings."""
-AWAITS, DENIED, PAUSED, CLOSED = "FL-530", "FL-531", "FL-532", "FL-533"
-"""Codes of a site where a person must decide first, has said no, has paused it, or that is outside its hours."""
-HELD: dict[str, Doing] = {AWAITS: "awaiting approval", PAUSED: "paused", CLOSED: "paused"}
+UNAPPROVED, AWAITS, DENIED, PAUSED, CLOSED = "FL-501", "FL-530", "FL-531", "FL-532", "FL-533"
+"""Codes of a site where a person must approve the study, must decide first, said no, or paused it; that is closed."""
+HELD: dict[str, Doing] = {
+    UNAPPROVED: "awaiting approval",
+    AWAITS: "awaiting approval",
+    PAUSED: "paused",
+    CLOSED: "paused",
+}
 Doing = Literal["waiting", "asked", "training", "done", "late", "refused", "absent", "paused", "awaiting approval"]
 
 
