@@ -40,10 +40,9 @@ def main() -> None:
     console.print(f"{len(study.train_sites)} SYNTHETIC hospitals, {given.rounds} rounds, secure sums; in {folder}")
     calm_s, calm, _ = run(Field(study, tables, folder / "calm", namespaces=network))
     console.print(f"undisturbed  {calm_s:.0f} s from the first process to the report")
-    kinds = ("superlink", "serverapp", "supernode", "clientapp", *(NETWORK if network else ()))
+    kinds = ("superlink", "serverapp", "supernode", "clientapp", "site", *(NETWORK if network else ()))
     field = Field(study, tables, folder / "disturbed", namespaces=network)
-    gap_s = given.gap or 3.0 * calm_s / given.faults
-    seconds, disturbed, faults = run(field, kinds, seed=given.seed, gap_s=gap_s, most=given.faults)
+    seconds, disturbed, faults = run(field, kinds, seed=given.seed, gap_s=given.gap, most=given.faults)
     console.print(table_of(faults, kinds))
     asked, trained = repeated(field, given.rounds)
     same = [number for number in calm if calm[number] == disturbed.get(number)]
@@ -60,9 +59,9 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.drill", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--epochs", type=int, default=40, help="of local training in a round")
+    parser.add_argument("--epochs", type=int, default=100, help="of local training in a round")
     parser.add_argument("--faults", type=int, default=60)
-    parser.add_argument("--gap", type=float, help="mean seconds between two faults")
+    parser.add_argument("--gap", type=float, default=4.0, help="mean seconds between two faults")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--calm-network", action="store_true")
