@@ -174,6 +174,93 @@ class TestLostReceipt:
         link.state.delete_messages({asked})
         assert send(client, answer_to(message, b"answer")) == 0
 
+    def test_an_answer_that_has_arrived_does_not_travel_again(self, link, start, receive, send):
+        asked, waited_for = link.ask(b"question"), []
+        self.lose(link, asked, waited_for)
+        first, second = start(), start()
+        assert send(first, answer_to(receive(first), b"answer")) == len(waited_for)
+        assert send(second, answer_to(receive(second), b"answer")) == 0
+
+
+class TestAnotherAnswer:
+    """After a kill in the middle of an upload the site says something else, as `Working` with another share."""
+
+    def test_the_server_app_that_waits_for_the_first_one_hears_of_an_error_at_once(
+        self, link, start, receive, begin, send
+    ):
+        asked, first = link.ask(b"question"), start()
+        begin(first, answer_to(receive(first), b"43 %"))
+        second = start()
+        link.meanwhile["PullObject"] = lambda: send(second, answer_to(receive(second), b"44 %"))
+        (answer,) = link.answers(asked)
+        assert answer.metadata.reply_to_message_id == asked
+        assert "could not be found" in answer.error.reason, "not after three minutes"
+
+    def test_so_does_one_that_has_not_looked_yet(self, link, start, receive, begin, send):
+        asked, first = link.ask(b"question"), start()
+        begin(first, answer_to(receive(first), b"43 %"))
+        second = start()
+        assert send(second, answer_to(receive(second), b"44 %")) == 0, "the coordinator takes no second envelope"
+        assert link.answers(asked) == [], "it finds out only now"
+        (answer,) = link.answers(asked)
+        assert answer.has_error()
+
+    def test_where_the_first_one_never_arrived_it_gets_the_second(self, link, start, receive, send):
+        asked, first = link.ask(b"question"), start()
+        message = receive(first)
+
+        def away(_):
+            raise httpx.ConnectError("no line")
+
+        with pytest.raises(httpx.TransportError):
+            start(away).PushMessages(envelope_of(answer_to(message, b"43 %"), link))
+        second = start()
+        send(second, answer_to(receive(second), b"44 %"))
+        (answer,) = link.answers(asked)
+        assert said(answer) == b"44 %"
+
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_where_all_of_the_first_one_has_arrived_that_one_counts(self, link, start, receive, send, lost):
+        asked, first = link.ask(b"question"), start()
+        if lost:
+            link.lost["push-messages"] = lambda: None
+        send(first, answer_to(receive(first), b"43 %"))
+        second = start()
+        assert send(second, answer_to(receive(second), b"44 %")) == 0
+        (answer,) = link.answers(asked)
+        assert said(answer) == b"43 %"
+
+    def test_a_message_given_up_is_such_an_answer(self, link, start, receive, begin):
+        asked = link.ask(b"poison")
+        for _ in range(DELIVERIES):
+            client = start()
+            begin(client, answer_to(receive(client), b"answer"))
+        waited_for = link.take_envelope(asked)
+        link.ask(b"next")
+        receive(start())
+        assert link.parts(waited_for) == [None] * len(waited_for)
+
+    def test_an_upload_of_an_earlier_message_is_left_alone(self, link, start, receive, send, tmp_path):
+        first_asked, client = link.ask(b"first"), start()
+        send(client, answer_to(receive(client), b"answer"))
+        kept = (tmp_path / "upload.json").read_text()
+        link.ask(b"second")
+        message = receive(client)
+        (tmp_path / "upload.json").write_text(kept)  # killed between the two files
+        send(client, answer_to(message, b"other answer"))
+        (answer,) = link.answers(first_asked)
+        assert said(answer) == b"answer"
+
+    def test_the_first_one_is_thrown_away_also_where_the_line_breaks_then(self, link, start, receive, begin, send):
+        asked, first = link.ask(b"question"), start()
+        begin(first, answer_to(receive(first), b"43 %"))
+        waited_for = link.take_envelope(asked)
+        link.lost["confirm-message-received"] = lambda: None
+        second = start()
+        send(second, answer_to(receive(second), b"44 %"))
+        assert link.asked.count("confirm-message-received") == 2
+        assert link.parts(waited_for) == [None] * len(waited_for)
+
 
 class TestLostMessage:
     def test_where_a_messages_way_here_breaks_off_the_next_one_is_asked_for(self, link, start, receive):

@@ -30,7 +30,7 @@ class Upload(NamedTuple):
     Attributes:
         reply: its id.
         session: under which the coordinator waits for the parts; empty where it gave none, or none that we heard.
-        parts: of the answer, those that it waits for.
+        parts: of the answer, those that it waits for; none when all have arrived.
     """
 
     reply: str
