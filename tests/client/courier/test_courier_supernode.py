@@ -244,10 +244,11 @@ class TestMessageInHand:
 
 
 def push(client, reply="r"):
-    about = internals.PushMessagesRequest(node=NODE)
-    about.messages_list.add().metadata.message_id = reply
-    about.message_object_trees.add().object_id = reply
-    return client.PushMessages(about)
+    request = internals.PushMessagesRequest(node=NODE)
+    about = request.messages_list.add().metadata
+    about.message_id, about.reply_to_message_id = reply, "m"
+    request.message_object_trees.add().object_id = reply
+    return client.PushMessages(request)
 
 
 def push_part(client, name):
@@ -279,9 +280,9 @@ class TestUpload:
         client = start()
         client.PullMessages(PullMessagesRequest(node=NODE))
         push(client)
-        assert hand.begun_upload("r") == ("s", ["r"])
+        assert hand.begun_upload("m") == ("r", "s", ["r"])
         client.PullMessages(PullMessagesRequest(node=NODE))
-        assert hand.begun_upload("r") is None
+        assert hand.begun_upload("m") is None
 
     def test_a_part_whose_receipt_was_lost_counts_as_arrived_when_it_is_not_wanted_again(self, start, link):
         client = start()

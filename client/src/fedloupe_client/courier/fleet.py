@@ -26,7 +26,8 @@ from fedloupe.errors import FedLoupeError
 from fedloupe_client.courier import internals as flower
 from fedloupe_client.courier.app import FAILED
 from fedloupe_client.courier.approved import BundleRefused, require_approved
-from fedloupe_client.courier.hand import Hand
+from fedloupe_client.courier.executor import steady
+from fedloupe_client.courier.hand import Hand, Upload
 
 SOONEST_S, LATEST_S = 0.2, 3.0
 DELIVERIES = 3
@@ -118,11 +119,13 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
     class Fleet(flower.FleetHttpClient):
         _active = time.monotonic()
         _began = False
-        _unsure: frozenset[str] = frozenset()
 
         def __init__(self, base_url: str, **options: object) -> None:
             options["interceptors"] = (Watch(say, hand), *options["interceptors"])  # type: ignore[misc]
             super().__init__(base_url, **options)  # type: ignore[arg-type]
+            self._unsure: set[str] = set()  # parts that may have arrived
+            self._sending, self._left = ("", Upload("", "", [])), set[str]()  # an answer, and its parts still to go
+            self._lock = threading.Lock()
 
         def ActivateNode(self, request: flower.ActivateNodeRequest) -> flower.ActivateNodeResponse:
             try:
@@ -167,7 +170,8 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
                     return self._deliver(response, kept[1] + 1)
                 if not self._began:
                     self._refuse(request.node, response, MessageDropped)
-                self._confirm(request.node, response)
+                about = response.messages_list[0].metadata
+                self._throw_away(request.node, about.run_id, about.message_id)
                 hand.put_down()
                 self._active = time.monotonic()
                 say("done")
@@ -183,27 +187,67 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
             return response
 
         def PushMessages(self, request: flower.PushMessagesRequest) -> flower.PushMessagesResponse:
-            """An answer's envelope. One whose upload a kill broke off is not sent again but completed.
+            """An answer's envelope; the parts that the coordinator waits for then.
 
-            The coordinator would refuse a second one, and wait three minutes for the rest of the first. The same answer
-            to the same message has the same id here (`executor.steady`).
+            Where an upload of the same answer was begun (it has the same id here, by `executor.steady`):
+            - with a receipt of the coordinator: the envelope is not sent again, and its parts are, under that session;
+            - without one: the envelope is sent again. The coordinator takes it as the one that it has, or as the first.
+              Where the ServerApp took it meanwhile, Flower has forgotten what it answers: it asks for no parts, but the
+              ServerApp waits for them, three minutes long. They are sent without a session; Flower finds the open one.
+
+            Where an upload of another answer to the same message was begun (a kill came between), as `Working` with
+            another share, Flower takes no second envelope, whether the ServerApp has taken the first one or not: this
+            answer is refused without a word, has no parts to push, and the loop lets the message go. The former one
+            - counts, where all of it had arrived;
+            - is thrown away, where it will never be whole. A ServerApp that waits for its parts hears of an error at
+              once, and asks again; one that has not taken the envelope yet does so at its next look but one. Where the
+              envelope never arrived there is nothing to throw away, and this answer is the first.
             """
-            reply = request.messages_list[0].metadata.message_id
-            if (begun := hand.begun_upload(reply)) is not None:
-                session, parts = begun
-                self._unsure |= frozenset(parts)
-                return flower.PushMessagesResponse(objects_to_push=parts, session_id=session)
+            about = request.messages_list[0].metadata
+            begun = hand.begun_upload(about.reply_to_message_id)
+            if begun is not None and begun.reply != about.message_id:
+                if begun.parts:
+                    self._throw_away(request.node, about.run_id, begun.reply)
+                begun = None
+            if begun is None or (begun.parts and not begun.session):
+                begun = self._push_envelope(request, again=begun is not None)
+            else:
+                self._unsure.update(begun.parts)
+            self._sending, self._left = (about.reply_to_message_id, begun), set(begun.parts)
+            return flower.PushMessagesResponse(objects_to_push=begun.parts, session_id=begun.session)
+
+        def _push_envelope(self, request: flower.PushMessagesRequest, *, again: bool) -> Upload:
+            """Send an answer's envelope, once more where the first had no receipt."""
+            about = request.messages_list[0].metadata
+            parts = [part.object_id for part in flower.iterate_object_tree(request.message_object_trees[0])]
+            unheard = Upload(about.message_id, "", parts)
+            hand.begin_upload(about.reply_to_message_id, unheard)
             response = super().PushMessages(request)
-            hand.begin_upload(reply, response.session_id, list(response.objects_to_push))
-            return response
+            if again and not response.objects_to_push:
+                self._unsure.update(parts)
+                return unheard
+            heard = Upload(about.message_id, response.session_id, list(response.objects_to_push))
+            hand.begin_upload(about.reply_to_message_id, heard)
+            return heard
 
         def PushObject(self, request: flower.PushObjectRequest) -> flower.PushObjectResponse:
             """A part of an answer. One that is not wanted, where an earlier try had no answer, has arrived already."""
             again = request.object_id in self._unsure
-            self._unsure |= {request.object_id}
+            self._unsure.add(request.object_id)
             response = super().PushObject(request)
-            self._unsure -= {request.object_id}
-            return flower.PushObjectResponse(stored=response.stored or again)
+            self._unsure.discard(request.object_id)
+            if stored := response.stored or again:
+                self._arrived(request.object_id)
+            return flower.PushObjectResponse(stored=stored)
+
+        def _arrived(self, part: str) -> None:
+            """Keep in mind that all of an answer has arrived, with the last of its parts; several arrive at a time."""
+            with self._lock:
+                if part in self._left:
+                    self._left.remove(part)
+                    if not self._left:
+                        message, upload = self._sending
+                        hand.begin_upload(message, upload._replace(parts=[]))
 
         def PullObject(self, request: flower.PullObjectRequest) -> flower.PullObjectResponse:
             """A part of a message; none where the run has ended, upon which Flower throws the message away.
@@ -246,13 +290,11 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
             """Not yet: the coordinator throws a message's content away once we confirm it, and we may need it again."""
             return flower.ConfirmMessageReceivedResponse()
 
-        def _confirm(self, node: flower.Node, response: flower.PullMessagesResponse) -> None:
-            about = response.messages_list[0].metadata
-            done = flower.ConfirmMessageReceivedRequest(
-                node=node, run_id=about.run_id, message_object_id=about.message_id
-            )
+        def _throw_away(self, node: flower.Node, run: int, name: str) -> None:
+            """Have the coordinator throw away the content of a message, to us or of ours, as one that was received."""
+            received = flower.ConfirmMessageReceivedRequest(node=node, run_id=run, message_object_id=name)
             try:
-                super().ConfirmMessageReceived(done)
+                super().ConfirmMessageReceived(received)
             except httpx.HTTPStatusError as error:
                 if error.response.is_server_error:  # otherwise the run has ended: all of it is gone
                     raise
@@ -261,7 +303,7 @@ def fleet_client(hand: Hand, say: Say, leaving: threading.Event, home: Path) -> 
             """Answer a message with an error in the place of the site."""
             _log.error("refused: %s %s", why.code, why.title)
             message = flower.message_from_proto(response.messages_list[0])
-            reply = Message(Error(code=FAILED, reason=f"{why.code} {why.title}"), reply_to=message)
+            reply = steady(Message(Error(code=FAILED, reason=f"{why.code} {why.title}"), reply_to=message), message)
             reply.metadata.__dict__["_message_id"] = reply.object_id  # as Flower does for its own
             try:
                 pushed = self.PushMessages(

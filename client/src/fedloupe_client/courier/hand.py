@@ -17,11 +17,25 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 # A node counts as online for 60 s after its last sign of life (Flower 1.41: twice the heartbeat's 30 s).
 FRESH_S = 90.0
 _log = logging.getLogger("fedloupe_client.courier.hand")
+
+
+class Upload(NamedTuple):
+    """An answer that is on its way.
+
+    Attributes:
+        reply: its id.
+        session: under which the coordinator waits for the parts; empty where it gave none, or none that we heard.
+        parts: of the answer, those that it waits for; none when all have arrived.
+    """
+
+    reply: str
+    session: str
+    parts: list[str]
 
 
 @dataclass(frozen=True)
@@ -78,15 +92,16 @@ class Hand:
             _log.error("the message in hand cannot be read: %s", self._message)
             return None
 
-    def begin_upload(self, reply: str, session: str, parts: list[str]) -> None:
-        """The coordinator has an answer's envelope, and waits for these parts of it under this session."""
-        write(self._upload, {"reply": reply, "session": session, "parts": parts})
+    def begin_upload(self, message: str, begun: Upload) -> None:
+        """An answer to this message is on its way."""
+        write(self._upload, {"message": message, **begun._asdict()})
 
-    def begun_upload(self, reply: str) -> tuple[str, list[str]] | None:
-        """Session and parts of an upload of this very answer that was begun; None where there was none."""
+    def begun_upload(self, message: str) -> Upload | None:
+        """The upload of an answer to this very message that was begun; None where there was none."""
         try:
             begun = read(self._upload)
-            return (str(begun["session"]), list(begun["parts"])) if begun["reply"] == reply else None
+            upload = Upload(str(begun["reply"]), str(begun["session"]), list(begun["parts"]))
+            return upload if begun["message"] == message else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 

@@ -55,7 +55,11 @@ try:
     from flwr.supercore.error import ApiErrorCode, FlowerError
     from flwr.supercore.exit import add_exit_handler
     from flwr.supercore.heartbeat import HeartbeatSender
-    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+    from flwr.supercore.inflatable.inflatable_object import (
+        get_all_nested_objects,
+        get_object_tree,
+        iterate_object_tree,
+    )
     from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
     from flwr.supercore.interceptors import (
         RuntimeTokenHttpInterceptor,
@@ -121,6 +125,7 @@ __all__ = [
     "flower_supernode",
     "get_all_nested_objects",
     "get_object_tree",
+    "iterate_object_tree",
     "message_from_proto",
     "message_to_proto",
     "pull_and_inflate_object_from_tree",
