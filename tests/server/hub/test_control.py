@@ -39,10 +39,10 @@ def test_a_key_that_was_taken_back_is_no_longer_there(control):
 
 
 def test_a_hospital_that_left_does_not_keep_the_others_from_being_looked_after(control):
-    north, south = Courier("north", a_key(), superseded=False), Courier("south", a_key(), superseded=False)
-    assert set(reconcile(control, [north, south])) == {"north", "south"}
+    north, south = Courier("north", a_key(), 1, superseded=False), Courier("south", a_key(), 2, superseded=False)
+    assert set(reconcile(control, [north, south]).nodes) == {"north", "south"}
     for _ in range(2):
-        assert set(reconcile(control, [south])) == {"south"}
+        assert set(reconcile(control, [south]).nodes) == {"south"}
 
 
 def test_a_key_that_was_taken_back_is_never_registered_again(control):
