@@ -45,6 +45,11 @@ def kit_for(fed: Path, home: Path, site: str = "north", **options: Any) -> Enrol
     return enrol(fed, initialise(home, site, home / "courier"), **options)
 
 
+def renewed(fed: Path, home: Path, site: str = "north", **options: Any) -> Enrolled:
+    """A hospital's new keys, and the kit that answers their request."""
+    return enrol(fed, initialise(home, site, home / "courier", new_keys=True), **{"renew": True, **options})
+
+
 def told(fed: Path) -> str:
     """What the coordinator reads out on the telephone."""
     return spoken((fed / "coordinator.pub").read_text().strip())

@@ -97,7 +97,7 @@ class TestTheDocumentedCommands:
                 assert digests(parties.home(name)) == before, "nobody writes in another's folder"
         federation = load_federation(parties.fed)
         north, south = installed(parties.home("north")), installed(parties.home("south"))
-        assert (north.number, south.number) == (3, 2)
+        assert (north.number, south.number) == (4, 2)
         assert [one.site for one in federation.couriers if not one.superseded] == ["north"]
         assert federation.sites["south"].revoked.reason == "left the study"
         assert set(approved(parties.home("north"))) == {small_study().fingerprint}

@@ -109,7 +109,10 @@ def rotate_command(
     days: Days = 365,
     as_json: Json = False,
 ) -> None:
-    """A new certificate: the server's (hospitals need nothing new), or a site's, with a new kit. No other changes."""
+    """A new certificate: the server's (hospitals need nothing new), or a site's, with a new kit. No other changes.
+
+    A site's old keys work until its new ones were seen: of keys that others may know, `revoke` first, then `enrol`.
+    """
     from fedloupe_server.provision import enrol, rotate_server
 
     if request is None and what != "server":
@@ -145,7 +148,7 @@ def revoke_command(
     if as_json:
         say_json({"site": site, "revoked": when, "serial": record.serial})
     else:
-        _say("revoked", f"{site}, certificate {record.serial}; SuperLink's key goes with the next look of its watch")
+        _say("revoked", f"{site}, certificate {record.serial}; the service takes its courier's keys out within seconds")
 
 
 @app.command("sites")

@@ -9,17 +9,20 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 
-from federations import digests, found, kit_for, small_study
+from federations import digests, found, kit_for, renewed, small_study
 from fedloupe.certificates import utc_now
 from fedloupe.enrolment import read_kit, read_request
 from fedloupe.signing import SignatureWrong, Signer, spoken
 from fedloupe_client.joining import initialise
-from fedloupe_server.provision import enrol, load_federation, revoke, site_rows
-from fedloupe_server.provision.errors import KeyRevoked, NotEnrolled, NotInStudy, OtherKeyEnrolled, RequestNotTheirs
-
-
-def new_keys(home, site="north"):
-    return initialise(home, site, home / "courier", new_keys=True)
+from fedloupe_server.provision import enrol, load_federation, note_seen, revoke, site_rows
+from fedloupe_server.provision.errors import (
+    KeyRevoked,
+    KeySpent,
+    NotEnrolled,
+    NotInStudy,
+    OtherKeyEnrolled,
+    RequestNotTheirs,
+)
 
 
 class TestEnrolling:
@@ -120,7 +123,7 @@ class TestRenewing:
         for site in ("north", "south"):
             kit_for(fed, tmp_path / site, site)
         before, old = digests(fed), (fed / "sites" / "north.json").read_bytes()
-        enrolled = enrol(fed, new_keys(tmp_path / "north"), renew=True)
+        enrolled = renewed(fed, tmp_path / "north")
         after = digests(fed)
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         assert changed == {"sites/north.json", "kits/north.kit", "sites/history/north-1.json", "revoked.crl"}
@@ -129,9 +132,27 @@ class TestRenewing:
 
     def test_both_courier_keys_serve_until_the_old_certificate_ends(self, fed, tmp_path):
         old = kit_for(fed, tmp_path / "home").record
-        new = enrol(fed, new_keys(tmp_path / "home"), renew=True).record
+        new = renewed(fed, tmp_path / "home").record
         couriers = {one.public_key: one.superseded for one in load_federation(fed).couriers}
         assert couriers == {old.courier_key: True, new.courier_key: False}
+
+    def test_an_old_couriers_key_is_over_once_a_later_kits_was_seen(self, fed, tmp_path):
+        kit_for(fed, tmp_path / "home")
+        south = kit_for(fed, tmp_path / "south", "south").record
+        new = renewed(fed, tmp_path / "home").record
+        note_seen(fed, {"north": new.kit})
+        note_seen(fed, {"north": 1, "south": south.kit})
+        assert load_federation(fed).seen == {"north": new.kit, "south": south.kit}
+        assert {one.public_key for one in load_federation(fed).couriers} == {new.courier_key, south.courier_key}
+        found(fed, study=small_study(seed=9))
+        kit_for(fed, tmp_path / "south", "south")
+        assert len(load_federation(fed).couriers) == 2, "another kit with the same keys changes nothing"
+
+    def test_a_courier_is_over_with_its_latest_certificate(self, fed, tmp_path):
+        kit_for(fed, tmp_path / "home")
+        kit_for(fed, tmp_path / "home", renew=True, days=0)
+        south = kit_for(fed, tmp_path / "south", "south").record
+        assert [one.public_key for one in load_federation(fed).couriers] == [south.courier_key]
 
     def test_the_same_keys_may_be_certified_again(self, fed, tmp_path):
         first = kit_for(fed, tmp_path / "home").record
@@ -139,10 +160,35 @@ class TestRenewing:
         assert second.serial != first.serial
         assert [one.superseded for one in load_federation(fed).couriers] == [False]
 
-    def test_an_expired_certificate_is_renewed_by_the_same_request(self, fed, tmp_path):
-        first = kit_for(fed, tmp_path / "home", days=0).record
-        second = kit_for(fed, tmp_path / "home").record
-        assert second.serial != first.serial and second.kit == 2
+    @pytest.mark.parametrize("renew", [False, True])
+    def test_an_expired_certificate_needs_new_keys(self, fed, tmp_path, renew):
+        """Its courier was taken out of the SuperLink, which registers no key a second time."""
+        kit_for(fed, tmp_path / "home", days=0)
+        with pytest.raises(KeySpent, match=r"FL-758.*ended.*--new-keys"):
+            kit_for(fed, tmp_path / "home", renew=renew)
+        assert renewed(fed, tmp_path / "home").record.kit == 2
+
+    @pytest.mark.parametrize("renew", [False, True])
+    def test_an_earlier_request_is_refused_once_newer_keys_are_enrolled(self, fed, tmp_path, renew):
+        kit_for(fed, tmp_path / "home")
+        earlier = shutil.copyfile(tmp_path / "home" / "north.request.json", tmp_path / "earlier.json")
+        renewed(fed, tmp_path / "home")
+        before = digests(fed)
+        with pytest.raises(KeySpent, match=r"FL-758.*newer keys"):
+            enrol(fed, earlier, renew=renew)
+        assert digests(fed) == before
+
+    def test_half_an_earlier_request_is_refused_too(self, fed, tmp_path):
+        """The courier's folder was lost and made anew; then somebody comes with the lost one's key."""
+        home = tmp_path / "home"
+        kit_for(fed, home)
+        shutil.copytree(home / "courier", tmp_path / "lost")
+        for name in ("courier.key", "courier.pub"):
+            (home / "courier" / name).unlink()
+        second = kit_for(fed, home, renew=True).record
+        with pytest.raises(KeySpent, match="FL-758"):
+            enrol(fed, initialise(home, "north", tmp_path / "lost"), renew=True)
+        assert load_federation(fed).sites["north"] == second
 
     def test_a_site_that_never_came_can_not_come_again(self, fed, tmp_path):
         with pytest.raises(NotEnrolled, match="FL-755"):
@@ -160,7 +206,7 @@ class TestRevoking:
 
     def test_names_all_certificates_of_the_site_in_the_signed_list(self, fed, tmp_path):
         first = kit_for(fed, tmp_path / "home").record
-        second = enrol(fed, new_keys(tmp_path / "home"), renew=True).record
+        second = renewed(fed, tmp_path / "home").record
         other = kit_for(fed, tmp_path / "south", "south").record
         revoke(fed, "north", "a stolen laptop")
         listed = x509.load_pem_x509_crl((fed / "revoked.crl").read_bytes())
@@ -177,13 +223,14 @@ class TestRevoking:
         listed = x509.load_pem_x509_crl(kit.revoked.encode())
         assert [f"{one.serial_number:x}" for one in listed] == [record.serial]
 
-    def test_revoked_keys_never_come_again_and_new_ones_may(self, fed, tmp_path):
+    @pytest.mark.parametrize("renewing", [False, True])
+    def test_revoked_keys_never_come_again_and_new_ones_may(self, fed, tmp_path, renewing):
         kit_for(fed, tmp_path / "home")
         revoke(fed, "north", "stolen")
         for renew in (False, True):
             with pytest.raises(KeyRevoked, match="FL-754"):
                 kit_for(fed, tmp_path / "home", renew=renew)
-        record = enrol(fed, new_keys(tmp_path / "home"), renew=True).record
+        record = renewed(fed, tmp_path / "home", renew=renewing).record
         assert record.revoked is None
         assert [one.public_key for one in load_federation(fed).couriers] == [record.courier_key]
 

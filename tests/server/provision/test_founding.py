@@ -13,7 +13,7 @@ import pytest
 
 from federations import ADDRESS, digests, found, kit_for, small_study, told
 from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, check, spoken
-from fedloupe_server.provision import load_federation, rotate_server
+from fedloupe_server.provision import load_federation, note_seen, rotate_server
 from fedloupe_server.provision.errors import AddressInvalid, FederationUnusable
 from fedloupe_server.provision.files import write_whole
 
@@ -151,6 +151,13 @@ class TestReading:
             load_federation(fed)
         (fed / name).unlink()
         with pytest.raises(FederationUnusable, match=name.rsplit("/", maxsplit=1)[-1]):
+            load_federation(fed)
+
+    def test_a_damaged_note_of_couriers_is_named(self, fed):
+        """Without it, keys that were replaced would be registered again."""
+        note_seen(fed, {"north": 3})
+        (fed / "couriers.json").write_text((fed / "couriers.json").read_text()[:-9])
+        with pytest.raises(FederationUnusable, match=r"FL-750.*couriers\.json"):
             load_federation(fed)
 
     def test_a_study_that_another_key_signed_is_refused(self, fed, tmp_path):

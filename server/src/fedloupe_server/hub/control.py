@@ -39,6 +39,8 @@ from google.protobuf.message import DecodeError
 from fedloupe_server.hub.flower import FlowerRefused
 
 TIMEOUT_S = 20.0
+GONE = ("unregistered", "deleted")
+"""Status of a node whose registration was taken back: Flower lists it for ever, and never registers its key again."""
 
 
 class _Record(Protocol):
@@ -98,7 +100,7 @@ class Control:
         answer = self._ask("list-nodes", ListNodesRequest(), ListNodesResponse)
         found = []
         for node in answer.nodes_info:
-            if node.status == "deleted":
+            if node.status in GONE:
                 continue
             key = load_pem_public_key(node.public_key)
             line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode("ascii")

@@ -29,7 +29,7 @@ from fedloupe_server.hub.coordinator import Coordinator, start_coordinator
 from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import Processes, free_ports
 from fedloupe_server.provision import enrol
-from fedloupe_server.provision.errors import OtherKeyEnrolled
+from fedloupe_server.provision.errors import KeySpent, OtherKeyEnrolled
 
 Progress = Callable[[str], None]
 SiteCommand = Callable[[Path, Path], list[str]]
@@ -234,6 +234,9 @@ def _enrol(coordinator: Coordinator, site: str, home: Path, socket: Path) -> Hos
     try:
         kit = enrol(coordinator.federation, request).kit
     except OtherKeyEnrolled:  # its home is a new one since an earlier deployment here
+        kit = enrol(coordinator.federation, request, renew=True).kit
+    except KeySpent:  # an earlier home again, or a certificate that ended
+        _hospital("init", site, str(home), site, "--courier", str(folder), "--new-keys")
         kit = enrol(coordinator.federation, request, renew=True).kit
     told = ("--coordinator", coordinator.spoken, "--by", BY)
     _hospital("join", site, str(home), str(kit), "--courier", str(folder), *told)

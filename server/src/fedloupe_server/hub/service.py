@@ -36,7 +36,7 @@ from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
 from fedloupe_server.hub.watching import RunWatch, end_leftovers
-from fedloupe_server.provision import Federation, load_federation
+from fedloupe_server.provision import Federation, load_federation, note_seen
 
 TICK_S, TELL_S, LOOK_S, READY_S = 0.3, 1.0, 3.0, 60.0
 EVENTS = "events.jsonl"
@@ -89,6 +89,7 @@ class Service:
     _looked: float = float("-inf")
     _told: float = float("-inf")
     _certificate: str = ""
+    _refused: tuple[str, ...] = ()
 
     @classmethod
     @contextlib.contextmanager
@@ -158,7 +159,9 @@ class Service:
         try:
             self.federation = load_federation(self.federation.folder)
             self._renew()
-            self.nodes = reconcile(self.control, self.federation.couriers)
+            done = reconcile(self.control, self.federation.couriers)
+            self.nodes = done.nodes
+            note_seen(self.federation.folder, done.seen)
         except FlowerRefused as error:
             self._say(f"the SuperLink does not answer: {error.what}")
             return
@@ -166,6 +169,9 @@ class Service:
             self._say(str(error))
             return
         self._say("")
+        if done.refused != self._refused:
+            self._refused = done.refused
+            _log.warning("couriers whose key the SuperLink does not register", extra={"said": {"sites": done.refused}})
         table = {site: registered.node for site, registered in self.nodes.items()}
         path, content = self._work / "nodes.json", (json.dumps(table, indent=2) + "\n").encode()
         if not path.exists() or path.read_bytes() != content:

@@ -10,6 +10,7 @@ from fedloupe_server.provision.federation import Courier, Expiry, Federation, lo
 from fedloupe_server.provision.founding import Founded, provision, rotate_server
 from fedloupe_server.provision.looking import Row, site_rows
 from fedloupe_server.provision.records import FederationRecord, Revocation, SiteRecord
+from fedloupe_server.provision.seen import note_seen
 
 __all__ = [
     "Courier",
@@ -23,6 +24,7 @@ __all__ = [
     "SiteRecord",
     "enrol",
     "load_federation",
+    "note_seen",
     "provision",
     "revoke",
     "rotate_server",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from fedloupe_server.provision.authority import Authority, revocation_list, site
 from fedloupe_server.provision.errors import (
     FederationUnusable,
     KeyRevoked,
+    KeySpent,
     NotEnrolled,
     NotInStudy,
     OtherKeyEnrolled,
@@ -33,6 +35,8 @@ from fedloupe_server.provision.federation import Federation, load_federation
 from fedloupe_server.provision.files import locked, write_whole
 from fedloupe_server.provision.founding import DAYS
 from fedloupe_server.provision.records import Revocation, SiteRecord
+
+_NEW_KEYS = "ask the hospital for new keys: `fedloupe-site init --new-keys`"
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,13 @@ def enrol(
     """Certify a hospital's keys and make its kit.
 
     The same request again gives the same certificate while that lasts; a new kit only where the old is stale or gone.
+    After a certificate's end, after a revocation, and once newer ones took their place, keys are never certified again.
 
     Args:
         folder: FED.
         request: the hospital's file.
-        renew: new certificate and kit for a site that is enrolled, with the same or with new keys.
+        renew: new certificate and kit for a site that is enrolled, with the same or with new keys; a site that was
+            revoked may come with new keys either way.
         site: refuse a request of another site.
         heard: fingerprint of the site's key, as the hospital told it on the telephone.
         days: how long the certificate is good.
@@ -74,7 +80,7 @@ def enrol(
     Raises:
         RequestInvalid, SignatureWrong: the file.
         RequestNotTheirs: its key is not the one that was told.
-        NotInStudy, OtherKeyEnrolled, KeyRevoked, NotEnrolled: this site, these keys.
+        NotInStudy, OtherKeyEnrolled, KeyRevoked, KeySpent, NotEnrolled: this site, these keys.
         FederationUnusable, FederationNotWritten, KeyUnusable, CertificateExpired: the folder.
     """
     asked = read_request(request)
@@ -87,13 +93,13 @@ def enrol(
                 f"{asked.site} was never enrolled", where=str(request), remedy="enrol it, without renewing"
             )
         same = old is not None and (old.site_key, old.courier_key) == (asked.site_key, asked.courier_key)
-        if old is not None and not same and not renew:
+        if old is not None and old.revoked is None and not same and not renew:
             raise OtherKeyEnrolled(
                 f"{asked.site} is enrolled with the key {spoken(old.site_key)}",
                 where=str(request),
                 remedy="ask the hospital by telephone whether it made new keys; if so, `--renew`",
             )
-        if old is not None and same and not renew and utc_now() < old.identity.ends:
+        if old is not None and same and not renew:
             kit = federation.kit_file(asked.site)
             if asked.site not in federation.stale_kits and kit.is_file():
                 return Enrolled(old, kit, fresh=False)
@@ -143,11 +149,20 @@ def _require_fit(federation: Federation, asked: Enrolment, request: Path, site: 
         shared = {asked.site_key, asked.courier_key} & {other.site_key, other.courier_key}
         if shared and (other.site != asked.site or other.revoked is not None):
             whose = f"{other.site}'s" if other.site != asked.site else "a revoked one"
-            raise KeyRevoked(
-                f"a key of this request is {whose}",
-                where=str(request),
-                remedy="ask the hospital for new keys: `fedloupe-site init --new-keys`",
-            )
+            raise KeyRevoked(f"a key of this request is {whose}", where=str(request), remedy=_NEW_KEYS)
+    old = federation.sites.get(asked.site)
+    if old is not None and (why := _spent(asked, old, federation.history.get(asked.site, ()))):
+        raise KeySpent(why, where=str(request), remedy=_NEW_KEYS)
+
+
+def _spent(asked: Enrolment, old: SiteRecord, history: Iterable[SiteRecord]) -> str:
+    """Why these keys had their time; empty where they had not."""
+    before = {key for one in history for key in (one.site_key, one.courier_key)}
+    if before & ({asked.site_key, asked.courier_key} - {old.site_key, old.courier_key}):
+        return f"newer keys of {asked.site} took the place of those in this request"
+    if asked.courier_key == old.courier_key and not old.lasts(utc_now()):  # Flower registers no key a second time
+        return f"the certificate of {asked.site} ended, and its courier's key with it"
+    return ""
 
 
 def _issue(federation: Federation, asked: Enrolment, certificate: str | None, days: int = DAYS) -> Enrolled:

@@ -52,6 +52,13 @@ class RequestNotTheirs(FedLoupeError):
     title = "the request's key is not the one that was told"
 
 
+class KeySpent(FedLoupeError):
+    """The request brings a key that a newer one replaced, or a courier's key whose certificate ended."""
+
+    code = "FL-758"
+    title = "a key of the request had its time"
+
+
 class FederationNotWritten(FedLoupeError):
     """A file of the federation cannot be written; what stood there stands."""
 

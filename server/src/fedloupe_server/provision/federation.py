@@ -24,6 +24,7 @@ from fedloupe.signing import Signer, check
 from fedloupe.study import Study, StudyInvalid, parse_study
 from fedloupe_server.provision.errors import FederationUnusable
 from fedloupe_server.provision.records import FederationRecord, SiteRecord, Told, read_record
+from fedloupe_server.provision.seen import read_seen
 
 
 class StudySignature(Document):
@@ -40,12 +41,13 @@ class Courier:
     Attributes:
         site: whose.
         public_key: one OpenSSH line.
-        superseded: a newer kit was issued; this key serves until the hospital installed that one, and may be removed
-            once the newer key was seen.
+        kit: number of the latest kit that was made for this key.
+        superseded: a newer kit has another key; this one serves until that was seen at the SuperLink.
     """
 
     site: str
     public_key: str
+    kit: int
     superseded: bool
 
 
@@ -75,6 +77,7 @@ class Federation:
         coordinator_key: public key that signs studies, kits and requests; 64 hex digits.
         sites: the enrolments that count, by site; revoked ones too.
         history: earlier enrolments of each site, oldest first.
+        seen: by site, the kit whose courier took the place of an earlier one at the SuperLink.
         expiries: of authority, server and every enrolment that is not revoked.
     """
 
@@ -84,6 +87,7 @@ class Federation:
     coordinator_key: str
     sites: Mapping[str, SiteRecord]
     history: Mapping[str, tuple[SiteRecord, ...]]
+    seen: Mapping[str, int]
     expiries: tuple[Expiry, ...]
 
     @property
@@ -168,15 +172,15 @@ class Federation:
 
     @property
     def couriers(self) -> tuple[Courier, ...]:
-        """Every courier key of a site that is not revoked; superseded ones while their certificate lasts."""
-        now, found = utc_now(), {}
+        """Courier keys whose latest certificate is neither revoked nor over; superseded ones until a newer came."""
+        now, found = utc_now(), []
         for site, record in self.sites.items():
-            for old in self.history.get(site, ()):
-                if old.revoked is None and now <= old.identity.ends:
-                    found[old.courier_key] = Courier(site, old.courier_key, superseded=True)
-            if record.revoked is None:
-                found[record.courier_key] = Courier(site, record.courier_key, superseded=False)
-        return tuple(found.values())
+            latest = {one.courier_key: one for one in (*self.history.get(site, ()), record)}
+            for one in sorted(latest.values(), key=lambda one: one.kit):
+                superseded = one is not record
+                if one.lasts(now) and not (superseded and one.kit < self.seen.get(site, 0)):
+                    found.append(Courier(site, one.courier_key, one.kit, superseded))
+        return tuple(found)
 
 
 def load_federation(folder: Path) -> Federation:
@@ -204,6 +208,7 @@ def load_federation(folder: Path) -> Federation:
         key,
         sites,
         {site: tuple(sorted(many, key=lambda one: one.kit)) for site, many in history.items()},
+        read_seen(folder),
         (Expiry("authority", authority), Expiry("server", server), *enrolled),
     )
 

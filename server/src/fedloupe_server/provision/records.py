@@ -7,6 +7,7 @@ sites/history/north-3    SiteRecord: kit 3, which another one followed
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -97,6 +98,10 @@ class SiteRecord(Document):
     def identity(self) -> Identity:
         """What the certificate says."""
         return identity_of(read_certificate(self.certificate))
+
+    def lasts(self, now: datetime) -> bool:
+        """Is it neither revoked nor over?"""
+        return self.revoked is None and now < self.identity.ends
 
 
 _Record = TypeVar("_Record", bound=Document)
