@@ -75,9 +75,9 @@ class TestAnUnapprovedFingerprint:
             deployment(file, homes, tmp_path / "work", site_command=start_site, progress=silent) as federation,
             pytest.raises(DeployedRunFailed) as refused,
         ):
-            federation.run("study", file, tmp_path / "small", timeout_s=200, progress=silent)
+            federation.run("study", file, tmp_path / "small", timeout_s=60, progress=silent)
         text = str(refused.value)
-        assert "beta: FL-50" in text
+        assert "no end after 60 s: beta: FL-501" in text, "it waits for the hospital's decision, and names it"
         assert "alpha:" not in text
         assert not (tmp_path / "small" / "rounds").exists()
         audit = (homes["beta"] / "gate" / "audit.jsonl").read_text()

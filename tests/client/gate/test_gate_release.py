@@ -335,6 +335,14 @@ class TestStoredAnswers:
         assert again.stored_answer(ask("train", weights=np.ones(5, np.float32))) is None
         assert again.stored_answer(ask("train", run="run-1/without-south")) is None
 
+    def test_with_merged_cells_are_the_same_again(self, gate, ask, scored):
+        request = ask("evaluate")
+        counts = np.zeros(20, np.int64)
+        counts[[4, 8, 12]] = (2, 3, 5)  # merged once, and merged twice, are not the same
+        blob = gate.release(scored(request, positives_by_score=counts), request)
+        assert decode(blob).positives_by_score.tolist() != counts.tolist()
+        assert gate.stored_answer(request) == blob
+
     def test_that_are_damaged_are_not_sent(self, gate, ask, trained, home):
         request = ask("train")
         gate.release(trained(request), request)

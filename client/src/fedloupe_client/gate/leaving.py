@@ -128,7 +128,7 @@ class Outgoing:
     ) -> bytes:
         """Let an answer out: checked against the request, small cells suppressed, kept, recorded, encoded.
 
-        It is kept before it leaves, and where it may not leave now: asked again later, it is there.
+        It is kept as it was worked out, before it leaves, and where it may not leave now: asked later, it is there.
 
         Args:
             reply: what the site worked out.
@@ -145,9 +145,9 @@ class Outgoing:
             checked = disclosure.protect(reply, request, study, load_policy(self._home))
             if isinstance(checked, TrainReply) and isinstance(study.privacy, DpSgd):
                 self._check_paid(checked)
-            blob = encode(checked)
+            blob, whole = encode(checked), encode(reply)
             decode(blob)  # what the coordinator would not accept, such as weights that are not finite, does not leave
-            self._keep(request, blob, entry)
+            self._keep(request, whole, entry)
             if not summed:
                 self._check_leaving(coordinator)
         except MessageRefused as error:

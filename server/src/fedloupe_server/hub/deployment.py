@@ -25,6 +25,7 @@ from typing import Literal
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import load_study
+from fedloupe_server.federation.state import read_state
 from fedloupe_server.hub.coordinator import Coordinator, start_coordinator
 from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import Processes, free_ports
@@ -106,7 +107,9 @@ class Federation:
             if time.monotonic() > end:
                 flower.stop(run)
                 raise DeployedRunFailed(
-                    f"no end after {timeout_s:.0f} s", where=f"run {run}", remedy="allow more time; the journal resumes"
+                    f"no end after {timeout_s:.0f} s{_held(run_dir)}",
+                    where=f"run {run}",
+                    remedy="see to the sites that are named, or allow more time; the journal resumes",
                 )
             if time.monotonic() > look:  # the ServerApp may have died without a word
                 status, look = flower.status(run), time.monotonic() + LOOK_S
@@ -210,6 +213,13 @@ def run_deployed(
     tell: Progress = progress or (lambda line: print(line, flush=True))
     with deployment(study_path, homes, work, site_command=site_command, progress=tell, app=app) as federation:
         federation.run("study", study_path, run_dir, timeout_s=timeout_s, progress=tell)
+
+
+def _held(run_dir: Path) -> str:
+    """Which sites the run waits for, and why: `: beta: FL-501 the study is not approved`."""
+    state = read_state(run_dir)
+    why = {} if state is None else {site: one.refusal for site, one in sorted(state.sites.items()) if one.refusal}
+    return f": {'; '.join(f'{site}: {refusal}' for site, refusal in why.items())}" if why else ""
 
 
 def start_courier(processes: Processes, coordinator: Coordinator, hospital: Hospital) -> None:
