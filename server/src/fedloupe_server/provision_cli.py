@@ -1,7 +1,7 @@
 """`fedloupe provision`, `enrol`, `sites`, `revoke`, `rotate`: hospitals come in and go; private keys never travel.
 
 fedloupe provision STUDY.yaml --out FED --address fl.example.org:443
-fedloupe enrol FED north.request.json
+fedloupe enrol FED north.request.json --key "..."
 fedloupe sites FED
 fedloupe rotate FED server
 fedloupe rotate FED north north.request.json
@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of
 Days = Annotated[int, typer.Option(min=1, max=3650, help="how long the new certificate is good")]
 Heard = Annotated[
     str | None,
-    typer.Option("--key", help="fingerprint of the site's key as the hospital told it on the telephone; else printed"),
+    typer.Option("--key", help="fingerprint of the site's key as the hospital told it on the telephone; for new keys"),
 ]
 APP = Path(__file__).parents[3] / "configs" / "app"
 
@@ -96,7 +96,7 @@ def enrol_command(
     from fedloupe_server.provision import enrol
 
     with speaking(as_json):
-        done = enrol(folder, request, renew=renew, heard=key, days=days)
+        done = enrol(folder, request, renew=renew, heard=key, trusting=False, days=days)
     _say_enrolled(done, as_json, compared=key is not None)
 
 
@@ -119,7 +119,7 @@ def rotate_command(
         raise typer.BadParameter("give the site's request file, or `server`")
     with speaking(as_json):
         if request is not None:
-            done = enrol(folder, request, renew=True, site=what, heard=key, days=days)
+            done = enrol(folder, request, renew=True, site=what, heard=key, trusting=False, days=days)
         else:
             federation = rotate_server(folder, days=days)
     if request is not None:
@@ -193,7 +193,7 @@ def _say_enrolled(done: Enrolled, as_json: bool, compared: bool) -> None:
         say_json({"site": record.site, "key": spoken(record.site_key), **kit})
         return
     _say("site", record.site)
-    rest = "as told" if compared else "compare with the hospital by telephone before you send the kit"
+    rest = "as told" if compared else "as it was enrolled before"
     _say("its key", f"{spoken(record.site_key)}   {rest}")
     _say("kit", f"{done.kit}, number {record.kit}, until {record.expires[:10]}" + ("" if done.fresh else "; as before"))
 

@@ -12,7 +12,6 @@ from fedloupe.privacy import Spend
 from fedloupe.statistics import Moments, ring
 from fedloupe_client.gate import (
     AlreadyAnswered,
-    AnswerDamaged,
     BudgetExceeded,
     CellTooSmall,
     CohortTooSmall,
@@ -25,7 +24,7 @@ from fedloupe_client.gate import (
 )
 from fedloupe_client.gate.decisions import pause, resume
 from fedloupe_client.gate.disclosure import coarsen, merge_groups
-from fedloupe_client.gate.errors import CoordinatorUnknown, GateFault, PaidAndFailed, Paused
+from fedloupe_client.gate.errors import CoordinatorUnknown, PaidAndFailed, Paused
 from fedloupe_client.gate.trust import distrust, trust
 
 SPEND = Spend(4.0, 0.25, 4)
@@ -322,45 +321,6 @@ class TestRefuse:
 
     def test_of_an_unforeseen_exception_is_a_fault_of_the_gate(self, gate, ask):
         assert decode(gate.refuse(RuntimeError("Smith"), ask("hello"))).code == "FL-599"
-
-
-class TestStoredAnswers:
-    def test_are_the_same_bytes_after_a_restart(self, gate, ask, trained, home):
-        request = ask("train")
-        assert gate.stored_answer(request) is None
-        blob = gate.release(trained(request), request)
-        again = Gate(home, "north")
-        assert again.stored_answer(ask("train")) == blob
-        assert (lines(home)[-1]["direction"], lines(home)[-1]["outcome"]) == ("out", "repeated")
-        assert again.stored_answer(ask("train", weights=np.ones(5, np.float32))) is None
-        assert again.stored_answer(ask("train", run="run-1/without-south")) is None
-
-    def test_with_merged_cells_are_the_same_again(self, gate, ask, scored):
-        request = ask("evaluate")
-        counts = np.zeros(20, np.int64)
-        counts[[4, 8, 12]] = (2, 3, 5)  # merged once, and merged twice, are not the same
-        blob = gate.release(scored(request, positives_by_score=counts), request)
-        assert decode(blob).positives_by_score.tolist() != counts.tolist()
-        assert gate.stored_answer(request) == blob
-
-    def test_that_are_damaged_are_not_sent(self, gate, ask, trained, home):
-        request = ask("train")
-        gate.release(trained(request), request)
-        (path,) = (home / "gate" / "answers").rglob("*.safetensors")
-        path.write_bytes(path.read_bytes()[:-1])
-        with pytest.raises(AnswerDamaged):
-            gate.stored_answer(request)
-
-    def test_leave_no_half_written_file(self, gate, ask, trained, home, monkeypatch):
-        def crash(*_args):
-            raise OSError("power cut")
-
-        request = ask("train")
-        monkeypatch.setattr("fedloupe_client.gate.runs.write_atomic", crash)
-        with pytest.raises(GateFault, match="power cut"):
-            gate.release(trained(request), request)
-        assert lines(home)[-1]["outcome"] == GateFault.code
-        assert [p for p in (home / "gate" / "answers").rglob("*") if p.is_file()] == []
 
 
 class TestWhatLeavesLater:

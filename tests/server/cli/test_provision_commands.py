@@ -9,12 +9,18 @@ import pytest
 from typer.testing import CliRunner
 
 from federations import ADDRESS, found, kit_for, small_study, told
+from fedloupe.signing import spoken
 from fedloupe_client.joining import initialise
 from fedloupe_server.cli import app
 
 
 def call(*words):
     return CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "200"})
+
+
+def read_out(request):
+    """What the hospital says on the telephone."""
+    return spoken(json.loads(request.read_text())["content"]["site_key"])
 
 
 @pytest.fixture
@@ -48,19 +54,32 @@ class TestHospitals:
     def test_come_again_and_go(self, fed, tmp_path):
         home = tmp_path / "home"
         request = initialise(home, "north", home / "courier")
-        done = call("enrol", fed, request)
-        assert done.exit_code == 0 and "number 1" in done.stdout and "compare with the hospital" in done.stdout
+        done = call("enrol", fed, request, "--key", read_out(request))
+        assert done.exit_code == 0 and "number 1" in done.stdout and "as told" in done.stdout
         again = json.loads(call("enrol", fed, request, "--json").stdout)
         assert (again["fresh"], again["number"]) == (False, 1)
         initialise(home, "north", home / "courier", new_keys=True)
-        assert call("enrol", fed, request).exit_code == 1
-        assert json.loads(call("rotate", fed, "north", request, "--json").stdout)["number"] == 2
-        assert call("rotate", fed, "south", request).exit_code == 1
+        key = ("--key", read_out(request))
+        assert call("enrol", fed, request, *key).exit_code == 1
+        assert json.loads(call("rotate", fed, "north", request, *key, "--json").stdout)["number"] == 2
+        assert json.loads(call("rotate", fed, "north", request, "--json").stdout)["number"] == 3  # the key in force
+        assert call("rotate", fed, "south", request, *key).exit_code == 1
         assert "new key and certificate" in call("rotate", fed, "server").stdout
         assert call("rotate", fed, "north").exit_code == 2
         done = call("revoke", fed, "north", "--reason", "left the study")
         assert done.exit_code == 0 and "north" in done.stdout
         assert call("revoke", fed, "north", "--reason", "again").exit_code == 1
+
+    def test_a_new_key_that_nobody_told_is_refused(self, fed, tmp_path):
+        home = tmp_path / "home"
+        request = initialise(home, "north", home / "courier")
+        refused = call("enrol", fed, request, "--json")
+        assert json.loads(refused.stdout)["error"]["code"] == "FL-759"
+        assert read_out(request) not in refused.stdout, "it is to be heard, not copied from here"
+        assert not (fed / "kits" / "north.kit").exists()
+        call("enrol", fed, request, "--key", read_out(request))
+        request = initialise(home, "north", home / "courier", new_keys=True)
+        assert json.loads(call("rotate", fed, "north", request, "--json").stdout)["error"]["code"] == "FL-759"
 
     def test_a_key_that_was_told_is_compared(self, fed, tmp_path):
         request = initialise(tmp_path / "home", "north", tmp_path / "home" / "courier")

@@ -26,6 +26,7 @@ from fedloupe_server.provision.errors import (
     FederationUnusable,
     KeyRevoked,
     KeySpent,
+    KeyUnheard,
     NotEnrolled,
     NotInStudy,
     OtherKeyEnrolled,
@@ -61,6 +62,7 @@ def enrol(
     renew: bool = False,
     site: str | None = None,
     heard: str | None = None,
+    trusting: bool = True,
     days: int = DAYS,
 ) -> Enrolled:
     """Certify a hospital's keys and make its kit.
@@ -75,11 +77,12 @@ def enrol(
             revoked may come with new keys either way.
         site: refuse a request of another site.
         heard: fingerprint of the site's key, as the hospital told it on the telephone.
+        trusting: take a new key without `heard` too, for a rehearsal: the request came from nobody else's hands.
         days: how long the certificate is good.
 
     Raises:
         RequestInvalid, SignatureWrong: the file.
-        RequestNotTheirs: its key is not the one that was told.
+        RequestNotTheirs, KeyUnheard: its key is not the one that was told, or none was told.
         NotInStudy, OtherKeyEnrolled, KeyRevoked, KeySpent, NotEnrolled: this site, these keys.
         FederationUnusable, FederationNotWritten, KeyUnusable, CertificateExpired: the folder.
     """
@@ -88,6 +91,13 @@ def enrol(
         federation = load_federation(folder)
         _require_fit(federation, asked, request, site, heard)
         old = federation.sites.get(asked.site)
+        if heard is None and not trusting and (old is None or old.site_key != asked.site_key):
+            raise KeyUnheard(
+                f"a new key for {asked.site}, and whoever sends such a file takes part in its name",
+                where=str(request),
+                remedy="have the hospital read its key's fingerprint out on the telephone (`fedloupe-site init` "
+                "says it), and type that after `--key`",
+            )
         if renew and old is None:
             raise NotEnrolled(
                 f"{asked.site} was never enrolled", where=str(request), remedy="enrol it, without renewing"

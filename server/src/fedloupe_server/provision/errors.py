@@ -52,6 +52,13 @@ class RequestNotTheirs(FedLoupeError):
     title = "the request's key is not the one that was told"
 
 
+class KeyUnheard(FedLoupeError):
+    """A key that no kit was made for yet, and nobody says that the hospital read its fingerprint out."""
+
+    code = "FL-759"
+    title = "the request's key was not compared"
+
+
 class KeySpent(FedLoupeError):
     """The request brings a key that a newer one replaced, or a courier's key whose certificate ended."""
 
