@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fedloupe_server.federation.opening import RunTaken
+from fedloupe_server.hub.app import Unforeseen
 from fedloupe_server.hub.flower import FlowerRefused
 from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.processes import alive, began
@@ -107,6 +109,13 @@ def test_a_lost_connection_is_tried_again_after_a_pause(watched, flower):
     assert watched.after(1) == "waiting" and watched.watch.why == "ConnectError()"
     assert watched.after(0.5) == "waiting"
     assert watched.after(2) == "running" and len(flower.submitted) == 2
+
+
+@pytest.mark.parametrize("error", [Unforeseen, FlowerRefused, RunTaken])
+def test_what_may_pass_is_tried_again(watched, flower, error):
+    watched.write("outcome.json", state="failed", code=error.code, message=error.title)
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "running" and len(flower.submitted) == 2
 
 
 def test_a_server_app_that_dies_without_a_word_is_followed_by_another(watched, flower):

@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_server.federation.opening import RunTaken
+from fedloupe_server.hub.app import Unforeseen
+from fedloupe_server.hub.flower import FlowerRefused
 from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import alive
 
@@ -31,7 +34,7 @@ State = Literal["waiting", "running", "completed", "failed"]
 FIRST_S, LONGEST_S, LOOK_S, ABSENT_S = 2.0, 60.0, 10.0, 60.0
 MOST = 10
 """Submissions in a row that ended with an error, without a step of progress, after which somebody must look."""
-TRANSIENT = frozenset({"FL-723", "FL-731", "FL-710"})
+TRANSIENT = frozenset({Unforeseen.code, FlowerRefused.code, RunTaken.code})
 """Codes of ends that another try may mend: unforeseen, as a lost connection; Flower; another one at work."""
 _log = logging.getLogger(__name__)
 
