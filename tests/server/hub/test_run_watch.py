@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedloupe_server.evidence.report import ReportUnwritable
 from fedloupe_server.federation.opening import RunTaken
 from fedloupe_server.hub.app import Unforeseen
 from fedloupe_server.hub.flower import FlowerRefused
@@ -59,6 +60,7 @@ class Watched:
             {"task": "study"},
             lambda: self.given,
             lambda: self.steps,
+            lambda: False,
             lambda: self.now,
         )
 
@@ -109,6 +111,24 @@ def test_a_lost_connection_is_tried_again_after_a_pause(watched, flower):
     assert watched.after(1) == "waiting" and watched.watch.why == "ConnectError()"
     assert watched.after(0.5) == "waiting"
     assert watched.after(2) == "running" and len(flower.submitted) == 2
+
+
+def test_one_that_is_complete_on_disk_has_ended_though_its_server_app_did_not_say_so(watched, flower):
+    watched.write("server.json", pid=1, began=-1.0)
+    watched.watch.complete = lambda: True
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "completed" and len(flower.submitted) == 1
+
+
+def test_a_report_that_cannot_be_written_ends_it(watched, flower):
+    def unwritable():
+        raise ReportUnwritable("no room", remedy="make room")
+
+    watched.write("server.json", pid=1, began=-1.0)
+    watched.watch.complete = unwritable
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "failed" and "no room" in watched.watch.why
+    assert len(flower.submitted) == 1
 
 
 @pytest.mark.parametrize("error", [Unforeseen, FlowerRefused, RunTaken])

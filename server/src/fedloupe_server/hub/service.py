@@ -34,8 +34,9 @@ from fedloupe_server.hub.control import Control
 from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
 from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
+from fedloupe_server.hub.standing import is_complete
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
-from fedloupe_server.hub.watching import RunWatch, end_leftovers
+from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
 
 TICK_S, TELL_S, LOOK_S, READY_S = 0.3, 1.0, 3.0, 60.0
@@ -112,17 +113,8 @@ class Service:
             flower = Flower(work / "flower", federation.authority, ports.superlink)
             flower.configure()
             control = Control(federation.authority, ports.superlink)
-            watch = RunWatch(
-                flower,
-                control,
-                federation.app,
-                work / "jobs",
-                {"task": "study", "study": str(federation.study_file), "run-dir": str(folder / "run")},
-                lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
-                lambda: len(list((folder / "run").rglob("*.json"))),
-            )
             end_leftovers(work / "jobs")
-            service = cls(federation, ports, processes, flower, control, watch)
+            service = cls(federation, ports, processes, flower, control, watch_run(federation, flower, control))
             service._start()
             try:
                 yield service
@@ -237,6 +229,28 @@ class Service:
             env,
             keep=True,  # it dies of one HTTP 500, and no later run would ever start
         )
+
+
+def watch_run(federation: Federation, flower: Submits, control: Follows) -> RunWatch:
+    """The watch over a federation's run; one that is complete for the study of now is completed at once.
+
+    Args:
+        federation: as the folder has it now.
+        flower: submits.
+        control: follows and stops.
+    """
+    folder, study = federation.folder, federation.study
+    work, run = folder / "service", folder / "run"
+    return RunWatch(
+        flower,
+        control,
+        federation.app,
+        work / "jobs",
+        {"task": "study", "study": str(federation.study_file), "run-dir": str(run)},
+        lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
+        lambda: len(list(run.rglob("*.json"))),
+        lambda: is_complete(study, run),
+    )
 
 
 def _take(lock: IO[str], folder: Path) -> None:

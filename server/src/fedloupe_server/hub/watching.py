@@ -1,6 +1,6 @@
 """Keeps one run going, whatever Flower does with it: submits it, sees when it was given up, submits it again.
 
-    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., "nodes": ...}, steps)
+    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., ...}, steps, complete)
     while not watch.over:
         watch.look()                     # a few times a second; never blocks for long
         time.sleep(0.3)
@@ -9,6 +9,7 @@
 Each submission has a folder of its own, in which the ServerApp says that it lives (`server.json`), what it does
 (`progress.log`) and how it ended (`outcome.json`). A run ends when its ServerApp says so. Where it dies without a word,
 or its connection does, the next one goes on from the journal; only an error that waiting does not mend ends the watch.
+A run that is complete on disk is never submitted, whoever wrote its end and did not come to say so.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class RunWatch:
         config: of the run, without `work`.
         given: paths for the ServerApp's `job.json`; None where a submission must wait.
         progress: steps that the journal holds.
+        complete: whether the journal holds the run's end; an error of it ends the watch.
         clock: monotonic seconds.
 
     Attributes:
@@ -103,6 +105,7 @@ class RunWatch:
     config: Mapping[str, str]
     given: Callable[[], Mapping[str, Path] | None]
     progress: Callable[[], int]
+    complete: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
     state: State = "waiting"
     why: str = "not submitted yet"
@@ -111,6 +114,9 @@ class RunWatch:
     _next: float = 0.0
     _fruitless: int = 0
     _looked: float = field(default=float("-inf"))
+
+    def __post_init__(self) -> None:
+        self._end_if_complete()
 
     @property
     def over(self) -> bool:
@@ -135,9 +141,16 @@ class RunWatch:
         elif (gone := self._gone(self._now)) is not None:
             self._again(gone, failed=False)  # killed, or given up by Flower: nothing speaks against another try
 
+    def _end_if_complete(self) -> None:
+        try:
+            if self.complete():
+                self._completed()
+        except FedLoupeError as error:
+            self._failed(error.code, str(error))
+
     def _submit(self) -> None:
-        given = self.given()
-        if given is None:
+        self._end_if_complete()
+        if self.over or (given := self.given()) is None:
             return
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
@@ -158,13 +171,19 @@ class RunWatch:
 
     def _ended(self, outcome: Mapping[str, str]) -> None:
         if outcome.get("state") == "completed":
-            self.state, self.why = "completed", ""
-            _log.info("run completed", extra={"said": {"submissions": self.submissions}})
+            self._completed()
         elif outcome.get("code") in TRANSIENT:
             self._again(outcome.get("message", ""), failed=True)
         else:
-            self.state, self.why = "failed", outcome.get("message", "no reason given")
-            _log.error("run failed", extra={"said": {"code": outcome.get("code"), "why": self.why}})
+            self._failed(outcome.get("code"), outcome.get("message", "no reason given"))
+
+    def _completed(self) -> None:
+        self.state, self.why = "completed", ""
+        _log.info("run completed", extra={"said": {"submissions": self.submissions}})
+
+    def _failed(self, code: str | None, why: str) -> None:
+        self.state, self.why = "failed", why
+        _log.error("run failed", extra={"said": {"code": code, "why": why}})
 
     def _gone(self, now: Submission) -> str | None:
         """Why this submission will never say how it ended; None where it may."""
