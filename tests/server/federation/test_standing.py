@@ -9,7 +9,7 @@ from fedloupe_server.federation import run_study
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub import standing
 from fedloupe_server.hub.app import Unforeseen
-from fedloupe_server.hub.standing import is_complete
+from fedloupe_server.hub.standing import is_complete, steps
 
 
 @pytest.fixture
@@ -56,6 +56,34 @@ class TestComplete:
         assert not is_complete(drawing, run_dir)
         write_atomic(run_dir / "drawing" / "drawing.json", card)
         assert is_complete(drawing, run_dir)
+
+
+class TestSteps:
+    def test_a_start_alone_is_none_and_each_round_is_one(self, study, hospitals, stopped, run_dir):
+        counted = []
+
+        def look(request):
+            counted.append((request.kind, steps(run_dir)))
+            return ...
+
+        hospitals.hook = look
+        run_study(study, hospitals, run_dir)
+        assert counted[0] == ("hello", 0)
+        rounds = sorted({count for kind, count in counted if kind == "train"})
+        assert len(rounds) >= study.training.rounds and rounds[0] > 0
+
+    def test_a_start_that_goes_no_further_than_the_one_before_is_none(self, study, hospitals, stopped, run_dir):
+        def kill(request):
+            if request.kind == "train":
+                raise stopped
+            return ...
+
+        hospitals.hook, counted = kill, []
+        for _ in range(3):
+            with pytest.raises(stopped):
+                run_study(study, hospitals, run_dir)
+            counted.append(steps(run_dir))
+        assert len(set(counted)) == 1
 
 
 class TestReport:

@@ -195,6 +195,51 @@ def test_one_that_is_killed_again_and_again_is_followed_soon_and_for_ever(watche
         assert watched.after(2) == "running"
 
 
+class TestStuck:
+    def die(self, watched, why="the ServerApp ended without a word"):
+        watched.write("server.json", pid=1, began=-1.0)
+        assert watched.after(0) == "waiting" and watched.watch.why == why
+
+    def test_it_is_after_two_that_gained_nothing_and_says_why_while_the_next_one_is_under_way(self, watched):
+        self.die(watched)
+        assert watched.watch.stuck == ""
+        assert watched.after(2) == "running" and watched.watch.stuck == ""
+        self.die(watched)
+        assert watched.watch.stuck.startswith("2 submissions") and "without a word" in watched.watch.stuck
+        assert watched.after(2) == "running" and watched.watch.stuck.startswith("2 submissions")
+
+    def test_a_step_of_progress_ends_that_at_once(self, watched):
+        for _ in range(2):
+            self.die(watched)
+            watched.after(2)
+        assert watched.watch.stuck
+        watched.steps = 1
+        watched.after(0)
+        assert watched.watch.stuck == ""
+
+    def test_one_that_gained_something_before_it_died_is_none_of_them(self, watched):
+        for step in range(5):
+            watched.steps = step + 1
+            self.die(watched)
+            watched.after(2)
+        assert watched.watch.stuck == ""
+
+    def test_submissions_that_flower_refuses_count(self, flower, tmp_path):
+        made = Watched(flower, tmp_path)
+        flower.refuses = True
+        made.after(0)
+        assert made.watch.stuck == ""
+        made.after(3)
+        assert made.watch.stuck.startswith("2 submissions") and "no answer" in made.watch.stuck
+
+    def test_a_run_that_is_over_is_not(self, watched):
+        for _ in range(3):
+            self.die(watched)
+            watched.after(2)
+        watched.write("outcome.json", state="completed")
+        assert watched.after(1) == "completed" and watched.watch.stuck == ""
+
+
 def test_progress_begins_the_count_anew(watched, flower):
     for step in range(3 * MOST):
         watched.steps = step + 1

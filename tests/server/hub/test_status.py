@@ -123,6 +123,9 @@ class TestCommands:
             (lambda: status(run="completed"), 0),
             (paused, 3),
             (lambda: status(trouble="the SuperLink does not answer"), 3),
+            (lambda: status(run="waiting", why="killed"), 0),
+            (lambda: status(run="waiting", why="killed", stuck="2 submissions in a row"), 3),
+            (lambda: status(run="running", stuck="2 submissions in a row"), 3),
             (lambda: status(run="failed", why="FL-704"), 4),
             (lambda: status(written=NOW - timedelta(minutes=5)), 5),
             (lambda: status(written=NOW - timedelta(minutes=5), run="completed"), 0),
@@ -142,6 +145,10 @@ class TestCommands:
     def test_a_paused_run_says_for_whom(self, fed):
         self.write(fed, paused())
         assert "waits for north (no answer)" in self.call("status", fed, "--once").output
+
+    def test_a_run_that_gains_nothing_says_why(self, fed):
+        self.write(fed, status(stuck="2 submissions in a row without a step of progress; the last one: killed"))
+        assert "without a step of progress; the last one: killed" in self.call("status", fed, "--once").output
 
     def test_a_service_that_is_gone_is_said_to_be(self, fed):
         self.write(fed, status(written=NOW - timedelta(minutes=5)))
@@ -180,6 +187,11 @@ class TestChanges:
         assert changes(before, after.model_copy(update={"sites": {"north": site}})) == []
         assert [event["event"] for event in changes(before, paused())] == ["paused: waits for north (no answer)"]
         assert [event["event"] for event in changes(paused(), before)] == ["paused: no longer"]
+
+    def test_a_run_that_gains_nothing_is_told_once(self):
+        two, three = (status(stuck=f"{number} submissions in a row") for number in (2, 3))
+        assert [event["event"] for event in changes(status(), two)] == ["stuck: no step of progress"]
+        assert changes(two, three) == []
 
     def test_a_site_that_goes_offline_is_one(self):
         site = status().sites["north"].model_copy(update={"word": "offline since 8:00"})

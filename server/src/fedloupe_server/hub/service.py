@@ -34,7 +34,7 @@ from fedloupe_server.hub.control import Control
 from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
 from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
-from fedloupe_server.hub.standing import is_complete
+from fedloupe_server.hub.standing import is_complete, steps
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
 from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
@@ -248,7 +248,7 @@ def watch_run(federation: Federation, flower: Submits, control: Follows) -> RunW
         work / "jobs",
         {"task": "study", "study": str(federation.study_file), "run-dir": str(run)},
         lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
-        lambda: len(list(run.rglob("*.json"))),
+        lambda: steps(run),
         lambda: is_complete(study, run),
     )
 

@@ -1,6 +1,7 @@
 """How a run stands by what is in its folder, whatever became of the processes that wrote it.
 
 is_complete(study, Path("FED/run"))             # its last file is there: nobody need be asked anything
+steps(Path("FED/run"))                          # more of them with each step
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fedloupe.study import Study
 from fedloupe_server.evidence.loading import load_results
 from fedloupe_server.evidence.report import write_report
 from fedloupe_server.federation.drawing import FOLDER
+from fedloupe_server.federation.state import FILE
 from fedloupe_server.hub.app import Unforeseen
 
 
@@ -42,6 +44,12 @@ def is_complete(study: Study, run: Path) -> bool:
         except Exception as error:  # a fault of the page must not end the service
             raise Unforeseen(repr(error), where=str(run), remedy="`fedloupe report` shows where it fails") from error
     return True
+
+
+def steps(run: Path) -> int:
+    """How many files a run's steps have left: models, records, sums, fits; not those that each start writes."""
+    begun = {run / "study.json", run / FILE}
+    return sum(path.suffix in (".json", ".safetensors") and path not in begun for path in run.rglob("*"))
 
 
 def _fingerprint(path: Path) -> str | None:

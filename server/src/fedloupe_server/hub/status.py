@@ -81,6 +81,7 @@ class Status(BaseModel):
         processes: by name.
         run: of the service: `waiting`, `running`, `completed` or `failed`.
         why: of that.
+        stuck: why its submissions gain nothing, where several in a row did not; empty otherwise.
         submissions: how often the run was given to Flower.
         state: of the run, as its ServerApp wrote it last.
         sites: by name, in the study's order.
@@ -98,6 +99,7 @@ class Status(BaseModel):
     processes: dict[str, Process]
     run: Literal["waiting", "running", "completed", "failed"]
     why: str
+    stuck: str = ""
     submissions: int
     state: RunState | None
     sites: dict[str, SiteStatus]
@@ -108,7 +110,7 @@ class Status(BaseModel):
         """What a script wants to know."""
         if self.run in ("completed", "failed"):
             return "completed" if self.run == "completed" else "failed"
-        waits = self.trouble or (self.state is not None and self.state.paused)
+        waits = self.trouble or self.stuck or (self.state is not None and self.state.paused)
         return "waits" if waits or any(site.attention for site in self.sites.values()) else "runs"
 
 
@@ -141,6 +143,7 @@ def status_of(service: Service) -> Status:
         },
         run=watch.state,
         why=watch.why,
+        stuck=watch.stuck,
         submissions=watch.submissions,
         state=run,
         sites=sites,
@@ -229,6 +232,7 @@ def _run_words(status: Status) -> dict[str, str]:
         "run": f"{status.run} {status.why}".strip(),
         "stage": "" if run is None else f"{run.stage} {run.round}/{run.rounds}" if run.stage == "rounds" else run.stage,
         "paused": run.paused or "" if run else "",
+        "stuck": "no step of progress" if status.stuck else "",
     }
 
 

@@ -35,6 +35,9 @@ State = Literal["waiting", "running", "completed", "failed"]
 FIRST_S, LONGEST_S, LOOK_S, ABSENT_S = 2.0, 60.0, 10.0, 60.0
 MOST = 10
 """Submissions in a row that ended with an error, without a step of progress, after which somebody must look."""
+VAIN = 2
+"""Submissions in a row that were given up, for whatever reason, without a step of progress, after which the run waits
+for somebody: one that is killed each time for lack of memory would look as if it ran."""
 TRANSIENT = frozenset({Unforeseen.code, FlowerRefused.code, RunTaken.code})
 """Codes of ends that another try may mend: unforeseen, as a lost connection; Flower; another one at work."""
 _log = logging.getLogger(__name__)
@@ -113,6 +116,8 @@ class RunWatch:
     _now: Submission | None = None
     _next: float = 0.0
     _fruitless: int = 0
+    _vain: int = 0
+    _given_up: str = ""
     _looked: float = field(default=float("-inf"))
 
     def __post_init__(self) -> None:
@@ -122,6 +127,13 @@ class RunWatch:
     def over(self) -> bool:
         """Nothing more will be submitted."""
         return self.state in ("completed", "failed")
+
+    @property
+    def stuck(self) -> str:
+        """Why nothing is gained, whether or not the next submission is under way; empty where something is."""
+        if self.over or self._vain < VAIN:
+            return ""
+        return f"{self._vain} submissions in a row without a step of progress; the last one: {self._given_up}"
 
     @property
     def job(self) -> Path | None:
@@ -136,6 +148,8 @@ class RunWatch:
             if self.clock() >= self._next:
                 self._submit()
             return
+        if self._vain and self._gained():
+            self._vain = 0
         if (outcome := read_json(self._now.job / "outcome.json")) is not None:
             self._ended(outcome)
         elif (gone := self._gone(self._now)) is not None:
@@ -206,10 +220,14 @@ class RunWatch:
             return f"no ServerApp after {ABSENT_S:.0f} s: {status}"
         return None
 
+    def _gained(self) -> bool:
+        return self._now is not None and self.progress() > self._now.progress
+
     def _again(self, why: str, *, failed: bool) -> None:
         """Give this submission up; the next one comes after a pause, longer while errors come and nothing is gained."""
-        gained = self._now is not None and self.progress() > self._now.progress
+        gained = self._gained()
         self._fruitless = 0 if gained else self._fruitless + failed
+        self._vain, self._given_up = 0 if gained else self._vain + 1, why
         if self._now is not None:
             with suppress(FedLoupeError):  # it may be over, or the SuperLink away
                 self.control.stop(self._now.run)
