@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
 from federations import build_once, found
 from fedloupe_server.federation.journal import write_atomic
-from fedloupe_server.hub.service import watch_run
+from fedloupe_server.hub import service as hub_service
+from fedloupe_server.hub.service import Ports, Service, watch_run
+from fedloupe_server.hub.status import read_status
+from fedloupe_server.hub.telling import telling
 
 
 @pytest.fixture
@@ -22,8 +28,11 @@ class Flower:
 
     def __init__(self) -> None:
         self.submitted: list[dict[str, str]] = []
+        self.go = threading.Event()
+        self.go.set()
 
     def submit(self, app, run_config):
+        self.go.wait(20)
         self.submitted.append(dict(run_config))
         return len(self.submitted)
 
@@ -58,3 +67,85 @@ class TestTheRun:
         watch = watch_run(federation, flower, flower)
         watch.look()
         assert watch.state == "running" and flower.submitted[0]["run-dir"] == str(federation.folder / "run")
+
+
+class TestTheStatus:
+    @pytest.fixture
+    def service(self, federation, flower):
+        (federation.folder / "service").mkdir()
+        watch = watch_run(federation, flower, flower)
+        processes = SimpleNamespace(running={}, check=lambda: None)
+        made = Service(federation, Ports(), processes, flower, flower, watch, trouble="")
+        made._looked = float("inf")  # no SuperLink to look at
+        return made
+
+    def written(self, service, wanted):
+        """The status once it is as wanted."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            if (status := read_status(service.federation.folder)) is not None and wanted(status):
+                return status
+            time.sleep(0.02)
+        raise AssertionError(read_status(service.federation.folder))
+
+    def test_it_is_written_while_a_submission_is_under_way(self, service, flower):
+        flower.go.clear()
+        with telling(service.tell, lambda: service.lives, 0.05):
+            thread = threading.Thread(target=service.tick)
+            thread.start()
+            first = self.written(service, lambda _: True).written
+            self.written(service, lambda status: status.written > first)
+            assert thread.is_alive() and flower.submitted == []
+            flower.go.set()
+            thread.join()
+            self.written(service, lambda status: status.run == "running")
+
+    def test_what_changed_last_is_written_before_the_service_ends(self, service):
+        with telling(service.tell, lambda: service.lives, 60.0):
+            self.written(service, lambda status: status.run == "waiting")
+            service.tick()
+        assert read_status(service.federation.folder).run == "running"
+
+    def test_it_is_written_from_the_first_moment_on(self, federation, monkeypatch):
+        seen = []
+        monkeypatch.setattr(Service, "_start", lambda service: seen.append(self.written(service, lambda _: True)))
+        with Service.open(federation.folder, Ports()):
+            pass
+        assert (seen[0].trouble, seen[0].run) == ("starting", "waiting")
+
+    def test_a_service_that_hangs_is_told_from_one_that_waits(self, service, monkeypatch):
+        service.tick()
+        assert service.lives
+        monkeypatch.setattr(hub_service, "HUNG_S", -1.0)
+        assert not service.lives
+
+
+class TestTelling:
+    def test_nothing_is_told_while_nobody_works(self):
+        told, lives = [], threading.Event()
+        with telling(lambda: told.append(0), lives.is_set, 0.01):
+            time.sleep(0.2)
+            assert told == []
+            lives.set()
+            time.sleep(0.2)
+            assert len(told) > 2
+
+    def test_an_error_is_logged_once_and_ends_nothing(self, caplog):
+        told = []
+
+        def tell():
+            told.append(0)
+            if len(told) < 4:
+                raise OSError("no room")
+
+        with telling(tell, lambda: True, 0.01):
+            time.sleep(0.3)
+        assert len(told) > 4 and caplog.text.count("the status cannot be written") == 1
+
+    def test_it_ends_with_what_it_surrounds(self):
+        told = []
+        with pytest.raises(ZeroDivisionError), telling(lambda: told.append(0), lambda: True, 0.01):
+            raise ZeroDivisionError
+        number = len(told)
+        time.sleep(0.1)
+        assert len(told) == number

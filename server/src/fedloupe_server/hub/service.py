@@ -36,10 +36,14 @@ from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
 from fedloupe_server.hub.standing import is_complete, steps
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
+from fedloupe_server.hub.telling import telling
 from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
 
-TICK_S, TELL_S, LOOK_S, READY_S = 0.3, 1.0, 3.0, 60.0
+TICK_S, LOOK_S, READY_S = 0.3, 3.0, 60.0
+HUNG_S = 300.0
+"""More than the longest look at everything takes: a submission (120 s), answers of the SuperLink (20 s each), two
+processes that are ended (20 s each). One that takes longer will not end, and the status grows old."""
 EVENTS = "events.jsonl"
 _log = logging.getLogger(__name__)
 
@@ -88,9 +92,9 @@ class Service:
     trouble: str = "starting"
     status: Status | None = None
     _looked: float = float("-inf")
-    _told: float = float("-inf")
     _certificate: str = ""
     _refused: tuple[str, ...] = ()
+    _began: float = field(default_factory=time.monotonic)
 
     @classmethod
     @contextlib.contextmanager
@@ -115,26 +119,30 @@ class Service:
             control = Control(federation.authority, ports.superlink)
             end_leftovers(work / "jobs")
             service = cls(federation, ports, processes, flower, control, watch_run(federation, flower, control))
-            service._start()
-            try:
-                yield service
-            finally:
-                control.close()
+            with telling(service.tell, lambda: service.lives):
+                service._start()
+                try:
+                    yield service
+                finally:
+                    control.close()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the look at everything that is under way can still end."""
+        return time.monotonic() < self._began + HUNG_S
 
     def tick(self) -> None:
         """Look once at everything; returns soon, but for a submission."""
+        self._began = time.monotonic()
         self.processes.check()
         if time.monotonic() >= self._looked + LOOK_S:
             self._look()
             self._looked = time.monotonic()
         if not self.trouble:
             self.watch.look()
-        if time.monotonic() >= self._told + TELL_S or self.watch.over:
-            self._tell()
-            self._told = time.monotonic()
 
-    def _tell(self) -> None:
-        """Write the status, and what changed since the last one."""
+    def tell(self) -> None:
+        """Write the status, and what changed since the last one; not from two threads at once."""
         status = status_of(self)
         part = self._work / f"{FILE}.part"
         part.write_text(status.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 FILE = "status.json"
 STALE_S = 10.0
-"""A status that is older was written by a service that is no more."""
+"""A status that is older was written by a service that is no more, or that hangs."""
 Outcome = Literal["runs", "waits", "completed", "failed"]
 
 
@@ -115,8 +115,9 @@ class Status(BaseModel):
 
 
 def status_of(service: Service) -> Status:
-    """The status now."""
-    federation, watch = service.federation, service.watch
+    """The status now; another thread may be at work in the service: what it replaces as one is read once."""
+    federation, watch, nodes = service.federation, service.watch, service.nodes
+    (state, why), running = watch.standing, service.processes.running.copy()
     run = read_state(federation.folder / "run")
     rows = site_rows(federation, utc_now())
     known = {row.site: row for row in rows}
@@ -126,7 +127,7 @@ def status_of(service: Service) -> Status:
             site.role,
             quorum.presence(site.name) if site.role == "train" else None,
             known[site.name],
-            service.nodes.get(site.name),
+            nodes.get(site.name),
             run.sites.get(site.name) if run else None,
         )
         for site in federation.study.sites
@@ -138,11 +139,9 @@ def status_of(service: Service) -> Status:
         fingerprint=federation.study.fingerprint,
         address=federation.record.address,
         trouble=service.trouble,
-        processes={
-            name: Process(pid=one.process.pid, starts=one.starts) for name, one in service.processes.running.items()
-        },
-        run=watch.state,
-        why=watch.why,
+        processes={name: Process(pid=one.process.pid, starts=one.starts) for name, one in running.items()},
+        run=state,
+        why=why,
         stuck=watch.stuck,
         submissions=watch.submissions,
         state=run,

@@ -96,8 +96,7 @@ class RunWatch:
         clock: monotonic seconds.
 
     Attributes:
-        state: see `State`.
-        why: of the state, in words.
+        standing: its state and why, in words; replaced as one, for another thread may read it.
         submissions: how many there were.
     """
 
@@ -110,8 +109,7 @@ class RunWatch:
     progress: Callable[[], int]
     complete: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
-    state: State = "waiting"
-    why: str = "not submitted yet"
+    standing: tuple[State, str] = ("waiting", "not submitted yet")
     submissions: int = 0
     _now: Submission | None = None
     _next: float = 0.0
@@ -122,6 +120,16 @@ class RunWatch:
 
     def __post_init__(self) -> None:
         self._end_if_complete()
+
+    @property
+    def state(self) -> State:
+        """Of the run."""
+        return self.standing[0]
+
+    @property
+    def why(self) -> str:
+        """Of the state, in words."""
+        return self.standing[1]
 
     @property
     def over(self) -> bool:
@@ -176,7 +184,7 @@ class RunWatch:
         except FedLoupeError as error:
             self._again(str(error), failed=False)
             return
-        self._now, self.state, self.why = Submission(run, job, began, done), "running", f"run {run}"
+        self._now, self.standing = Submission(run, job, began, done), ("running", f"run {run}")
         self._looked = self.clock()
         _log.info("run submitted", extra={"said": {"run": run, "submission": self.submissions, "steps_done": done}})
 
@@ -192,11 +200,11 @@ class RunWatch:
             self._failed(outcome.get("code"), outcome.get("message", "no reason given"))
 
     def _completed(self) -> None:
-        self.state, self.why = "completed", ""
+        self.standing = "completed", ""
         _log.info("run completed", extra={"said": {"submissions": self.submissions}})
 
     def _failed(self, code: str | None, why: str) -> None:
-        self.state, self.why = "failed", why
+        self.standing = "failed", why
         _log.error("run failed", extra={"said": {"code": code, "why": why}})
 
     def _gone(self, now: Submission) -> str | None:
@@ -232,12 +240,12 @@ class RunWatch:
             with suppress(FedLoupeError):  # it may be over, or the SuperLink away
                 self.control.stop(self._now.run)
         if self._fruitless >= MOST:
-            self._now, self.state = None, "failed"
-            self.why = f"{MOST} submissions ended with an error without a step of progress; the last one: {why}"
-            _log.error("run failed", extra={"said": {"why": self.why}})
+            why = f"{MOST} submissions ended with an error without a step of progress; the last one: {why}"
+            self._now, self.standing = None, ("failed", why)
+            _log.error("run failed", extra={"said": {"why": why}})
             return
         pause = min(FIRST_S * 2 ** max(0, self._fruitless - 1), LONGEST_S)
-        self._now, self.state, self.why, self._next = None, "waiting", why, self.clock() + pause
+        self._now, self.standing, self._next = None, ("waiting", why), self.clock() + pause
         _log.warning("run given up; submitted again", extra={"said": {"why": why, "in_s": pause}})
 
 
