@@ -11,9 +11,10 @@ import pytest
 
 from federations import build_once, found
 from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.federation.state import Watch
 from fedloupe_server.hub import service as hub_service
 from fedloupe_server.hub.service import Ports, Service, watch_run
-from fedloupe_server.hub.status import read_status
+from fedloupe_server.hub.status import read_status, status_of
 from fedloupe_server.hub.telling import telling
 
 
@@ -79,6 +80,16 @@ class TestTheStatus:
         made._looked = float("inf")  # no SuperLink to look at
         return made
 
+    @pytest.fixture
+    def make_watch(self, federation):
+        def make(study, same):
+            (federation.folder / "run").mkdir(exist_ok=True)
+            watch = Watch(study, "run", federation.folder / "run" / "state.json")
+            watch.state.fingerprint = study.fingerprint if same else "ab" * 32
+            watch.end("stopped")
+
+        return make
+
     def written(self, service, wanted):
         """The status once it is as wanted."""
         end = time.monotonic() + 5
@@ -112,6 +123,11 @@ class TestTheStatus:
         with Service.open(federation.folder, Ports()):
             pass
         assert (seen[0].trouble, seen[0].run) == ("starting", "waiting")
+
+    @pytest.mark.parametrize("same", [True, False])
+    def test_what_sites_said_of_another_study_is_not_shown(self, service, federation, make_watch, same):
+        make_watch(federation.study, same)
+        assert (status_of(service).state is not None) == same
 
     def test_a_service_that_hangs_is_told_from_one_that_waits(self, service, monkeypatch):
         service.tick()

@@ -29,6 +29,7 @@ def doing(state: Any, **more: Any) -> SiteState:
 
 
 ONLINE = Registered(7, "online", "2026-11-28T08:00:00+00:00")
+SINCE = "offline since 2026-11-28 08:00"
 
 
 class TestWords:
@@ -40,12 +41,15 @@ class TestWords:
             (row("expired", -3), ONLINE, doing("training"), "expired", True),
             (row(), None, None, "kit issued, never connected", True),
             (row(), Registered(7, "registered", ""), None, "kit issued, never connected", True),
-            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), None, "offline since 2026-11-28 08:00", True),
+            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), None, SINCE, True),
             (row(), ONLINE, None, "connected", False),
-            (row("expires", 3), ONLINE, doing("waiting"), "ready", False),
+            (row("expires", 3), ONLINE, doing("waiting"), "connected", False),
             (row(), ONLINE, doing("training", fraction=0.43), "training 43%", False),
-            (row(), ONLINE, doing("asked", stage="hello"), "at work: hello", False),
-            (row(), ONLINE, doing("done"), "done", False),
+            (row(), ONLINE, doing("asked", stage="hello"), "asked: hello", False),
+            (row(), ONLINE, doing("working", stage="features", fraction=0.1), "at work: features 10%", False),
+            (row(), ONLINE, doing("done", stage="hello"), "ready", False),
+            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), doing("done", stage="hello"), SINCE, True),
+            (row(), ONLINE, doing("done", stage="train"), "done", False),
             (row(), ONLINE, doing("late", refusal="no answer"), "late: no answer", True),
             (row(), ONLINE, doing("refused", refusal="FL-511 too few"), "refused: FL-511 too few", True),
             (

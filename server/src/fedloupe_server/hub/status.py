@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedloupe.certificates import utc_now
+from fedloupe.messages import HelloRequest
 from fedloupe_server.federation.state import RunState, SiteState, read_state
 from fedloupe_server.provision import Row, site_rows
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FILE = "status.json"
 STALE_S = 10.0
 """A status that is older was written by a service that is no more, or that hangs."""
+HELLO: str = HelloRequest.model_fields["kind"].default
+"""Whoever answers this has approved the study and has its data ready; what else a site answers is one step done."""
 Outcome = Literal["runs", "waits", "completed", "failed"]
 
 
@@ -119,6 +122,8 @@ def status_of(service: Service) -> Status:
     federation, watch, nodes = service.federation, service.watch, service.nodes
     (state, why), running = watch.standing, service.processes.running.copy()
     run = read_state(federation.folder / "run")
+    if run is not None and run.fingerprint != federation.study.fingerprint:
+        run = None  # of another study: what its sites said was not of this one
     rows = site_rows(federation, utc_now())
     known = {row.site: row for row in rows}
     quorum = federation.study.quorum
@@ -189,12 +194,17 @@ def _word(row: Row, registered: Registered | None, doing: SiteState | None) -> t
         return "kit issued, never connected", True
     if registered.status != "online":
         return f"offline since {registered.contact[:16].replace('T', ' ')}", True
-    if doing is None or (doing.state == "waiting" and doing.last_contact is None):
+    if doing is None or doing.state == "waiting":
         return "connected", False
     if doing.state in ("refused", "absent", "late", "paused", "awaiting approval"):
         return f"{doing.state}: {doing.refusal}" if doing.refusal else doing.state, True
     share = "" if doing.fraction is None else f" {doing.fraction:.0%}"
-    words = {"training": f"training{share}", "asked": f"at work: {doing.stage}{share}", "waiting": "ready"}
+    words = {
+        "asked": f"asked: {doing.stage}",
+        "working": f"at work: {doing.stage}{share}",
+        "training": f"training{share}",
+        "done": "ready" if doing.stage == HELLO else "done",
+    }
     return words.get(doing.state, doing.state), False
 
 
