@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from federations import build_once, found
+from federations import SITES, build_once, found, kit_for
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.federation.state import Watch
 from fedloupe_server.hub import service as hub_service
+from fedloupe_server.hub.control import Node
+from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.service import Ports, Service, watch_run
 from fedloupe_server.hub.status import read_status, status_of
 from fedloupe_server.hub.telling import telling
+from fedloupe_server.provision import load_federation
 
 
 @pytest.fixture
@@ -68,6 +73,57 @@ class TestTheRun:
         watch = watch_run(federation, flower, flower)
         watch.look()
         assert watch.state == "running" and flower.submitted[0]["run-dir"] == str(federation.folder / "run")
+
+
+class TestWhomTheRunCanReach:
+    """The table that the ServerApp reads again whenever it asks somebody."""
+
+    class SuperLink(Flower):
+        """Knows three couriers."""
+
+        def __init__(self, keys):
+            super().__init__()
+            self.known = {site: Node(i, key, "registered", "") for i, (site, key) in enumerate(keys.items(), 7)}
+
+        def nodes(self):
+            return list(self.known.values())
+
+        def tell(self, site, status):
+            self.known[site] = replace(self.known[site], status=status, contact="2026-11-28T08:00:00+00:00")
+
+    @pytest.fixture
+    def superlink(self, federation, tmp_path):
+        for site in SITES:
+            kit_for(federation.folder, tmp_path / site, site)
+        return self.SuperLink({one.site: one.public_key for one in load_federation(federation.folder).couriers})
+
+    @pytest.fixture
+    def reached(self, federation, superlink):
+        (federation.folder / "service").mkdir()
+        processes = SimpleNamespace(running={}, check=lambda: None)
+        watch = watch_run(federation, superlink, superlink)
+        service = Service(federation, Ports(), processes, superlink, superlink, watch)
+        service._certificate = hashlib.sha256(federation.certificate.read_bytes()).hexdigest()
+
+        def look():
+            service._looked = float("-inf")
+            service.tick()
+            assert service.trouble == ""
+            return dict(read_job(watch.job).table)
+
+        return look
+
+    def test_it_is_who_is_connected_and_nobody_else(self, superlink, reached):
+        superlink.tell("north", "online")
+        superlink.tell("south", "offline")
+        assert reached() == {"north": superlink.known["north"].id}
+
+    def test_one_that_comes_back_is_found_while_the_run_goes_on(self, superlink, reached):
+        assert reached() == {}
+        superlink.tell("south", "online")
+        assert list(reached()) == ["south"]
+        superlink.tell("south", "offline")
+        assert reached() == {}
 
 
 class TestTheStatus:

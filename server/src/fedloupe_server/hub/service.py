@@ -172,7 +172,8 @@ class Service:
         if done.refused != self._refused:
             self._refused = done.refused
             _log.warning("couriers whose key the SuperLink does not register", extra={"said": {"sites": done.refused}})
-        table = {site: registered.node for site, registered in self.nodes.items()}
+        # Whoever is away is not written to: what nobody fetches stays in the SuperLink's database until the run ends.
+        table = {site: registered.node for site, registered in self.nodes.items() if registered.status == "online"}
         path, content = self._work / "nodes.json", (json.dumps(table, indent=2) + "\n").encode()
         if not path.exists() or path.read_bytes() != content:
             write_atomic(path, content)
