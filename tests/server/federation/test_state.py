@@ -17,6 +17,10 @@ from fedloupe_server.federation.events import Event
 from fedloupe_server.federation.state import FILE, INTERVAL_S, Watch, read_state
 
 
+class Halted(Exception):
+    """The coordinator's process is no more."""
+
+
 @pytest.fixture
 def header(study):
     return {"version": "0.1.0", "fingerprint": study.fingerprint, "run": "trial", "site": "south"}
@@ -65,7 +69,7 @@ class TestSites:
     def test_one_that_computes_features_is_not_said_to_train(self, watch, run_dir, header):
         watch.working("south", Working(**header, stage="features", fraction=0.1))
         south = soon(run_dir, lambda s: s.sites["south"].fraction).sites["south"]
-        assert (south.state, south.stage) == ("asked", "features")
+        assert (south.state, south.stage) == ("working", "features")
 
     def test_what_it_spent_stays_when_it_tells_no_more(self, watch, run_dir, header):
         hello = {"train": 3, "tune": 1, "test": 1, "positives": 2, "excluded": {}, "features": (), "groups": ()}
@@ -83,6 +87,77 @@ class TestSites:
         assert (south.state, south.refusal) == (state, f"{code} so it is")
         watch.working("south", Working(**header, stage="training"))
         assert soon(run_dir, lambda s: s.sites["south"].state == "training").sites["south"].refusal is None
+
+    @pytest.mark.parametrize(("code", "state"), [("FL-501", "awaiting approval"), ("FL-531", "refused")])
+    def test_asked_again_it_stays_what_it_said(self, watch, header, code, state):
+        watch.refused("south", Failure(**header, code=code, title="so it is"))
+        watch.asked("south", "hello")
+        south = watch.state.sites["south"]
+        assert (south.state, south.refusal) == (state, f"{code} so it is")
+
+    def test_one_that_fell_silent_has_no_work_left_and_one_that_is_late_has(self, watch, header):
+        watch.working("south", Working(**header, stage="training", fraction=0.4, seconds=60.0))
+        watch.missing("south", "late", "at work")
+        assert watch.state.sites["south"].expected_s == 60.0
+        watch.missing("south", "absent", "no answer")
+        south = watch.state.sites["south"]
+        assert (south.fraction, south.expected_s) == (None, None)
+
+    def test_asked_again_one_that_was_silent_is_absent_until_it_speaks(self, watch, header):
+        watch.missing("south", "absent", "no answer")
+        watch.asked("south", "train")
+        assert watch.state.sites["south"].state == "absent"
+        watch.working("south", Working(**header, stage="features"))
+        assert watch.state.sites["south"].state == "working"
+
+
+class TestAnotherProcess:
+    """What is known of the sites when the run goes on in a new process, before anybody is asked."""
+
+    @pytest.fixture
+    def first(self, make_study, new_hospitals, run_dir):
+        """The state at the first hello of a run that was stopped in its third round."""
+        study, hospitals = make_study(), new_hospitals()
+        answer = hospitals.answer
+
+        def spends(request):
+            reply = answer(request)
+            return reply.model_copy(update={"epsilon": float(reply.round)}) if reply.kind == "train-reply" else reply
+
+        hospitals.answer = spends
+
+        def run(observer):
+            with pytest.raises(Halted):
+                run_study(study, hospitals, run_dir, observer=observer)
+
+        def halt(event):
+            if (event.stage, event.done) == ("rounds", 2):
+                raise Halted
+
+        def look(_):
+            time.sleep(2 * INTERVAL_S)  # it is on disk before anybody is asked
+            seen.append(read_state(run_dir))
+            raise Halted
+
+        def begin(*, lost=False):
+            if lost:
+                (run_dir / FILE).unlink()
+            run(look)
+            return seen.pop()
+
+        seen = []
+        run(halt)
+        return begin
+
+    def test_when_a_site_was_heard_and_what_it_spent_is_known(self, first):
+        state = first()
+        south = state.sites["south"]
+        assert (south.state, south.epsilon, south.rounds, state.round) == ("waiting", 2.0, 2, 2)
+        assert abs(datetime.now(UTC) - south.last_contact) < timedelta(minutes=5)
+
+    def test_what_it_spent_also_where_the_file_is_lost(self, first):
+        south = first(lost=True).sites["south"]
+        assert (south.epsilon, south.rounds, south.last_contact) == (2.0, 2, None)
 
 
 class TestRun:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fedloupe_server.evidence.report import ReportUnwritable
+from fedloupe_server.federation.opening import RunTaken
+from fedloupe_server.hub.app import Unforeseen
 from fedloupe_server.hub.flower import FlowerRefused
 from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.processes import alive, began
@@ -57,6 +60,7 @@ class Watched:
             {"task": "study"},
             lambda: self.given,
             lambda: self.steps,
+            lambda: False,
             lambda: self.now,
         )
 
@@ -107,6 +111,31 @@ def test_a_lost_connection_is_tried_again_after_a_pause(watched, flower):
     assert watched.after(1) == "waiting" and watched.watch.why == "ConnectError()"
     assert watched.after(0.5) == "waiting"
     assert watched.after(2) == "running" and len(flower.submitted) == 2
+
+
+def test_one_that_is_complete_on_disk_has_ended_though_its_server_app_did_not_say_so(watched, flower):
+    watched.write("server.json", pid=1, began=-1.0)
+    watched.watch.complete = lambda: True
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "completed" and len(flower.submitted) == 1
+
+
+def test_a_report_that_cannot_be_written_ends_it(watched, flower):
+    def unwritable():
+        raise ReportUnwritable("no room", remedy="make room")
+
+    watched.write("server.json", pid=1, began=-1.0)
+    watched.watch.complete = unwritable
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "failed" and "no room" in watched.watch.why
+    assert len(flower.submitted) == 1
+
+
+@pytest.mark.parametrize("error", [Unforeseen, FlowerRefused, RunTaken])
+def test_what_may_pass_is_tried_again(watched, flower, error):
+    watched.write("outcome.json", state="failed", code=error.code, message=error.title)
+    assert watched.after(1) == "waiting"
+    assert watched.after(3) == "running" and len(flower.submitted) == 2
 
 
 def test_a_server_app_that_dies_without_a_word_is_followed_by_another(watched, flower):
@@ -164,6 +193,51 @@ def test_one_that_is_killed_again_and_again_is_followed_soon_and_for_ever(watche
         watched.write("server.json", pid=1, began=-1.0)
         assert watched.after(0) == "waiting"
         assert watched.after(2) == "running"
+
+
+class TestStuck:
+    def die(self, watched, why="the ServerApp ended without a word"):
+        watched.write("server.json", pid=1, began=-1.0)
+        assert watched.after(0) == "waiting" and watched.watch.why == why
+
+    def test_it_is_after_two_that_gained_nothing_and_says_why_while_the_next_one_is_under_way(self, watched):
+        self.die(watched)
+        assert watched.watch.stuck == ""
+        assert watched.after(2) == "running" and watched.watch.stuck == ""
+        self.die(watched)
+        assert watched.watch.stuck.startswith("2 submissions") and "without a word" in watched.watch.stuck
+        assert watched.after(2) == "running" and watched.watch.stuck.startswith("2 submissions")
+
+    def test_a_step_of_progress_ends_that_at_once(self, watched):
+        for _ in range(2):
+            self.die(watched)
+            watched.after(2)
+        assert watched.watch.stuck
+        watched.steps = 1
+        watched.after(0)
+        assert watched.watch.stuck == ""
+
+    def test_one_that_gained_something_before_it_died_is_none_of_them(self, watched):
+        for step in range(5):
+            watched.steps = step + 1
+            self.die(watched)
+            watched.after(2)
+        assert watched.watch.stuck == ""
+
+    def test_submissions_that_flower_refuses_count(self, flower, tmp_path):
+        made = Watched(flower, tmp_path)
+        flower.refuses = True
+        made.after(0)
+        assert made.watch.stuck == ""
+        made.after(3)
+        assert made.watch.stuck.startswith("2 submissions") and "no answer" in made.watch.stuck
+
+    def test_a_run_that_is_over_is_not(self, watched):
+        for _ in range(3):
+            self.die(watched)
+            watched.after(2)
+        watched.write("outcome.json", state="completed")
+        assert watched.after(1) == "completed" and watched.watch.stuck == ""
 
 
 def test_progress_begins_the_count_anew(watched, flower):

@@ -29,6 +29,7 @@ def doing(state: Any, **more: Any) -> SiteState:
 
 
 ONLINE = Registered(7, "online", "2026-11-28T08:00:00+00:00")
+SINCE = "offline since 2026-11-28 08:00"
 
 
 class TestWords:
@@ -40,12 +41,15 @@ class TestWords:
             (row("expired", -3), ONLINE, doing("training"), "expired", True),
             (row(), None, None, "kit issued, never connected", True),
             (row(), Registered(7, "registered", ""), None, "kit issued, never connected", True),
-            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), None, "offline since 2026-11-28 08:00", True),
+            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), None, SINCE, True),
             (row(), ONLINE, None, "connected", False),
-            (row("expires", 3), ONLINE, doing("waiting"), "ready", False),
+            (row("expires", 3), ONLINE, doing("waiting"), "connected", False),
             (row(), ONLINE, doing("training", fraction=0.43), "training 43%", False),
-            (row(), ONLINE, doing("asked", stage="hello"), "at work: hello", False),
-            (row(), ONLINE, doing("done"), "done", False),
+            (row(), ONLINE, doing("asked", stage="hello"), "asked: hello", False),
+            (row(), ONLINE, doing("working", stage="features", fraction=0.1), "at work: features 10%", False),
+            (row(), ONLINE, doing("done", stage="hello"), "ready", False),
+            (row(), Registered(7, "offline", "2026-11-28T08:00:00"), doing("done", stage="hello"), SINCE, True),
+            (row(), ONLINE, doing("done", stage="train"), "done", False),
             (row(), ONLINE, doing("late", refusal="no answer"), "late: no answer", True),
             (row(), ONLINE, doing("refused", refusal="FL-511 too few"), "refused: FL-511 too few", True),
             (
@@ -123,6 +127,9 @@ class TestCommands:
             (lambda: status(run="completed"), 0),
             (paused, 3),
             (lambda: status(trouble="the SuperLink does not answer"), 3),
+            (lambda: status(run="waiting", why="killed"), 0),
+            (lambda: status(run="waiting", why="killed", stuck="2 submissions in a row"), 3),
+            (lambda: status(run="running", stuck="2 submissions in a row"), 3),
             (lambda: status(run="failed", why="FL-704"), 4),
             (lambda: status(written=NOW - timedelta(minutes=5)), 5),
             (lambda: status(written=NOW - timedelta(minutes=5), run="completed"), 0),
@@ -142,6 +149,10 @@ class TestCommands:
     def test_a_paused_run_says_for_whom(self, fed):
         self.write(fed, paused())
         assert "waits for north (no answer)" in self.call("status", fed, "--once").output
+
+    def test_a_run_that_gains_nothing_says_why(self, fed):
+        self.write(fed, status(stuck="2 submissions in a row without a step of progress; the last one: killed"))
+        assert "without a step of progress; the last one: killed" in self.call("status", fed, "--once").output
 
     def test_a_service_that_is_gone_is_said_to_be(self, fed):
         self.write(fed, status(written=NOW - timedelta(minutes=5)))
@@ -180,6 +191,11 @@ class TestChanges:
         assert changes(before, after.model_copy(update={"sites": {"north": site}})) == []
         assert [event["event"] for event in changes(before, paused())] == ["paused: waits for north (no answer)"]
         assert [event["event"] for event in changes(paused(), before)] == ["paused: no longer"]
+
+    def test_a_run_that_gains_nothing_is_told_once(self):
+        two, three = (status(stuck=f"{number} submissions in a row") for number in (2, 3))
+        assert [event["event"] for event in changes(status(), two)] == ["stuck: no step of progress"]
+        assert changes(two, three) == []
 
     def test_a_site_that_goes_offline_is_one(self):
         site = status().sites["north"].model_copy(update={"word": "offline since 8:00"})

@@ -54,6 +54,7 @@ def opened(
     Raises:
         RunTaken: another process runs there.
         AnotherStudy: the folder belongs to another study.
+        JournalDamaged: the record of a round cannot be read.
     """
     journal = Journal(run_dir)
     with alone(run_dir):
@@ -62,6 +63,7 @@ def opened(
         watch = Watch(study, name, run_dir / FILE, observer)
         how = "stopped"
         try:
+            watch.goes_on(journal.rounds())
             yield journal, Conversation(study, exchange, name, run_dir, patient=patient, watch=watch, clock=clock)
             how = "completed"
         except FedLoupeError as error:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fedloupe.messages import Failure, Message, Working
 from fedloupe.study import Study
 from fedloupe.study.quorum import Presence
+from fedloupe_server.evidence.results import RoundRecord
 from fedloupe_server.federation.events import Event, Observer, silent
 
 FILE = "state.json"
@@ -34,7 +36,12 @@ HELD: dict[str, Doing] = {
     PAUSED: "paused",
     CLOSED: "paused",
 }
-Doing = Literal["waiting", "asked", "training", "done", "late", "refused", "absent", "paused", "awaiting approval"]
+Doing = Literal[
+    "waiting", "asked", "working", "training", "done", "late", "refused", "absent", "paused", "awaiting approval"
+]
+KEPT: frozenset[Doing] = frozenset({"refused", "absent", "paused", "awaiting approval"})
+"""What a site that is asked again stays until it says something else."""
+NO_WORK: dict[str, Any] = {"fraction": None, "expected_s": None}
 
 
 class SiteState(BaseModel):
@@ -42,12 +49,12 @@ class SiteState(BaseModel):
 
     Attributes:
         presence: what the study asks of a training site; None for a validate-only one.
-        state: what it does.
-        stage: in its own word.
+        state: what it does: `waiting`, not asked yet by this process; `asked`, and nothing heard of that yet.
+        stage: in its own word; of one that was asked or has answered, the kind of the request.
         fraction: of its present work.
         expected_s: seconds until its answer, as it said at `last_contact`.
         refusal: code and title, or `no answer`.
-        last_contact: UTC; None where nothing was heard of it in this process.
+        last_contact: UTC; None where nothing was ever heard of it.
         version: FedLoupe's, at the site.
         epsilon: spent, where it tells.
         rounds: that it took part in.
@@ -110,6 +117,9 @@ def read_state(run_dir: Path) -> RunState | None:
 class Watch:
     """Keeps a run's state and tells the observer of what changes.
 
+    When each site was heard last, and what it said of itself then, is taken over from the file of an earlier process;
+    not what it did, which nobody has asked since.
+
     Args:
         study: the protocol.
         run: its name.
@@ -118,7 +128,7 @@ class Watch:
     """
 
     def __init__(self, study: Study, run: str, path: Path | None = None, observer: Observer = silent) -> None:
-        now = _now()
+        now, before = _now(), read_state(path.parent) if path else None
         self._path, self._observer = path, observer
         self._lock = threading.Lock()
         self._written = -INTERVAL_S
@@ -132,10 +142,23 @@ class Watch:
             written=now,
             process=os.getpid(),
             sites={
-                s.name: SiteState(role=s.role, presence=study.quorum.presence(s.name) if s.role == "train" else None)
+                s.name: SiteState(
+                    role=s.role,
+                    presence=study.quorum.presence(s.name) if s.role == "train" else None,
+                    **_heard_before(before, s.name),
+                )
                 for s in study.sites
             },
         )
+
+    def goes_on(self, records: Sequence[RoundRecord]) -> None:
+        """These rounds are on disk."""
+        self.state.round = len(records)
+        took = Counter(site for record in records for site in record.participants)
+        spent = {site: epsilon for record in records for site, epsilon in record.epsilon.items()}
+        for name, site in self.state.sites.items():
+            epsilon = spent.get(name) if site.epsilon is None else site.epsilon
+            self._site(name, rounds=took[name], epsilon=epsilon)
 
     def observe(self, event: Event) -> None:
         """A step of the run; the observer of everything below."""
@@ -145,7 +168,8 @@ class Watch:
 
     def asked(self, site: str, kind: str) -> None:
         """A request is on its way."""
-        self._site(site, state="asked", stage=kind, fraction=None, expected_s=None)
+        if self.state.sites[site].state not in KEPT:
+            self._site(site, state="asked", stage=kind, **NO_WORK)
 
     def working(self, site: str, told: Working) -> None:
         """The site is at work."""
@@ -153,7 +177,7 @@ class Watch:
         self._heard(
             site,
             told,
-            state="training" if told.stage == "training" else "asked",
+            state="training" if told.stage == "training" else "working",
             stage=told.stage,
             fraction=told.fraction,
             expected_s=told.seconds,
@@ -167,16 +191,17 @@ class Watch:
         """The answer is there."""
         epsilon = getattr(reply, "epsilon", None)
         more = {} if epsilon is None else {"epsilon": epsilon}
-        self._heard(site, reply, state="done", fraction=None, expected_s=None, refusal=None, **more)
+        self._heard(site, reply, state="done", refusal=None, **NO_WORK, **more)
 
     def refused(self, site: str, failure: Failure) -> None:
         """The site said no, or not yet."""
         state: Doing = HELD.get(failure.code, "refused")
-        self._heard(site, failure, state=state, fraction=None, refusal=f"{failure.code} {failure.title}")
+        self._heard(site, failure, state=state, **NO_WORK, refusal=f"{failure.code} {failure.title}")
 
     def missing(self, site: str, state: Literal["absent", "late"], why: str) -> None:
-        """Nothing came of it."""
-        self._site(site, state=state, refusal=why)
+        """Nothing came of it; one that is late is still at work."""
+        work = {} if state == "late" else NO_WORK
+        self._site(site, state=state, refusal=why, **work)
 
     def wait(self, sites: Mapping[str, str]) -> None:
         """The run is paused for these sites, and why for each; goes on where there are none."""
@@ -255,6 +280,13 @@ class Watch:
         part = self._path.with_name(self._path.name + ".part")
         part.write_text(self.state.model_dump_json(indent=1) + "\n", encoding="utf-8")
         part.replace(self._path)  # no flush: it is looked at, nothing goes on from it
+
+
+def _heard_before(state: RunState | None, site: str) -> dict[str, Any]:
+    """What does not end with the process that heard it."""
+    if state is None or site not in state.sites:
+        return {}
+    return state.sites[site].model_dump(include={"last_contact", "version", "epsilon"})
 
 
 def _now() -> datetime:

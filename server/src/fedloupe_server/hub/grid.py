@@ -101,7 +101,7 @@ class GridExchange:
 
     Args:
         grid: Flower's, or the in-process one.
-        nodes: node id by site name; looked at each time, so that a site may be enrolled meanwhile.
+        nodes: node id by name of a site that can be reached; looked at each time, for sites come and go.
         key: of the coordinator, to sign each request anew when it is sent; None: for whoever asks for no signature.
         poll_s: seconds between the first two looks at the inbox, growing to `LONGEST_POLL_S` (Flower's own
             `send_and_receive` waits 3 s each time).
@@ -125,7 +125,7 @@ class GridExchange:
         self._count = 0
 
     def __call__(self, outbox: Outbox, timeout_s: float) -> Generator[Arrival | None, None, None]:
-        """Ask these sites at once; what comes is yielded as it comes. One that has no node yet counts as silent."""
+        """Ask these sites at once; what comes is yielded as it comes. One that has no node now counts as silent."""
         self._count += 1
         began, tally = time.monotonic(), _Tally()
         waiting: dict[str, _Sent] = {}
@@ -136,7 +136,7 @@ class GridExchange:
                     tally.asked += 1
                     # Which message asked whom: error replies are written by the SuperLink and name no hospital.
                     if (node := self._nodes.get(site)) is None:
-                        yield tally.missing(site, "not enrolled")
+                        yield tally.missing(site, "not connected")
                         continue
                     with tally.timing("push"):
                         id_ = self._push(node, blob, timeout_s)

@@ -33,7 +33,7 @@ class Job:
 
     Attributes:
         key: file of the coordinator's private key.
-        nodes: file with the node id of each site.
+        nodes: file with the node id of each site that can be reached.
         keeper: process id of who keeps the run, and when that process began; None where nobody does.
     """
 
@@ -65,7 +65,7 @@ class Job:
 
 
 class NodeTable(Mapping[str, int]):
-    """Node ids by site, as the file has them now: a hospital that joins while a run goes on is found.
+    """Node ids by site, as the file has them now: a hospital that comes while a run goes on is found.
 
     Args:
         path: JSON, written whole.

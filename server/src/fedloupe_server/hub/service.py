@@ -34,11 +34,16 @@ from fedloupe_server.hub.control import Control
 from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
 from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
+from fedloupe_server.hub.standing import is_complete, steps
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
-from fedloupe_server.hub.watching import RunWatch, end_leftovers
+from fedloupe_server.hub.telling import telling
+from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
 
-TICK_S, TELL_S, LOOK_S, READY_S = 0.3, 1.0, 3.0, 60.0
+TICK_S, LOOK_S, READY_S = 0.3, 3.0, 60.0
+HUNG_S = 300.0
+"""More than the longest look at everything takes: a submission (120 s), answers of the SuperLink (20 s each), two
+processes that are ended (20 s each). One that takes longer will not end, and the status grows old."""
 EVENTS = "events.jsonl"
 _log = logging.getLogger(__name__)
 
@@ -87,9 +92,9 @@ class Service:
     trouble: str = "starting"
     status: Status | None = None
     _looked: float = float("-inf")
-    _told: float = float("-inf")
     _certificate: str = ""
     _refused: tuple[str, ...] = ()
+    _began: float = field(default_factory=time.monotonic)
 
     @classmethod
     @contextlib.contextmanager
@@ -112,37 +117,32 @@ class Service:
             flower = Flower(work / "flower", federation.authority, ports.superlink)
             flower.configure()
             control = Control(federation.authority, ports.superlink)
-            watch = RunWatch(
-                flower,
-                control,
-                federation.app,
-                work / "jobs",
-                {"task": "study", "study": str(federation.study_file), "run-dir": str(folder / "run")},
-                lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
-                lambda: len(list((folder / "run").rglob("*.json"))),
-            )
             end_leftovers(work / "jobs")
-            service = cls(federation, ports, processes, flower, control, watch)
-            service._start()
-            try:
-                yield service
-            finally:
-                control.close()
+            service = cls(federation, ports, processes, flower, control, watch_run(federation, flower, control))
+            with telling(service.tell, lambda: service.lives):
+                service._start()
+                try:
+                    yield service
+                finally:
+                    control.close()
+
+    @property
+    def lives(self) -> bool:
+        """Whether the look at everything that is under way can still end."""
+        return time.monotonic() < self._began + HUNG_S
 
     def tick(self) -> None:
         """Look once at everything; returns soon, but for a submission."""
+        self._began = time.monotonic()
         self.processes.check()
         if time.monotonic() >= self._looked + LOOK_S:
             self._look()
             self._looked = time.monotonic()
         if not self.trouble:
             self.watch.look()
-        if time.monotonic() >= self._told + TELL_S or self.watch.over:
-            self._tell()
-            self._told = time.monotonic()
 
-    def _tell(self) -> None:
-        """Write the status, and what changed since the last one."""
+    def tell(self) -> None:
+        """Write the status, and what changed since the last one; not from two threads at once."""
         status = status_of(self)
         part = self._work / f"{FILE}.part"
         part.write_text(status.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -172,7 +172,8 @@ class Service:
         if done.refused != self._refused:
             self._refused = done.refused
             _log.warning("couriers whose key the SuperLink does not register", extra={"said": {"sites": done.refused}})
-        table = {site: registered.node for site, registered in self.nodes.items()}
+        # Whoever is away is not written to: what nobody fetches stays in the SuperLink's database until the run ends.
+        table = {site: registered.node for site, registered in self.nodes.items() if registered.status == "online"}
         path, content = self._work / "nodes.json", (json.dumps(table, indent=2) + "\n").encode()
         if not path.exists() or path.read_bytes() != content:
             write_atomic(path, content)
@@ -237,6 +238,28 @@ class Service:
             env,
             keep=True,  # it dies of one HTTP 500, and no later run would ever start
         )
+
+
+def watch_run(federation: Federation, flower: Submits, control: Follows) -> RunWatch:
+    """The watch over a federation's run; one that is complete for the study of now is completed at once.
+
+    Args:
+        federation: as the folder has it now.
+        flower: submits.
+        control: follows and stops.
+    """
+    folder, study = federation.folder, federation.study
+    work, run = folder / "service", folder / "run"
+    return RunWatch(
+        flower,
+        control,
+        federation.app,
+        work / "jobs",
+        {"task": "study", "study": str(federation.study_file), "run-dir": str(run)},
+        lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
+        lambda: steps(run),
+        lambda: is_complete(study, run),
+    )
 
 
 def _take(lock: IO[str], folder: Path) -> None:

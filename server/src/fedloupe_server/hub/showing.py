@@ -29,6 +29,8 @@ def screen(status: Status, *, fresh: bool, now: datetime | None = None) -> Rende
     lines = [head, Text(_where(status, moment))]
     if status.trouble:
         lines.append(Text(status.trouble, "yellow"))
+    if status.stuck:
+        lines.append(Text(status.stuck, "yellow"))
     if status.state is not None and status.state.paused:
         lines.append(Text(status.state.paused, "yellow"))
     lines += [

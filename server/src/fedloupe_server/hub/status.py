@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedloupe.certificates import utc_now
+from fedloupe.messages import HelloRequest
 from fedloupe_server.federation.state import RunState, SiteState, read_state
 from fedloupe_server.provision import Row, site_rows
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 FILE = "status.json"
 STALE_S = 10.0
-"""A status that is older was written by a service that is no more."""
+"""A status that is older was written by a service that is no more, or that hangs."""
+HELLO: str = HelloRequest.model_fields["kind"].default
+"""Whoever answers this has approved the study and has its data ready; what else a site answers is one step done."""
 Outcome = Literal["runs", "waits", "completed", "failed"]
 
 
@@ -81,6 +84,7 @@ class Status(BaseModel):
         processes: by name.
         run: of the service: `waiting`, `running`, `completed` or `failed`.
         why: of that.
+        stuck: why its submissions gain nothing, where several in a row did not; empty otherwise.
         submissions: how often the run was given to Flower.
         state: of the run, as its ServerApp wrote it last.
         sites: by name, in the study's order.
@@ -98,6 +102,7 @@ class Status(BaseModel):
     processes: dict[str, Process]
     run: Literal["waiting", "running", "completed", "failed"]
     why: str
+    stuck: str = ""
     submissions: int
     state: RunState | None
     sites: dict[str, SiteStatus]
@@ -108,14 +113,17 @@ class Status(BaseModel):
         """What a script wants to know."""
         if self.run in ("completed", "failed"):
             return "completed" if self.run == "completed" else "failed"
-        waits = self.trouble or (self.state is not None and self.state.paused)
+        waits = self.trouble or self.stuck or (self.state is not None and self.state.paused)
         return "waits" if waits or any(site.attention for site in self.sites.values()) else "runs"
 
 
 def status_of(service: Service) -> Status:
-    """The status now."""
-    federation, watch = service.federation, service.watch
+    """The status now; another thread may be at work in the service: what it replaces as one is read once."""
+    federation, watch, nodes = service.federation, service.watch, service.nodes
+    (state, why), running = watch.standing, service.processes.running.copy()
     run = read_state(federation.folder / "run")
+    if run is not None and run.fingerprint != federation.study.fingerprint:
+        run = None  # of another study: what its sites said was not of this one
     rows = site_rows(federation, utc_now())
     known = {row.site: row for row in rows}
     quorum = federation.study.quorum
@@ -124,7 +132,7 @@ def status_of(service: Service) -> Status:
             site.role,
             quorum.presence(site.name) if site.role == "train" else None,
             known[site.name],
-            service.nodes.get(site.name),
+            nodes.get(site.name),
             run.sites.get(site.name) if run else None,
         )
         for site in federation.study.sites
@@ -136,11 +144,10 @@ def status_of(service: Service) -> Status:
         fingerprint=federation.study.fingerprint,
         address=federation.record.address,
         trouble=service.trouble,
-        processes={
-            name: Process(pid=one.process.pid, starts=one.starts) for name, one in service.processes.running.items()
-        },
-        run=watch.state,
-        why=watch.why,
+        processes={name: Process(pid=one.process.pid, starts=one.starts) for name, one in running.items()},
+        run=state,
+        why=why,
+        stuck=watch.stuck,
         submissions=watch.submissions,
         state=run,
         sites=sites,
@@ -187,12 +194,17 @@ def _word(row: Row, registered: Registered | None, doing: SiteState | None) -> t
         return "kit issued, never connected", True
     if registered.status != "online":
         return f"offline since {registered.contact[:16].replace('T', ' ')}", True
-    if doing is None or (doing.state == "waiting" and doing.last_contact is None):
+    if doing is None or doing.state == "waiting":
         return "connected", False
     if doing.state in ("refused", "absent", "late", "paused", "awaiting approval"):
         return f"{doing.state}: {doing.refusal}" if doing.refusal else doing.state, True
     share = "" if doing.fraction is None else f" {doing.fraction:.0%}"
-    words = {"training": f"training{share}", "asked": f"at work: {doing.stage}{share}", "waiting": "ready"}
+    words = {
+        "asked": f"asked: {doing.stage}",
+        "working": f"at work: {doing.stage}{share}",
+        "training": f"training{share}",
+        "done": "ready" if doing.stage == HELLO else "done",
+    }
     return words.get(doing.state, doing.state), False
 
 
@@ -229,6 +241,7 @@ def _run_words(status: Status) -> dict[str, str]:
         "run": f"{status.run} {status.why}".strip(),
         "stage": "" if run is None else f"{run.stage} {run.round}/{run.rounds}" if run.stage == "rounds" else run.stage,
         "paused": run.paused or "" if run else "",
+        "stuck": "no step of progress" if status.stuck else "",
     }
 
 

@@ -1,6 +1,6 @@
 """Keeps one run going, whatever Flower does with it: submits it, sees when it was given up, submits it again.
 
-    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., "nodes": ...}, steps)
+    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., ...}, steps, complete)
     while not watch.over:
         watch.look()                     # a few times a second; never blocks for long
         time.sleep(0.3)
@@ -9,6 +9,7 @@
 Each submission has a folder of its own, in which the ServerApp says that it lives (`server.json`), what it does
 (`progress.log`) and how it ended (`outcome.json`). A run ends when its ServerApp says so. Where it dies without a word,
 or its connection does, the next one goes on from the journal; only an error that waiting does not mend ends the watch.
+A run that is complete on disk is never submitted, whoever wrote its end and did not come to say so.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from fedloupe.errors import FedLoupeError
+from fedloupe_server.federation.opening import RunTaken
+from fedloupe_server.hub.app import Unforeseen
+from fedloupe_server.hub.flower import FlowerRefused
 from fedloupe_server.hub.job import write_job
 from fedloupe_server.hub.processes import alive
 
@@ -31,7 +35,10 @@ State = Literal["waiting", "running", "completed", "failed"]
 FIRST_S, LONGEST_S, LOOK_S, ABSENT_S = 2.0, 60.0, 10.0, 60.0
 MOST = 10
 """Submissions in a row that ended with an error, without a step of progress, after which somebody must look."""
-TRANSIENT = frozenset({"FL-723", "FL-731", "FL-710"})
+VAIN = 2
+"""Submissions in a row that were given up, for whatever reason, without a step of progress, after which the run waits
+for somebody: one that is killed each time for lack of memory would look as if it ran."""
+TRANSIENT = frozenset({Unforeseen.code, FlowerRefused.code, RunTaken.code})
 """Codes of ends that another try may mend: unforeseen, as a lost connection; Flower; another one at work."""
 _log = logging.getLogger(__name__)
 
@@ -85,11 +92,11 @@ class RunWatch:
         config: of the run, without `work`.
         given: paths for the ServerApp's `job.json`; None where a submission must wait.
         progress: steps that the journal holds.
+        complete: whether the journal holds the run's end; an error of it ends the watch.
         clock: monotonic seconds.
 
     Attributes:
-        state: see `State`.
-        why: of the state, in words.
+        standing: its state and why, in words; replaced as one, for another thread may read it.
         submissions: how many there were.
     """
 
@@ -100,19 +107,41 @@ class RunWatch:
     config: Mapping[str, str]
     given: Callable[[], Mapping[str, Path] | None]
     progress: Callable[[], int]
+    complete: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
-    state: State = "waiting"
-    why: str = "not submitted yet"
+    standing: tuple[State, str] = ("waiting", "not submitted yet")
     submissions: int = 0
     _now: Submission | None = None
     _next: float = 0.0
     _fruitless: int = 0
+    _vain: int = 0
+    _given_up: str = ""
     _looked: float = field(default=float("-inf"))
+
+    def __post_init__(self) -> None:
+        self._end_if_complete()
+
+    @property
+    def state(self) -> State:
+        """Of the run."""
+        return self.standing[0]
+
+    @property
+    def why(self) -> str:
+        """Of the state, in words."""
+        return self.standing[1]
 
     @property
     def over(self) -> bool:
         """Nothing more will be submitted."""
         return self.state in ("completed", "failed")
+
+    @property
+    def stuck(self) -> str:
+        """Why nothing is gained, whether or not the next submission is under way; empty where something is."""
+        if self.over or self._vain < VAIN:
+            return ""
+        return f"{self._vain} submissions in a row without a step of progress; the last one: {self._given_up}"
 
     @property
     def job(self) -> Path | None:
@@ -127,14 +156,23 @@ class RunWatch:
             if self.clock() >= self._next:
                 self._submit()
             return
+        if self._vain and self._gained():
+            self._vain = 0
         if (outcome := read_json(self._now.job / "outcome.json")) is not None:
             self._ended(outcome)
         elif (gone := self._gone(self._now)) is not None:
             self._again(gone, failed=False)  # killed, or given up by Flower: nothing speaks against another try
 
+    def _end_if_complete(self) -> None:
+        try:
+            if self.complete():
+                self._completed()
+        except FedLoupeError as error:
+            self._failed(error.code, str(error))
+
     def _submit(self) -> None:
-        given = self.given()
-        if given is None:
+        self._end_if_complete()
+        if self.over or (given := self.given()) is None:
             return
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
@@ -146,7 +184,7 @@ class RunWatch:
         except FedLoupeError as error:
             self._again(str(error), failed=False)
             return
-        self._now, self.state, self.why = Submission(run, job, began, done), "running", f"run {run}"
+        self._now, self.standing = Submission(run, job, began, done), ("running", f"run {run}")
         self._looked = self.clock()
         _log.info("run submitted", extra={"said": {"run": run, "submission": self.submissions, "steps_done": done}})
 
@@ -155,13 +193,19 @@ class RunWatch:
 
     def _ended(self, outcome: Mapping[str, str]) -> None:
         if outcome.get("state") == "completed":
-            self.state, self.why = "completed", ""
-            _log.info("run completed", extra={"said": {"submissions": self.submissions}})
+            self._completed()
         elif outcome.get("code") in TRANSIENT:
             self._again(outcome.get("message", ""), failed=True)
         else:
-            self.state, self.why = "failed", outcome.get("message", "no reason given")
-            _log.error("run failed", extra={"said": {"code": outcome.get("code"), "why": self.why}})
+            self._failed(outcome.get("code"), outcome.get("message", "no reason given"))
+
+    def _completed(self) -> None:
+        self.standing = "completed", ""
+        _log.info("run completed", extra={"said": {"submissions": self.submissions}})
+
+    def _failed(self, code: str | None, why: str) -> None:
+        self.standing = "failed", why
+        _log.error("run failed", extra={"said": {"code": code, "why": why}})
 
     def _gone(self, now: Submission) -> str | None:
         """Why this submission will never say how it ended; None where it may."""
@@ -184,20 +228,24 @@ class RunWatch:
             return f"no ServerApp after {ABSENT_S:.0f} s: {status}"
         return None
 
+    def _gained(self) -> bool:
+        return self._now is not None and self.progress() > self._now.progress
+
     def _again(self, why: str, *, failed: bool) -> None:
         """Give this submission up; the next one comes after a pause, longer while errors come and nothing is gained."""
-        gained = self._now is not None and self.progress() > self._now.progress
+        gained = self._gained()
         self._fruitless = 0 if gained else self._fruitless + failed
+        self._vain, self._given_up = 0 if gained else self._vain + 1, why
         if self._now is not None:
             with suppress(FedLoupeError):  # it may be over, or the SuperLink away
                 self.control.stop(self._now.run)
         if self._fruitless >= MOST:
-            self._now, self.state = None, "failed"
-            self.why = f"{MOST} submissions ended with an error without a step of progress; the last one: {why}"
-            _log.error("run failed", extra={"said": {"why": self.why}})
+            why = f"{MOST} submissions ended with an error without a step of progress; the last one: {why}"
+            self._now, self.standing = None, ("failed", why)
+            _log.error("run failed", extra={"said": {"why": why}})
             return
         pause = min(FIRST_S * 2 ** max(0, self._fruitless - 1), LONGEST_S)
-        self._now, self.state, self.why, self._next = None, "waiting", why, self.clock() + pause
+        self._now, self.standing, self._next = None, ("waiting", why), self.clock() + pause
         _log.warning("run given up; submitted again", extra={"said": {"why": why, "in_s": pause}})
 
 
