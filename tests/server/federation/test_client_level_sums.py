@@ -107,6 +107,13 @@ class TestRun:
         assert [r.absent for r in results.rounds] == [("york",)] * 3
         assert results.client_level.hospitals == 5
 
+    def test_a_rounds_sum_is_never_kept_on_disk_beside_its_noised_model(self, study, wire, tmp_path):
+        talk = Conversation(study(), wire(), "trial", tmp_path / "run")
+        start = np.zeros(300, np.float32)
+        make = lambda header: TrainRequest(**header, round=1, scope="federated", weights=start)  # noqa: E731
+        assert talk.sums.quorum(SITES, make, TrainReply).sites == SITES
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["sums.json"]
+
 
 class TestSensitivity:
     @pytest.mark.parametrize("others", [None, 1e3, 1e6])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -137,11 +138,15 @@ class TestTooFewTuningPatients:
 
 
 class TestRepeated:
-    """A coordinator that was killed between a sum and its journal asks again."""
+    """A coordinator that was killed when it had noted who is in a sum, and before it had the sum, asks again."""
 
     @pytest.fixture
     def again(self, secure, wire, tmp_path) -> Callable[[], Conversation]:
-        return lambda: Conversation(secure, wire, "trial", tmp_path)
+        def make() -> Conversation:
+            shutil.rmtree(tmp_path / "sums", ignore_errors=True)
+            return Conversation(secure, wire, "trial", tmp_path)
+
+        return make
 
     def test_the_same_sites_are_asked_although_another_is_there_now(self, again, wire):
         wire.lose = lambda r: r.site == "york"
@@ -151,16 +156,31 @@ class TestRepeated:
         assert second.sites == first.sites == SITES[:4]
         assert same(second.reply, first.reply)
 
+    def test_a_site_that_lost_its_secrets_meanwhile_is_asked_once_more(self, again, wire):
+        first = again().sums.quorum(SITES, training, TrainReply)
+        failed: list[Any] = []
+        honest = wire.answer
+
+        def lost(request: Any) -> Any:
+            if request.kind == "shares" and request.site == "york" and not failed:
+                failed.append(request)
+                return wire.hospitals.failure(request, "FL-522", "no such set-up")
+            return honest(request)
+
+        wire.answer = lost
+        second = again().sums.quorum(SITES, training, TrainReply)
+        assert failed and second.sites == SITES and same(second.reply, first.reply)
+
     def test_one_of_them_missing_is_named_and_the_difference_never_opened(self, again, wire):
         again().sums.quorum(SITES, training, TrainReply)
         wire.lose = lambda r: r.site == "york"
         with pytest.raises(MasksRemain, match=r"over east, north, south, west, york before.*Missing: york"):
             again().sums.quorum(SITES, training, TrainReply)
 
-    def refusing(self, wire: Wire, silent: str = "") -> None:
+    def refusing(self, wire: Wire, silent: str = "", code: str = "FL-521") -> None:
         honest = wire.answer
         wire.lose = lambda r: r.kind == "unmask" and r.site == silent
-        wire.answer = lambda r: wire.hospitals.failure(r, "FL-521", "not safe") if r.kind == "unmask" else honest(r)
+        wire.answer = lambda r: wire.hospitals.failure(r, code, "no") if r.kind == "unmask" else honest(r)
 
     def test_where_every_site_refused_to_open_nothing_is_kept_of_the_sum(self, again, wire, tmp_path):
         self.refusing(wire)
@@ -173,6 +193,14 @@ class TestRepeated:
         with pytest.raises(MasksRemain):
             again().sums.quorum(SITES, training, TrainReply)
         assert list(json.loads((tmp_path / "sums.json").read_text()).values()) == [list(SITES)]
+
+    @pytest.mark.parametrize(("code", "kept"), [("FL-521", []), ("FL-519", [list(SITES)])])
+    def test_after_a_crash_only_their_word_that_it_was_another_sum_frees_them(self, again, wire, tmp_path, code, kept):
+        again().sums.quorum(SITES, training, TrainReply)
+        self.refusing(wire, code=code)
+        with pytest.raises(MasksRemain, match=code):
+            again().sums.quorum(SITES, training, TrainReply)
+        assert list(json.loads((tmp_path / "sums.json").read_text()).values()) == kept
 
     def test_a_coordinator_that_forgot_is_refused_by_the_sites(self, talk, wire):
         talk.sums.quorum(SITES, training, TrainReply)

@@ -12,8 +12,11 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.messages import SumRequest, decode
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.fit import initial_weights
+from fedloupe_server.federation.journal import Journal
+from fedloupe_server.federation.summing import MasksRemain
 
 COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
+TIMES = {"east": 20.0, "north": 60.0, "south": 40.0, "west": 80.0, "york": 100.0}
 
 
 @pytest.fixture
@@ -102,3 +105,104 @@ class TestSecurely:
         assert [r.participants for r in results.rounds] == [four, four, SITES]
         for number, weights in enumerate(expected(study, new_hospitals(SIZES), [four, four, SITES]), start=1):
             np.testing.assert_allclose(after(run_dir, number), weights, rtol=1e-6, atol=1e-7)
+
+
+class TestSeconds:
+    """A site has its answer ready when the same is asked again: what counts is how long it took to make."""
+
+    @pytest.fixture
+    def town(self, waiting, new_hospitals, tmp_path) -> Town:
+        town = town_of(waiting(), new_hospitals, tmp_path / "homes")
+        town.work = lambda r: TIMES[r.site] if any(trains(r, number) for number in (1, 2, 3)) else 1.0
+        return town
+
+    @pytest.fixture
+    def lost(self, town, new_hospitals) -> list[str]:
+        """West finds out in round 2, with its answer, that it lost its secrets; when that was."""
+        honest, found = town.answer, []
+
+        def answer(request):
+            if trains(request, 2) and request.site == "west" and not found:
+                found.append(town.now)
+                return new_hospitals(SIZES).failure(request, "FL-522", "no such set-up")
+            return honest(request)
+
+        town.answer = answer
+        return found
+
+    def test_where_a_set_up_was_lost_the_longer_of_both_tries_counts(self, waiting, town, lost, run_dir):
+        run_study(waiting(), town, run_dir, patient=True, clock=town.clock)
+        records = Journal(run_dir).rounds()
+        assert lost and [r.participants for r in records] == [SITES] * 3
+        assert records[0].seconds == records[2].seconds == pytest.approx(TIMES, abs=6)
+        assert records[1].seconds == pytest.approx({**TIMES, "west": 100.0}, abs=6)
+
+    def test_one_that_was_late_in_the_first_try_took_at_least_as_long_as_that(self, waiting, town, lost, run_dir):
+        usual = town.work
+        town.work = lambda r: 185.0 if trains(r, 2) and r.site == "east" else usual(r)  # 140 s are its deadline
+        run_study(waiting(late="leave"), town, run_dir, patient=True, clock=town.clock)
+        record = Journal(run_dir).rounds()[1]
+        assert lost and record.participants == SITES
+        assert 135 <= record.seconds["east"] <= 190
+
+    def test_of_a_round_that_was_begun_before_a_kill_none_are_kept(self, waiting, town, run_dir, stopped):
+        usual = town.work
+
+        def work(r):
+            if r.kind == "unmask" and any(trains(m, 2) for _, m in town.log):
+                raise stopped
+            return usual(r)
+
+        town.work = work
+        with pytest.raises(stopped):
+            run_study(waiting(), town, run_dir, patient=True, clock=town.clock)
+        town.work = usual
+        run_study(waiting(), town, run_dir, patient=True, clock=town.clock)
+        measured = pytest.approx(TIMES, abs=6)
+        assert [r.seconds for r in Journal(run_dir).rounds()] == [measured, {}, measured]
+
+
+class TestNotedBefore:
+    """A coordinator that was killed when it had noted a sum's sites, and before it had the sum."""
+
+    @pytest.mark.parametrize(("kind", "number"), [("describe", 0), ("train", 2)])
+    def test_a_site_that_is_mostly_not_waited_for_is_now_and_the_run_pauses_for_it(
+        self, waiting, new_hospitals, tmp_path, run_dir, stopped, kind, number
+    ):
+        study = waiting(may=["york"])
+        town, asked = town_of(study, new_hospitals, tmp_path / "homes"), []
+
+        def work(r):
+            inner = decode(r.inner.tobytes()) if isinstance(r, SumRequest) else None
+            asked.extend([inner] if inner else [])
+            if r.kind == "unmask" and asked[-1].kind == kind and getattr(asked[-1], "round", 0) == number:
+                raise stopped
+            return 10.0
+
+        town.work = work
+        with pytest.raises(stopped):
+            run_study(study, town, run_dir, patient=True, clock=town.clock)
+        back, told = town.now + 3000, []
+        town.work = lambda r: None if r.site == "york" and town.now < back else 10.0
+        results = run_study(study, town, run_dir, patient=True, clock=town.clock, observer=told.append)
+        assert [e.note for e in told if e.stage == "paused"] == ["waits for york (no answer)"]
+        assert town.now > back
+        assert SITES in [r.participants for r in results.rounds]
+
+    def test_where_nothing_is_waited_for_it_ends_and_names_the_site(
+        self, waiting, new_hospitals, tmp_path, run_dir, stopped
+    ):
+        study = waiting(may=["york"])
+        town = town_of(study, new_hospitals, tmp_path / "homes")
+
+        def work(r):
+            if r.kind == "unmask":
+                raise stopped
+            return 10.0
+
+        town.work = work
+        with pytest.raises(stopped):
+            run_study(study, town, run_dir, clock=town.clock)
+        town.work = lambda r: None if r.site == "york" else 10.0
+        with pytest.raises(MasksRemain, match="Missing: york: no answer"):
+            run_study(study, town, run_dir, clock=town.clock)

@@ -126,6 +126,12 @@ class Asking(Generic[R]):
             outbox = Outbox((), self._encode)
             self._ask_again(outbox)
 
+    @property
+    def spent(self) -> dict[str, float]:
+        """Seconds by site, from the first asking to the answer, or to now where there is none."""
+        began = {site: line.began for site, line in self._lines.items() if line.began is not None}
+        return {site: self._now - start for site, start in began.items()} | self.seconds
+
     def _arrivals(self, outbox: Outbox) -> Generator[Arrival | None, None, None]:
         return self._talk.exchange(outbox, self._timeout_s)
 

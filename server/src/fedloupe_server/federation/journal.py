@@ -11,7 +11,7 @@ run/
   logistic.safetensors        the baseline's coefficients; clinical.safetensors likewise
   trees/0001.safetensors      boosted trees up to that round, and who took part
   prediction.safetensors      a study with `prediction`: calibration line, sets and training range
-  sums.json                   the sites in each secure sum, written before it is opened
+  sums.json                   the sites in each secure sum, written before it is opened; sums/ what it came to
   local/<site>.safetensors    each site's own model, with `evaluation.local_models: everywhere`
   frozen.json                 digest of everything fixed before validate-only sites are opened
   folds/<site>/...            the same for a left-out site

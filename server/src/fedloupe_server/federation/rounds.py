@@ -30,8 +30,9 @@ from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Event, Observer
 from fedloupe_server.federation.joining import Entry
 from fedloupe_server.federation.journal import Intent, Journal
+from fedloupe_server.federation.keeping import Summed
 from fedloupe_server.federation.strategies import strategy_for
-from fedloupe_server.federation.summing import Carried, Summed
+from fedloupe_server.federation.summing import Carried
 from fedloupe_server.federation.waiting import a_round
 
 Vector = NDArray[np.float32]
@@ -87,10 +88,12 @@ def train_rounds(
         journal.save_round(record, weights, strategy.state())
         if central:
             central.kept(record)
+        talk.sums.drop(TrainReply)
         records.append(record)
         talk.watch.kept(record.participants)
         observer(Event(stage, number, study.training.rounds, ", ".join(record.participants)))
     talk.entry = None
+    talk.sums.drop(TrainReply)  # of a run that was killed after its last round was kept
     return weights, tuple(records)
 
 

@@ -8,11 +8,13 @@ A sum comes as an answer of the same kind, from a site called `all`. Under `aggr
 random numbers, and the masks come off the sum alone, once the caller's rule for missing sites is met
 (`fedloupe.masking`). Under `aggregation: plain` answers arrive as they are and are added here, as the same integers:
 both ways give the same bytes.
+
+A question that was opened once is answered from what was kept of it (`keeping`). One that was noted, and perhaps
+opened, is asked again of the same sites, all of them, and waits for them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.masking import (
@@ -42,13 +43,15 @@ from fedloupe.messages import (
     Request,
     SumReply,
     SumRequest,
+    TrainReply,
     UnmaskReply,
     UnmaskRequest,
     encode,
 )
+from fedloupe.study import ClientDp
 from fedloupe_server.federation.adding import Adding
 from fedloupe_server.federation.asking import LOST, UNSAFE, Asking
-from fedloupe_server.federation.journal import JournalDamaged, write_atomic
+from fedloupe_server.federation.keeping import KeptSums, Summed
 from fedloupe_server.federation.setups import Setup, Setups, TooFewForSum
 from fedloupe_server.federation.waiting import Rule, a_round, any_of, everyone
 
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Message)
 Make = Callable[[dict[str, Any]], Request]
+Permit = Callable[[Mapping[str, object]], None]
 UNMASK_S = 120.0
 """Seconds to wait for shares: a site has nothing to work out for them."""
 
@@ -66,28 +70,6 @@ class MasksRemain(FedLoupeError):
 
     code = "FL-727"
     title = "a secure sum could not be unmasked"
-
-
-@dataclass(frozen=True)
-class Summed(Generic[R]):
-    """A sum, the sites in it, and what they say they spent of their privacy budget.
-
-    Attributes:
-        carried: those of the sites whose answer is one to an earlier round.
-        late: sites at work that were not waited for.
-        seconds: that each answer took.
-    """
-
-    reply: R
-    sites: tuple[str, ...]
-    epsilon: dict[str, float] = field(default_factory=dict)
-    carried: tuple[str, ...] = ()
-    late: tuple[str, ...] = ()
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def timed(self, asking: Asking[Any]) -> Self:
-        """With what the asking says of time."""
-        return replace(self, late=asking.late, seconds=dict(sorted(asking.seconds.items())))
 
 
 @dataclass(frozen=True)
@@ -103,6 +85,33 @@ class Carried(Generic[R]):
     moved: Callable[[R], R]
 
 
+@dataclass(frozen=True)
+class _Question(Generic[R]):
+    """A secure sum that is asked for, and asked again where its set-up is lost.
+
+    Attributes:
+        expected: kind of the answers.
+        permit: the caller's rule for missing sites.
+        rule: whom to wait for.
+        digest: of what is asked.
+        before: the sites that it was to be opened over before a crash; None: there was none.
+        seconds: that each site took, or was waited for, in the longest try: in the next one its answer lies ready.
+    """
+
+    expected: type[R]
+    permit: Permit
+    rule: Rule
+    digest: str
+    before: tuple[str, ...] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def over(self, before: tuple[str, ...]) -> Self:
+        """The same that waits for each of these sites: over others it may not be opened."""
+        must, none = frozenset(before), frozenset[str]()
+        rule = replace(self.rule, must=must, may=none, minimum=len(must), uncounted=none, welcomes=False)
+        return replace(self, rule=rule, before=before)
+
+
 class _SetupLost(Exception):
     """A site does not hold the set-up any more."""
 
@@ -111,15 +120,20 @@ class Sums:
     """Adds up answers of one run's sites.
 
     A site helps to unmask one request over one set of sites only. So that set is written down before the masks come
-    off, and a run that goes on after a crash asks these sites for it again, and no others.
+    off, and the sum once they are off: whoever asks the same again gets that sum, or, where there is none yet, has the
+    same sites asked, and no others.
 
     Args:
         talk: to the sites.
         path: of the file with those sets; None: nothing is kept, as where there is no run's folder.
+
+    Attributes:
+        sites: in the latest sum.
     """
 
     def __init__(self, talk: Conversation, path: Path | None = None) -> None:
-        self._talk, self._path = talk, path
+        self._talk, self._kept = talk, KeptSums(path)
+        self.sites: tuple[str, ...] = ()
         self._equal = talk.study.training.weighting == "equal"
         self._setups = Setups(talk)
 
@@ -184,26 +198,43 @@ class Sums:
         sites: tuple[str, ...],
         make: Make,
         expected: type[R],
-        permit: Callable[[Mapping[str, object]], None],
+        permit: Permit,
         rule: Rule | None = None,
         carried: Carried[R] | None = None,
     ) -> Summed[R]:
-        there = self._talk.there(sites)
-        requests = {site: make(self._talk.header(site)) for site in there}
-        rule = rule or everyone(self._talk.study.quorum, there)
-        if self._talk.study.aggregation == "plain":
-            return self._plainly(requests, expected, permit, rule, carried)
+        talk = self._talk
+        there = talk.there(sites)
+        rule = rule or everyone(talk.study.quorum, there)
+        if talk.study.aggregation == "plain":
+            requests = {site: make(talk.header(site)) for site in there}
+            found = self._plainly(requests, expected, permit, rule, carried)
+        else:
+            digest = sum_digest(make(talk.header(sites[0])))
+            kept = self._kept.find(digest, expected)
+            found = kept or self._asked(there, make, _Question(expected, permit, rule, digest))
+        self.sites = found.sites
+        return found
+
+    def _asked(self, sites: tuple[str, ...], make: Make, question: _Question[R]) -> Summed[R]:
+        """The sum over those of these sites that are there; over all of those of an earlier try where there was one."""
+        if before := self._kept.sites(question.digest):
+            sites, question = before, question.over(before)
+        requests = {site: make(self._talk.header(site)) for site in sites}
         try:
-            return self._secretly(requests, expected, permit, rule)
+            return self._secretly(question, requests)
         except _SetupLost:
             self._setups.forget()  # once: a site that loses the next one as well has a fault of its own
-        return self._secretly(requests, expected, permit, rule, again=True)
+        return self._secretly(question, requests, again=True)
+
+    def drop(self, kind: type[Message]) -> None:
+        """Delete what is kept of sums of this kind of answers: the journal holds what was made of them."""
+        self._kept.drop(kind)
 
     def _plainly(
         self,
         requests: Mapping[str, Request],
         expected: type[R],
-        permit: Callable[[Mapping[str, object]], None],
+        permit: Permit,
         rule: Rule,
         carried: Carried[R] | None,
     ) -> Summed[R]:
@@ -217,7 +248,8 @@ class Sums:
             del reply  # before the next one is waited for
         permit({site: None for site in adding.sites if site not in late})
         found = self._summed(requests, expected, adding, adding.running.total)
-        return replace(found, carried=tuple(site for site in found.sites if site in late)).timed(asking)
+        carried_in = tuple(site for site in found.sites if site in late)
+        return replace(found, carried=carried_in, late=asking.late, seconds=dict(sorted(asking.seconds.items())))
 
     def _term(self, site: str, reply: Message) -> tuple[Term, dict[str, tuple[int, ...]]]:
         try:
@@ -225,41 +257,32 @@ class Sums:
         except NotSummable as error:
             raise NotSummable(f"{site}: {error.what}", where=self._talk.run, remedy=error.remedy) from None
 
-    def _secretly(
-        self,
-        requests: Mapping[str, Request],
-        expected: type[R],
-        permit: Callable[[Mapping[str, object]], None],
-        rule: Rule,
-        *,
-        again: bool = False,
-    ) -> Summed[R]:
-        talk = self._talk
-        digest = sum_digest(next(iter(requests.values())))
-        if before := self._contributors().get(digest):
-            requests = {site: request for site, request in requests.items() if site in before}
-            rule = replace(rule, must=frozenset(before), may=frozenset(), minimum=len(before))
+    def _secretly(self, question: _Question[R], requests: Mapping[str, Request], *, again: bool = False) -> Summed[R]:
+        talk, rule, before = self._talk, question.rule, question.before
         setup = self._setups.fitting(tuple(sorted(requests)), rule.without_work())
         asked = {site: request for site, request in requests.items() if site in setup.members}
+        if before and len(asked) < len(before) and not again:
+            raise _SetupLost  # by one of those without whom it cannot be opened, while it was made
         session = setup.used
         setup.used += 1
-        asking, adding = self._masked(asked, expected, setup, session, rule)
+        asking, adding = self._masked(asked, question.expected, setup, session, rule)
+        for site, spent in asking.spent.items():
+            question.seconds[site] = max(spent, question.seconds.get(site, 0.0))
         if not again and any(talk.refusals.get(site, "").startswith(LOST) for site in asked):
             raise _SetupLost
         contributors = adding.sites
         if before is None:
-            permit(adding.epsilon)
-        elif list(contributors) != before:
+            question.permit(adding.epsilon)
+        elif contributors != before:
             raise MasksRemain(
-                f"this was added up over {', '.join(before)} before a crash, and is over no other sites. "
+                f"this was added up over {', '.join(before)} before, and is over no other sites. "
                 f"Missing: {talk.missing(before, contributors)}",
                 where=talk.run,
                 remedy="see to the sites named and start the run again: it continues",
             )
         if LEAST <= len(contributors) < least_of(len(setup.members)):  # enough for a sum of their own: nothing is open
             self._setups.forget()
-            own = {site: requests[site] for site in contributors}
-            return self._secretly(own, expected, permit, rule, again=again)
+            return self._secretly(question, {site: requests[site] for site in contributors}, again=again)
         if len(contributors) < LEAST:
             few = any(talk.refusals.get(site, "").startswith(TOO_FEW) for site in requests)
             raise TooFewForSum(
@@ -270,22 +293,30 @@ class Sums:
                 if few
                 else "see to the sites named and start the run again: it continues",
             )
-        self._note(digest, contributors)
-        opened = self._opened(setup, session, digest, contributors)
+        self._kept.note(question.digest, contributors)
+        total = self._unmasked(question, setup, session, adding)
+        took = {site: question.seconds[site] for site in contributors}
+        summed = replace(self._summed(asked, question.expected, adding, total), late=asking.late, seconds=took)
+        if not (isinstance(summed.reply, TrainReply) and isinstance(talk.study.privacy, ClientDp)):
+            self._kept.keep(question.digest, summed)  # beside a round's noised model its sum would show the noise
+        return summed
+
+    def _unmasked(self, question: _Question[R], setup: Setup, session: int, adding: Adding) -> Term:
+        """The sum without its masks."""
+        opened = self._opened(question, setup, session, adding.sites)
         try:
-            total = unmask(
+            return unmask(
                 adding.running.total,
                 setup.name,
                 session,
-                digest,
+                question.digest,
                 setup.members,
                 setup.masks[:, session],
-                contributors,
+                adding.sites,
                 opened,
             )
         except ValueError as error:
-            raise self._none(contributors, expected, error) from None
-        return self._summed(asked, expected, adding, total).timed(asking)
+            raise self._none(adding.sites, question.expected, error) from None
 
     def _masked(
         self, requests: Mapping[str, Request], expected: type[R], setup: Setup, session: int, rule: Rule
@@ -331,7 +362,7 @@ class Sums:
         )
 
     def _opened(
-        self, setup: Setup, session: int, digest: str, contributors: tuple[str, ...]
+        self, question: _Question[R], setup: Setup, session: int, contributors: tuple[str, ...]
     ) -> dict[str, NDArray[np.uint8]]:
         """Shares from at least a threshold of members, of those who are in the sum."""
         talk, members = self._talk, setup.members
@@ -348,8 +379,9 @@ class Sums:
         }
         replies = talk.ask(requests, UnmaskReply, any_of(needed, UNMASK_S))
         if len(replies) < needed:
-            if not replies and all(talk.refusals.get(member) != "no answer" for member in contributors):
-                self._note(digest, None)  # nothing was opened and nothing will be: another set may be
+            told = UNSAFE if question.before else "FL-"  # before a crash, who says something else may have opened it
+            if not replies and all(talk.refusals.get(member, "").startswith(told) for member in contributors):
+                self._kept.note(question.digest, None)  # nothing was opened and nothing will be: another set may be
             raise MasksRemain(
                 f"{len(replies)} of {len(members)} sites gave shares, {needed} needed. "
                 f"Missing: {talk.missing(members, replies)}",
@@ -363,20 +395,3 @@ class Sums:
             if np.shape(reply.shares) != (len(members), KEY):
                 raise talk.wrong_answer(site, f"sent shares {np.shape(reply.shares)}")
         return {site: reply.shares for site, reply in replies.items()}
-
-    def _contributors(self) -> dict[str, list[str]]:
-        """The sites of each sum that was opened, by the digest of what was asked."""
-        if self._path is None or not self._path.exists():
-            return {}
-        try:
-            return TypeAdapter(dict[str, list[str]]).validate_json(self._path.read_bytes())
-        except ValidationError:
-            raise JournalDamaged(
-                "the sites of earlier sums cannot be read", where=str(self._path), remedy="restore it from a backup"
-            ) from None
-
-    def _note(self, digest: str, contributors: tuple[str, ...] | None) -> None:
-        if self._path is not None:
-            kept = {**self._contributors(), digest: list(contributors or ())}
-            kept = {name: sites for name, sites in kept.items() if sites}
-            write_atomic(self._path, (json.dumps(kept, indent=0) + "\n").encode())
