@@ -32,6 +32,22 @@ class Asked:
         return NewtonReply(**HEADER, gradient=design.T @ (labels - p), hessian=hessian)
 
 
+class Leaving(Asked):
+    """The last of these sites is not there from this step on."""
+
+    def __init__(self, sites: Sites, step: int) -> None:
+        super().__init__(sites)
+        self.step = step
+
+    def __call__(self, step: int, beta: np.ndarray) -> list[NewtonReply]:
+        return super().__call__(step, beta)[: len(self.there())]
+
+    def there(self) -> tuple[str, ...]:
+        """Who is in the latest sums."""
+        names = tuple(f"site {number}" for number in range(len(self.sites)))
+        return names if len(self.places) <= self.step else names[:-1]
+
+
 def fit(sites: Sites, ridge: float, l1_ratio: float = 0.0, **more: np.ndarray) -> np.ndarray:
     return fit_logistic(Asked(sites), sites[0][0].shape[1], Penalty(ridge, l1_ratio), **more)
 
@@ -214,6 +230,18 @@ class TestDescent:
             asked = Asked(sites)
             fit_logistic(asked, 7, Penalty(3.0, ratio))
             assert len(asked.places) <= 8
+
+    @pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
+    @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+    def test_where_a_site_leaves_it_goes_on_to_the_optimum_of_the_others(self, sites, step, l1_ratio):
+        leaving = Leaving(sites, step)
+        beta = fit_logistic(leaving, 7, Penalty(3.0, l1_ratio), over=leaving.there)
+        np.testing.assert_allclose(beta, fit(sites[:-1], 3.0, l1_ratio), atol=1e-7)
+        assert len(leaving.places) <= step + 8
+
+    def test_not_told_that_a_site_left_it_may_look_for_a_step_that_is_not_there(self, sites):
+        with pytest.raises(NotConverged):
+            fit_logistic(Leaving(sites, 3), 7, Penalty(3.0, 0.5))
 
     def test_sums_that_fit_no_likelihood_are_not_followed_for_ever(self):
         def lying(step: int, beta: np.ndarray) -> list[NewtonReply]:

@@ -74,7 +74,7 @@ def logistic_baseline(
             )
         return found[0]["beta"]
     penalty = Penalty(study.evaluation.ridge, study.evaluation.l1_ratio)
-    beta = fit_logistic(ask, width, penalty, kept, where=f"{talk.run}, {label}")
+    beta = fit_logistic(ask, width, penalty, kept, where=f"{talk.run}, {label}", over=lambda: talk.sums.sites)
     write_tensors(path, {"beta": beta})
     return beta
 

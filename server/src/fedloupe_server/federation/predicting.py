@@ -122,7 +122,7 @@ def fit_prediction(
     def terms(step: int, line: Floats) -> list[CalibrateReply]:
         return [talk.sums.all(willing, ask(step, line, targets), CalibrateReply)]
 
-    line = fit_line(terms, rules, where=f"{talk.run}, calibration")
+    line = fit_line(terms, rules, where=f"{talk.run}, calibration", over=lambda: talk.sums.sites)
     embedded = talk.sums.all(sites, lambda header: EmbedRequest(**header, size=size, weights=weights), EmbedReply)
     centre, precision = training_range(embedded)
     shared: dict[str, Any] = {
@@ -163,13 +163,19 @@ class _Prior:
         return cls(-precision @ (line - [0.0, 1.0]), precision)
 
 
-def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Prediction, where: str = "") -> Floats:
+def fit_line(
+    terms: Callable[[int, Floats], Sequence[CalibrateReply]],
+    rules: Prediction,
+    where: str = "",
+    over: Callable[[], tuple[str, ...]] = tuple,
+) -> Floats:
     """(2) intercept and slope; see the module's text.
 
     Args:
         terms: the sites' sums at a line (2), called with the number of the step.
         rules: platt or temperature.
         where: for the error.
+        over: the sites in the latest sums.
 
     Raises:
         NotConverged: see there.
@@ -178,14 +184,14 @@ def fit_line(terms: Callable[[int, Floats], Sequence[CalibrateReply]], rules: Pr
     asked: Callable[[int, Floats], Sequence[Terms]] = terms
     if rules.prior is not None:
         asked = _with_prior(terms, rules.prior, tempered)
-    line = fit_logistic(asked, 2, Penalty(0.0), np.array([1]) if tempered else None, where, REMEDY)
+    line = fit_logistic(asked, 2, Penalty(0.0), np.array([1]) if tempered else None, where, REMEDY, over)
     if line[1] >= FLATTEST:
         return line
     held = np.array([0.0, FLATTEST])
     if tempered:
         return held
     return held + fit_logistic(
-        lambda step, beta: asked(step, beta + held), 2, Penalty(0.0), np.array([0]), where, REMEDY
+        lambda step, beta: asked(step, beta + held), 2, Penalty(0.0), np.array([0]), where, REMEDY, over
     )
 
 

@@ -43,8 +43,9 @@ def fit_logistic(
     kept: NDArray[np.int64] | None = None,
     where: str = "",
     remedy: str = "raise `evaluation.ridge`; if that does not help, run the same version everywhere",
+    over: Callable[[], tuple[str, ...]] = tuple,
 ) -> Vector:
-    """The penalised optimum over every site's training patients.
+    """The penalised optimum over the training patients of the sites that are in the last sums.
 
     Args:
         ask: the sites' sums at these coefficients (1+q); called with the number of the step, from 0.
@@ -53,6 +54,8 @@ def fit_logistic(
         kept: coefficients that take part, of which the first is not penalised; the others stay zero, which is the
             model without their columns. None: all.
         where: run and baseline, for the error; `remedy` likewise.
+        over: the sites in the sums that `ask` gave last: where one left or came, the search goes on from where it is as
+            from a new start. Sums over two sets of sites are of two likelihoods, and no step need lower both.
 
     Returns:
         (1+q); every KKT condition of the summed likelihood holds within 1e-8.
@@ -61,11 +64,15 @@ def fit_logistic(
         NotConverged: after 100 steps.
     """
     rows = np.arange(width) if kept is None else kept
-    descent = Descent(len(rows), penalty)
+    descent, before = Descent(len(rows), penalty), over()
     for step in range(ASKS):
         beta = np.zeros(width)
         beta[rows] = descent.beta
         replies = ask(step, beta)
+        sites = over()
+        if sites != before:
+            descent.restart()
+        before = sites
         gradient = np.sum([r.gradient[rows] for r in replies], axis=0)
         if descent.take(gradient, np.sum([r.hessian[np.ix_(rows, rows)] for r in replies], axis=0)):
             return beta

@@ -148,6 +148,10 @@ class Descent:
         self._least = min(self._least, violation)
         return False
 
+    def restart(self) -> None:
+        """Begin anew from `beta`: the sums that come are of other patients, with another optimum."""
+        self._least = np.inf
+
     def _lowers(self, gradient: NDArray[Any]) -> bool:
         moved = self.beta - self._from
         bound = self.penalty.value(self.beta) - self.penalty.value(self._from) - gradient @ moved
