@@ -29,7 +29,7 @@ from fedloupe_client.joining.errors import (
     KitStale,
     SiteNameRefused,
 )
-from fedloupe_client.joining.installed import Joining, commit
+from fedloupe_client.joining.installed import Joining, Move, commit
 from fedloupe_server.provision import enrol, load_federation, revoke
 from fedloupe_server.provision.authority import Authority, site_certificate
 
@@ -307,7 +307,8 @@ class TestFailing:
         (home / "gate" / "coordinators" / "x.json").write_text("{}")
         before = digests(home)
         with pytest.raises(CoordinatorsDamaged):
-            commit(home, Joining(moves=[[str(home / "a"), str(home / "b")]], name="x", key="ab" * 32, by="y"))
+            move = Move(source=str(home / "a"), target=str(home / "b"), sha256=None)
+            commit(home, Joining(moves=[move], name="x", key="ab" * 32, by="y"))
         assert digests(home) == before
 
     def test_a_name_that_is_none_is_refused(self, fed, home, kit):

@@ -7,15 +7,21 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from federations import found, install, kit_for, small_study
+from federations import digests, found, install, kit_for, small_study
 from fedloupe.certificates import check_certificate, read_authority, utc_now
 from fedloupe.enrolment import openssh
 from fedloupe.signing import Signer
+from fedloupe_client.cli import app
 from fedloupe_client.gate import trusted, verify
+from fedloupe_client.health import site_missing
 from fedloupe_client.joining import finish, initialise, installed
+from fedloupe_client.joining.errors import KitNotInstalled
+from fedloupe_client.joining.installed import interrupted
 from fedloupe_client.joining.keys import load_courier_key
 from fedloupe_server.provision import enrol
 
@@ -121,3 +127,80 @@ class TestKilled:
             assert killed(1, lambda: finish(home)) in (0, 9)
         finish(home)
         assert in_force(home) == 2
+
+
+@pytest.fixture(params=[0, 7, 99], ids=lambda renames: f"{renames} renames later")
+def half_done(request, fed, renewal, monkeypatch):
+    """The renewal, killed after it was decided, so many renames later; 99: all were done, and this not yet noted."""
+    home, kit = renewal
+    monkeypatch.setattr(Path, "unlink", ending(Path.unlink, lambda path: path.name == "joining.json"))
+    real = os.replace
+
+    def begin(source, target):
+        real(source, target)
+        if Path(target).name == "joining.json":
+            later = iter(range(request.param))
+            os.replace = ending(real, lambda *_: next(later, None) is None)
+
+    assert killed(1000, lambda: (setattr(os, "replace", begin), install(fed, home, kit))) == 9
+    monkeypatch.undo()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    assert interrupted(home)
+    return home
+
+
+def ending(function, when):
+    """The function, in a process that dies instead of calling it with certain arguments."""
+
+    def call(*arguments, **named):
+        if when(*arguments):
+            os._exit(9)
+        return function(*arguments, **named)
+
+    return call
+
+
+class TestWithoutTheCouriersFolder:
+    """As in the site's container, which finishes what `join` began in another one."""
+
+    @pytest.fixture(params=["absent", "empty", "of another pair of keys"])
+    def hidden(self, half_done, tmp_path, request):
+        """Where the courier's folder is meanwhile."""
+        folder, away = half_done / "courier", tmp_path / "away"
+        folder.rename(away)
+        if request.param != "absent":
+            folder.mkdir()
+        if request.param == "of another pair of keys":
+            initialise(tmp_path / "other", "north", folder)
+            for name in ("ca.crt", "fedloupe.fab", "courier.json"):
+                (folder / name).write_text("another")
+        return away
+
+    def test_nothing_is_changed_and_the_folder_is_named(self, half_done, hidden):
+        before = digests(half_done)
+        with pytest.raises(KitNotInstalled, match=rf"FL-658.*{half_done}/courier.*both folders") as refused:
+            finish(half_done)
+        assert str(half_done / "gate" / "joining.json") in str(refused.value), "what to do where it is lost"
+        assert digests(half_done) == before
+        shutil.rmtree(half_done / "courier", ignore_errors=True)
+        hidden.rename(half_done / "courier")
+        assert finish(half_done)
+        assert in_force(half_done) == 2 and not interrupted(half_done)
+
+    def test_no_command_goes_on_and_each_says_why(self, half_done, hidden, tmp_path):
+        before = digests(half_done)
+        (tmp_path / "kit").write_text("")
+        for words in (
+            ["start", half_done],
+            ["status", half_done],
+            ["init", half_done, "north"],
+            ["join", half_done, tmp_path / "kit", "--by", "Dr Ito"],
+        ):
+            done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
+            assert done.exit_code == 1 and "FL-658" in done.output and "both folders" in done.output, words
+        assert "joining" in {one.name for one in site_missing(half_done, tmp_path / "site.sock", utc_now())}
+        assert digests(half_done) == before
+
+    def test_a_finished_one_is_no_line_of_health(self, half_done, tmp_path):
+        finish(half_done)
+        assert "joining" not in {one.name for one in site_missing(half_done, tmp_path / "site.sock", utc_now())}

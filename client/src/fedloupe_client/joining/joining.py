@@ -36,7 +36,7 @@ from fedloupe_client.joining.errors import (
     KitNotOurs,
     KitStale,
 )
-from fedloupe_client.joining.installed import Installed, Joining, alone, commit, complete, installed, remove
+from fedloupe_client.joining.installed import Installed, Joining, Move, alone, commit, complete, installed, remove
 from fedloupe_client.joining.keys import Keys, find_keys, require_name
 
 IN_A_BUNDLE = {"pyproject.toml", "LICENSE", ".info/CONTENT"}
@@ -185,11 +185,11 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
         if checked.keys.new:
             old = Keys.at(home, courier, new=False)
             pairs = zip((old.site, old.courier, old.public), _files(checked.keys), strict=True)
-            moves = [[str(source), str(target)] for target, source in pairs]
+            moves = [Move.of(source, target) for target, source in pairs]
         else:
             moves = []
         stage(home / "kit.json", document_bytes(record))
-        moves += [[str(source), str(target)] for target, source in staged.items()]
+        moves += [Move.of(source, target) for target, source in staged.items()]
         before = trusted(home).get(kit.coordinator_key)
         vouches = by if checked.compared or before is None else before.by
         joining = Joining(moves=moves, name=kit.coordinator, key=kit.coordinator_key, by=vouches)
