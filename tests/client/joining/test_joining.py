@@ -132,6 +132,16 @@ class TestJoining:
         install(fed, home, kit_for(fed, home, renew=True).kit)
         assert flower.stat().st_ino == made, "the same bundle: a running courier is left alone"
 
+    @pytest.mark.parametrize("name", ["argparse", "fedloupe"])
+    def test_runs_nothing_that_lies_in_the_current_folder(self, fed, home, kit, tmp_path, monkeypatch, name):
+        monkeypatch.undo()
+        folder = tmp_path / "downloads"
+        folder.mkdir()
+        (folder / f"{name}.py").write_text("open('ran', 'w'); raise SystemExit(1)")
+        monkeypatch.chdir(folder)
+        install(fed, home, kit)
+        assert not (folder / "ran").exists() and (home / "courier" / "flower" / "approved").exists()
+
     def test_a_bundle_that_flower_refuses_leaves_the_old_kit(self, fed, home, kit, monkeypatch):
         install(fed, home, kit)
         before = digests(home)

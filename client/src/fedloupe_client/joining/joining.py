@@ -218,7 +218,8 @@ def _files(keys: Keys) -> tuple[Path, Path, Path]:
 def _prepare(bundle: Path, home: Path) -> None:
     """A read-only Flower home around the bundle, made by the courier's own command: this side imports no Flower."""
     remove(home)
-    command = [sys.executable, "-m", "fedloupe_client.courier", "approve", str(bundle), "--home", str(home)]
+    # -P, here and elsewhere: the folder in which somebody types a command, perhaps as root, is no place to import from.
+    command = [sys.executable, "-P", "-m", "fedloupe_client.courier", "approve", str(bundle), "--home", str(home)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUNDLE_TIMEOUT_S)
     except subprocess.TimeoutExpired:
