@@ -17,8 +17,9 @@ from federations import digests, found, install, kit_for, resign, small_study, t
 from fedloupe.certificates import CertificateExpired, CertificateRevoked, CertificateWrong, utc_now
 from fedloupe.enrolment import KitInvalid, read_kit
 from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, spoken
-from fedloupe_client.gate import CoordinatorsDamaged, approved, trusted, verify
+from fedloupe_client.gate import Audit, CoordinatorsDamaged, approved, trusted, verify
 from fedloupe_client.gate.errors import AuditDamaged
+from fedloupe_client.gate.signed import check_signed, sign_head
 from fedloupe_client.joining import check_kit, courier_folder, initialise, installed, join
 from fedloupe_client.joining.errors import (
     CoordinatorDiffers,
@@ -165,6 +166,26 @@ class TestNewKeys:
         assert not [*home.rglob("*.new")]
         for name in ("gate/site.key", "courier/courier.key"):
             assert (home / name).stat().st_mode & 0o777 == 0o600
+
+    def test_what_the_old_ones_signed_still_counts_and_the_change_is_in_the_chain(self, fed, home, kit):
+        install(fed, home, kit)
+        for _ in range(2):
+            old = sign_head(home).public
+            renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)
+            install(fed, home, renewed.kit)
+            assert sign_head(home).public == renewed.record.site_key != old
+        assert check_signed(home) == []
+        assert (home / "gate" / "site.key.2.pub").read_text().strip() == old
+        kept = [line for line in Audit(home).sound().lines if line["kind"] == "site-key"]
+        assert kept[-1]["sha256"] == hashlib.sha256(renewed.record.site_key.encode()).hexdigest()
+        assert [line["run"] for line in kept] == ["north-2", "north-3"]
+
+    def test_take_the_place_of_one_that_was_lost(self, fed, home, kit):
+        install(fed, home, kit)
+        renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)
+        (home / "gate" / "site.key").unlink()
+        install(fed, home, renewed.kit)
+        assert Signer.load(home / "gate" / "site.key").public == renewed.record.site_key
 
     def test_a_kit_for_the_old_ones_is_then_refused(self, fed, home, kit, tmp_path, refused):
         old = shutil.copyfile(kit, tmp_path / "old.kit")

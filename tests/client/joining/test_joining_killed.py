@@ -18,6 +18,7 @@ from fedloupe.enrolment import openssh
 from fedloupe.signing import Signer
 from fedloupe_client.cli import app
 from fedloupe_client.gate import trusted, verify
+from fedloupe_client.gate.signed import check_signed, sign_head
 from fedloupe_client.health import site_missing
 from fedloupe_client.joining import finish, initialise, installed
 from fedloupe_client.joining.errors import KitNotInstalled
@@ -32,6 +33,7 @@ def renewal(fed, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     home = tmp_path / "home"
     install(fed, home, kit_for(fed, home).kit)
+    sign_head(home)
     found(fed, study=small_study(seed=9), address="new.example.org:443", name="Renamed")
     kit = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True).kit
     return home, kit
@@ -73,7 +75,8 @@ def in_force(home):
     assert kit.address == ("fl.example.org:443" if kit.number == 1 else "new.example.org:443")
     assert [one.name for one in trusted(home).values()] == ["Coordinating Hospital" if kit.number == 1 else "Renamed"]
     assert (home / "gate" / "site.key.new").exists() == (kit.number == 1)
-    assert verify(home) == []
+    assert (home / "gate" / "site.key.1.pub").exists() == (kit.number == 2)
+    assert verify(home) == [] and check_signed(home) == []
     return kit.number
 
 

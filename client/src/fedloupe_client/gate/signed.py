@@ -5,7 +5,8 @@
     check_signed(home)          # [] where every signed head is still where it was signed
 
 Who rewrites the chain with its head, but has not the site's key, leaves heads that no line fits any more. The site's
-key, `gate/site.key`, never leaves the site; `public` of a signed head is its public half.
+key, `gate/site.key`, never leaves the site; `public` of a signed head is its public half. Of a key that another one
+replaced, `gate/site.key.<n>.pub` keeps this half, so that what it signed still counts.
 """
 
 from __future__ import annotations
@@ -139,9 +140,21 @@ def check_signed(home: Path) -> list[Problem]:
     return problems
 
 
+def kept_key(home: Path) -> Path:
+    """Where the public half of the site's key is kept once another takes its place: `gate/site.key.1.pub`, ..."""
+    number = 1 + max((int(path.name.split(".")[2]) for path in _kept(home)), default=0)
+    return gate_folder(home) / f"site.key.{number}.pub"
+
+
+def _kept(home: Path) -> list[Path]:
+    return [path for path in gate_folder(home).glob("site.key.*.pub") if path.name.split(".")[2].isdecimal()]
+
+
 def _own_keys(home: Path) -> set[str]:
-    """Public halves of the site's key and of those that it had before (`site.key.1`, ...)."""
-    return {site_key(home).public} | {Signer.load(path).public for path in gate_folder(home).glob("site.key.*")}
+    """Public halves of the site's key and of those that it had before."""
+    return {site_key(home).public} | {
+        path.read_text(encoding="ascii", errors="replace").strip() for path in _kept(home)
+    }
 
 
 def _path(home: Path) -> Path:
