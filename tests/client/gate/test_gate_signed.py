@@ -142,6 +142,28 @@ class TestSignedHeads:
             sign_head(home)
         assert signed_heads(home) == []
 
+    @pytest.mark.parametrize("how", ["rewritten", "cut", "removed"])
+    def test_a_chain_that_lost_its_last_signed_head_is_not_signed(self, home, how):
+        sign_daily(home, day(26))
+        chain = home / "gate" / "audit.jsonl"
+        if how == "cut":
+            chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:2]))
+        rewrite(home, lambda entry: {**entry, "bytes": 1} if how == "rewritten" else entry)
+        if how == "removed":
+            chain.unlink()
+            chain.with_suffix(".head").unlink()
+        assert Audit(home).problems() == []
+        for act in (lambda: sign_head(home), lambda: sign_daily(home), lambda: Gate(home, "north").unseal(b"anything")):
+            with pytest.raises(AuditDamaged, match=r"FL-517.*not the one that was signed on 2026-11-26"):
+                act()
+        assert len(signed_heads(home)) == 1 and len(check_signed(home)) == 1
+
+    def test_a_chain_that_grew_since_its_last_signed_head_is_signed(self, home):
+        sign_head(home)
+        Audit(home).append(direction="in", kind="hello")
+        (home / "gate" / "audit.jsonl").open("ab").write(b'{"torn')
+        assert sign_head(home).sequence == 4
+
     def test_a_signature_cut_off_by_a_crash_is_none(self, home):
         sign_head(home)
         path = home / "gate" / "audit-signed.jsonl"

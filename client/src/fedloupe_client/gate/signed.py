@@ -64,11 +64,19 @@ def site_key(home: Path) -> Signer:
 def sign_head(home: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> SignedHead | None:
     """Sign the chain's head as it is now; None where nothing ever passed.
 
+    A chain that was cut or rewritten since its last signature gets no other one that would cover it up.
+
     Raises:
-        AuditDamaged: the chain does not fit its head.
+        AuditDamaged: the chain does not fit its head, or the last signed head is not in it.
         KeyUnusable: see there.
     """
-    head = Audit(home).sound().head
+    head, earlier = Audit(home).sound().head, signed_heads(home)
+    if earlier and not _holds(_chain(home), earlier[-1]):
+        raise AuditDamaged(
+            _not_the_signed(earlier[-1]),
+            where=str(home / "gate" / "audit.jsonl"),
+            remedy="keep it and `audit-signed.jsonl` as evidence, find out who changed them, restore both of one day",
+        )
     if head == EMPTY:
         return None
     key, time = site_key(home), clock().isoformat(timespec="seconds")
@@ -121,9 +129,7 @@ def check_signed(home: Path) -> list[Problem]:
     Raises:
         AuditDamaged: see `signed_heads`.
     """
-    path, own = home / "gate" / "audit.jsonl", _own_keys(home)
-    chain = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    problems = []
+    chain, own, problems = _chain(home), _own_keys(home), list[Problem]()
     for number, signed in enumerate(signed_heads(home), start=1):
         try:
             check("audit-head", signed.said, signed.signature, signed.public)
@@ -132,12 +138,25 @@ def check_signed(home: Path) -> list[Problem]:
             continue
         if signed.public not in own:
             problems.append(Problem(number, "a head signed with another key than the site's"))
-        line = chain[signed.sequence] if 0 <= signed.sequence < len(chain) else b""
-        if hashlib.sha256(line).hexdigest() != signed.sha256:
-            problems.append(
-                Problem(signed.sequence + 1, f"the chain is not the one that was signed on {signed.time[:10]}")
-            )
+        if not _holds(chain, signed):
+            problems.append(Problem(signed.sequence + 1, _not_the_signed(signed)))
     return problems
+
+
+def _chain(home: Path) -> list[bytes]:
+    """The chain's complete lines."""
+    path = home / "gate" / "audit.jsonl"
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _holds(chain: list[bytes], signed: SignedHead) -> bool:
+    """Is the chain's line of that number the signed one?"""
+    line = chain[signed.sequence] if 0 <= signed.sequence < len(chain) else b""
+    return hashlib.sha256(line).hexdigest() == signed.sha256
+
+
+def _not_the_signed(signed: SignedHead) -> str:
+    return f"the chain is not the one that was signed on {signed.time[:10]}"
 
 
 def kept_key(home: Path) -> Path:
