@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from federations import digests, found, install, kit_for, small_study
 from fedloupe.certificates import check_certificate, read_authority, utc_now
 from fedloupe.enrolment import openssh
-from fedloupe.signing import Signer
+from fedloupe.signing import Signer, spoken
 from fedloupe_client.cli import app
 from fedloupe_client.gate import trusted, verify
 from fedloupe_client.gate.signed import check_signed, sign_head
@@ -25,6 +25,10 @@ from fedloupe_client.joining.errors import KitNotInstalled
 from fedloupe_client.joining.installed import interrupted
 from fedloupe_client.joining.keys import load_courier_key
 from fedloupe_server.provision import enrol
+
+SITE = """site: north
+source: {format: table, root: ., clinical: {file: a.csv}, features: a.csv}
+"""
 
 
 @pytest.fixture
@@ -163,6 +167,16 @@ def ending(function, when):
     return call
 
 
+class TestDistrusting:
+    def test_is_the_last_word_also_where_a_join_was_killed(self, half_done):
+        (half_done / "site.yaml").write_text(SITE)
+        key = installed(half_done).coordinator_key
+        done = CliRunner().invoke(app, ["distrust", str(half_done), spoken(key), "--by", "Dr Ito"])
+        assert done.exit_code == 0, done.output
+        assert not finish(half_done) and trusted(half_done) == {}
+        assert installed(half_done).number == 2
+
+
 class TestWithoutTheCouriersFolder:
     """As in the site's container, which finishes what `join` began in another one."""
 
@@ -191,6 +205,7 @@ class TestWithoutTheCouriersFolder:
         assert in_force(half_done) == 2 and not interrupted(half_done)
 
     def test_no_command_goes_on_and_each_says_why(self, half_done, hidden, tmp_path):
+        (half_done / "site.yaml").write_text(SITE)
         before = digests(half_done)
         (tmp_path / "kit").write_text("")
         for words in (
@@ -198,6 +213,7 @@ class TestWithoutTheCouriersFolder:
             ["status", half_done],
             ["init", half_done, "north"],
             ["join", half_done, tmp_path / "kit", "--by", "Dr Ito"],
+            ["distrust", half_done, "3f2a", "--by", "Dr Ito"],
         ):
             done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
             assert done.exit_code == 1 and "FL-658" in done.output and "both folders" in done.output, words
