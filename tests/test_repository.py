@@ -108,6 +108,10 @@ class TestSources:
         found = [f for f, text in texts() if f.endswith(".py") and "/src/" in f and calls.search(text)]
         assert not found
 
+    def test_no_process_is_started_that_would_import_from_the_current_folder(self):
+        starts = re.compile(r"sys\.executable, \"-(?!P\")")
+        assert [f for f, text in texts() if f.endswith(".py") and "/src/" in f and starts.search(text)] == []
+
     def test_every_module_says_what_it_is_for(self):
         bare = [
             str(path.relative_to(ROOT))

@@ -124,6 +124,9 @@ class TestTheHospital:
         found = mounts(services["hospital"]["site"])
         assert COURIER not in found and found["/data"][1] is False
 
+    def test_the_sites_clock_is_in_the_zone_that_the_hospital_names(self, services):
+        assert services["hospital"]["site"]["environment"]["TZ"] == "${TZ:-UTC}"
+
     def test_both_meet_at_one_socket(self, services):
         site, courier = (services["hospital"][name] for name in ("site", "courier"))
         assert mounts(site)[SOCKET] == mounts(courier)[SOCKET] == ("socket", True)

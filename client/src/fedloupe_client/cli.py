@@ -248,6 +248,7 @@ def start_command(
     from fedloupe_client.joining import finish
     from fedloupe_client.site.desk import Desk
     from fedloupe_client.site.server import serve
+    from fedloupe_client.site.serving import serving
     from fedloupe_client.site.site import Site
 
     set_up(log)
@@ -255,14 +256,16 @@ def start_command(
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     with speaking():
         finish(home)  # a kit whose installation a crash interrupted
-        site = Site(home)
-        desk = Desk(site.enter, site.progress, site.tell, site.again)
-        mode = 0o660 if group else 0o600
-        server = serve(desk, socket or home / "site.sock", mode=mode, noted=site.gate.note_bundle)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: server.stop())
-    console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)
-    server.wait()
+        load_site(home)  # nothing is made in a folder that is no home
+        with serving(home):
+            site = Site(home)
+            desk = Desk(site.enter, site.progress, site.tell, site.again)
+            mode = 0o660 if group else 0o600
+            server = serve(desk, socket or home / "site.sock", mode=mode, noted=site.gate.note_bundle)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: server.stop())
+            console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)
+            server.wait()
 
 
 if __name__ == "__main__":

@@ -177,11 +177,14 @@ def distrust_command(
 ) -> None:
     """Look at this coordinator's requests no longer, from the next one on. A new kit, compared again, changes it."""
     from fedloupe_client.gate.trust import distrust, trusted
+    from fedloupe_client.joining.installed import alone, complete
 
     with speaking(as_json):
         load_site(home)
-        found = [one for one in trusted(home).values() if same_spoken(fingerprint, one.key)]
-        distrust(home, found[0].key if found else fingerprint, by=by)
+        with alone(home):
+            complete(home)  # a join that was killed would trust again when somebody goes on with it
+            found = [one for one in trusted(home).values() if same_spoken(fingerprint, one.key)]
+            distrust(home, found[0].key if found else fingerprint, by=by)
     if as_json:
         say_json({"distrusted": found[0].key, "name": found[0].name, "by": by})
     else:

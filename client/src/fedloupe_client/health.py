@@ -21,7 +21,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe_client.gate import approved, load_policy
 from fedloupe_client.gate.decisions import paused
 from fedloupe_client.joining.courier_file import read_courier_file
-from fedloupe_client.joining.installed import installed
+from fedloupe_client.joining.installed import installed, interrupted
 from fedloupe_client.site.server import SiteSilent, alive
 
 STATE_FILE = "courier-state.json"  # as in fedloupe_client.courier.state, which this side does not import
@@ -102,6 +102,12 @@ def _told(look: Callable[[Path, datetime], Iterator[Missing]], folder: Path, now
 
 
 def _kit(home: Path, now: datetime) -> Iterator[Missing]:
+    if interrupted(home):
+        yield Missing(
+            "joining",
+            "a kit is decided and not yet all in place",
+            "`fedloupe-site status HOME`, as the user who ran `join`, where both folders are seen",
+        )
     kit = installed(home)
     if kit is None:
         yield Missing("kit", "no kit is installed", "`fedloupe-site init`, then `fedloupe-site join`")

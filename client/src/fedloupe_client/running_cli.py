@@ -56,7 +56,7 @@ def courier_command(
             )
     folder = courier.absolute()
     command = [
-        *(sys.executable, "-m", "fedloupe_client.courier", "start"),
+        *(sys.executable, "-P", "-m", "fedloupe_client.courier", "start"),
         *("--coordinator", kit.address, "--authority", str(folder / "ca.crt"), "--key", str(folder / "courier.key")),
         *("--socket", str(socket.absolute()), "--home", str(folder / "flower"), "--state", str(folder / "state")),
         *("--port", str(port), "--log", log),

@@ -14,7 +14,7 @@ from fedloupe_client.audit_cli import examined
 from fedloupe_client.cli import app
 from fedloupe_client.gate import Audit, AuditDamaged, Gate
 from fedloupe_client.gate.chain import START
-from fedloupe_client.gate.signed import check_signed, sign_daily, sign_head, signed_heads
+from fedloupe_client.gate.signed import check_signed, kept_key, sign_daily, sign_head, signed_heads
 
 SITE = """site: north
 source: {format: table, root: ., clinical: {file: a.csv}, features: a.csv}
@@ -121,9 +121,18 @@ class TestSignedHeads:
     def test_the_sites_earlier_keys_count(self, home):
         sign_head(home)
         key = home / "gate" / "site.key"
-        key.replace(home / "gate" / "site.key.1")
-        Signer.make(key)
+        for _ in range(2):
+            kept_key(home).write_text(Signer.load(key).public + "\n")
+            key.unlink()
+            Signer.make(key)
+            sign_head(home)
+        assert sorted(path.name for path in key.parent.glob("*.pub")) == ["site.key.1.pub", "site.key.2.pub"]
+        assert len({signed.public for signed in signed_heads(home)}) == 3
+        assert check_signed(home) == []
+
+    def test_new_keys_that_wait_for_their_kit_are_not_looked_at(self, home):
         sign_head(home)
+        (home / "gate" / "site.key.new").touch()  # a crash left it empty
         assert check_signed(home) == []
 
     def test_a_damaged_chain_is_not_signed(self, home):
@@ -132,6 +141,28 @@ class TestSignedHeads:
         with pytest.raises(AuditDamaged):
             sign_head(home)
         assert signed_heads(home) == []
+
+    @pytest.mark.parametrize("how", ["rewritten", "cut", "removed"])
+    def test_a_chain_that_lost_its_last_signed_head_is_not_signed(self, home, how):
+        sign_daily(home, day(26))
+        chain = home / "gate" / "audit.jsonl"
+        if how == "cut":
+            chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:2]))
+        rewrite(home, lambda entry: {**entry, "bytes": 1} if how == "rewritten" else entry)
+        if how == "removed":
+            chain.unlink()
+            chain.with_suffix(".head").unlink()
+        assert Audit(home).problems() == []
+        for act in (lambda: sign_head(home), lambda: sign_daily(home), lambda: Gate(home, "north").unseal(b"anything")):
+            with pytest.raises(AuditDamaged, match=r"FL-517.*not the one that was signed on 2026-11-26"):
+                act()
+        assert len(signed_heads(home)) == 1 and len(check_signed(home)) == 1
+
+    def test_a_chain_that_grew_since_its_last_signed_head_is_signed(self, home):
+        sign_head(home)
+        Audit(home).append(direction="in", kind="hello")
+        (home / "gate" / "audit.jsonl").open("ab").write(b'{"torn')
+        assert sign_head(home).sequence == 4
 
     def test_a_signature_cut_off_by_a_crash_is_none(self, home):
         sign_head(home)

@@ -17,8 +17,9 @@ from federations import digests, found, install, kit_for, resign, small_study, t
 from fedloupe.certificates import CertificateExpired, CertificateRevoked, CertificateWrong, utc_now
 from fedloupe.enrolment import KitInvalid, read_kit
 from fedloupe.signing import KeyUnusable, SignatureWrong, Signer, spoken
-from fedloupe_client.gate import CoordinatorsDamaged, approved, trusted, verify
+from fedloupe_client.gate import Audit, CoordinatorsDamaged, approved, trusted, verify
 from fedloupe_client.gate.errors import AuditDamaged
+from fedloupe_client.gate.signed import check_signed, sign_head
 from fedloupe_client.joining import check_kit, courier_folder, initialise, installed, join
 from fedloupe_client.joining.errors import (
     CoordinatorDiffers,
@@ -29,7 +30,7 @@ from fedloupe_client.joining.errors import (
     KitStale,
     SiteNameRefused,
 )
-from fedloupe_client.joining.installed import Joining, commit
+from fedloupe_client.joining.installed import Joining, Move, commit
 from fedloupe_server.provision import enrol, load_federation, revoke
 from fedloupe_server.provision.authority import Authority, site_certificate
 
@@ -132,6 +133,16 @@ class TestJoining:
         install(fed, home, kit_for(fed, home, renew=True).kit)
         assert flower.stat().st_ino == made, "the same bundle: a running courier is left alone"
 
+    @pytest.mark.parametrize("name", ["argparse", "fedloupe"])
+    def test_runs_nothing_that_lies_in_the_current_folder(self, fed, home, kit, tmp_path, monkeypatch, name):
+        monkeypatch.undo()
+        folder = tmp_path / "downloads"
+        folder.mkdir()
+        (folder / f"{name}.py").write_text("open('ran', 'w'); raise SystemExit(1)")
+        monkeypatch.chdir(folder)
+        install(fed, home, kit)
+        assert not (folder / "ran").exists() and (home / "courier" / "flower" / "approved").exists()
+
     def test_a_bundle_that_flower_refuses_leaves_the_old_kit(self, fed, home, kit, monkeypatch):
         install(fed, home, kit)
         before = digests(home)
@@ -155,6 +166,26 @@ class TestNewKeys:
         assert not [*home.rglob("*.new")]
         for name in ("gate/site.key", "courier/courier.key"):
             assert (home / name).stat().st_mode & 0o777 == 0o600
+
+    def test_what_the_old_ones_signed_still_counts_and_the_change_is_in_the_chain(self, fed, home, kit):
+        install(fed, home, kit)
+        for _ in range(2):
+            old = sign_head(home).public
+            renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)
+            install(fed, home, renewed.kit)
+            assert sign_head(home).public == renewed.record.site_key != old
+        assert check_signed(home) == []
+        assert (home / "gate" / "site.key.2.pub").read_text().strip() == old
+        kept = [line for line in Audit(home).sound().lines if line["kind"] == "site-key"]
+        assert kept[-1]["sha256"] == hashlib.sha256(renewed.record.site_key.encode()).hexdigest()
+        assert [line["run"] for line in kept] == ["north-2", "north-3"]
+
+    def test_take_the_place_of_one_that_was_lost(self, fed, home, kit):
+        install(fed, home, kit)
+        renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)
+        (home / "gate" / "site.key").unlink()
+        install(fed, home, renewed.kit)
+        assert Signer.load(home / "gate" / "site.key").public == renewed.record.site_key
 
     def test_a_kit_for_the_old_ones_is_then_refused(self, fed, home, kit, tmp_path, refused):
         old = shutil.copyfile(kit, tmp_path / "old.kit")
@@ -307,7 +338,8 @@ class TestFailing:
         (home / "gate" / "coordinators" / "x.json").write_text("{}")
         before = digests(home)
         with pytest.raises(CoordinatorsDamaged):
-            commit(home, Joining(moves=[[str(home / "a"), str(home / "b")]], name="x", key="ab" * 32, by="y"))
+            move = Move(source=str(home / "a"), target=str(home / "b"), sha256=None)
+            commit(home, Joining(moves=[move], name="x", key="ab" * 32, by="y"))
         assert digests(home) == before
 
     def test_a_name_that_is_none_is_refused(self, fed, home, kit):

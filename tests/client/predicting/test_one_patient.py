@@ -122,6 +122,8 @@ class TestNeighbours:
         path.write_text("0" * 64)
         try:
             assert embed_cohort(replace(clinic.frozen, digest="1" * 64)).same_data is False
+            path.write_text("")  # a crash left it
+            assert embed_cohort(replace(clinic.frozen, digest="2" * 64)).same_data is None
         finally:
             path.unlink()
             path.parent.rmdir()

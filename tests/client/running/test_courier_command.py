@@ -61,8 +61,8 @@ class TestTheCommand:
     def test_becomes_the_supervisor_with_every_file_of_the_folder(self, hospital, run):
         done, became = run(hospital.courier, "--socket", hospital.socket, "--port", 9100, "--log", "json")
         assert done.exit_code == 0, done.output
-        assert became[:4] == [sys.executable, "-m", "fedloupe_client.courier", "start"]
-        given = dict(zip(became[4::2], became[5::2], strict=True))
+        assert became[:5] == [sys.executable, "-P", "-m", "fedloupe_client.courier", "start"]
+        given = dict(zip(became[5::2], became[6::2], strict=True))
         courier = hospital.courier
         assert given == {
             "--coordinator": "fl.example.org:443",
@@ -93,6 +93,7 @@ class TestTheCommand:
             commands = Courier(coordinator="host:443", **paths, log=form).commands
             for command in commands.values():
                 words = command(3)
+                assert words[:3] == [sys.executable, "-P", "-m"]
                 assert words[words.index("--log") + 1] == form
 
 

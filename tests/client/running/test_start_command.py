@@ -47,11 +47,13 @@ def test_without_a_network_it_is_healthy_and_says_so_in_json(hospital, more, mod
         time.sleep(0.1)
     look = ["health", str(hospital.home), str(hospital.courier), "--socket", str(hospital.socket)]
     done = CliRunner().invoke(app, look)
+    second = CliRunner().invoke(app, ["start", str(hospital.home), "--socket", f"{hospital.socket}.2"])
     found = stat.S_IMODE(hospital.socket.stat().st_mode)
     ask(hospital.socket, b"no message", 10.0)  # refused, with a line in the log
     site.send_signal(signal.SIGTERM)
     said, log = site.communicate(timeout=30)
     assert done.exit_code == 0, done.output
+    assert second.exit_code == 1 and "FL-667" in second.output and str(site.pid) in second.output
     assert found == mode
     assert "listening" in said and site.returncode == 0
     lines = [json.loads(line) for line in log.splitlines()]

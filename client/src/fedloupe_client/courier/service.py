@@ -81,7 +81,7 @@ class Courier:
 
         def module(name: str, report: int) -> list[str]:
             tied = ("--report", str(report), "--parent", str(os.getpid()), "--log", self.log)
-            return [sys.executable, "-m", f"fedloupe_client.courier.{name}", *tied]
+            return [sys.executable, "-P", "-m", f"fedloupe_client.courier.{name}", *tied]
 
         return {
             SUPERNODE: lambda report: [

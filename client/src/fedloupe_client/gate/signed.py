@@ -5,7 +5,8 @@
     check_signed(home)          # [] where every signed head is still where it was signed
 
 Who rewrites the chain with its head, but has not the site's key, leaves heads that no line fits any more. The site's
-key, `gate/site.key`, never leaves the site; `public` of a signed head is its public half.
+key, `gate/site.key`, never leaves the site; `public` of a signed head is its public half. Of a key that another one
+replaced, `gate/site.key.<n>.pub` keeps this half, so that what it signed still counts.
 """
 
 from __future__ import annotations
@@ -63,11 +64,19 @@ def site_key(home: Path) -> Signer:
 def sign_head(home: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> SignedHead | None:
     """Sign the chain's head as it is now; None where nothing ever passed.
 
+    A chain that was cut or rewritten since its last signature gets no other one that would cover it up.
+
     Raises:
-        AuditDamaged: the chain does not fit its head.
+        AuditDamaged: the chain does not fit its head, or the last signed head is not in it.
         KeyUnusable: see there.
     """
-    head = Audit(home).sound().head
+    head, earlier = Audit(home).sound().head, signed_heads(home)
+    if earlier and not _holds(_chain(home), earlier[-1]):
+        raise AuditDamaged(
+            _not_the_signed(earlier[-1]),
+            where=str(home / "gate" / "audit.jsonl"),
+            remedy="keep it and `audit-signed.jsonl` as evidence, find out who changed them, restore both of one day",
+        )
     if head == EMPTY:
         return None
     key, time = site_key(home), clock().isoformat(timespec="seconds")
@@ -120,9 +129,7 @@ def check_signed(home: Path) -> list[Problem]:
     Raises:
         AuditDamaged: see `signed_heads`.
     """
-    path, own = home / "gate" / "audit.jsonl", _own_keys(home)
-    chain = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    problems = []
+    chain, own, problems = _chain(home), _own_keys(home), list[Problem]()
     for number, signed in enumerate(signed_heads(home), start=1):
         try:
             check("audit-head", signed.said, signed.signature, signed.public)
@@ -131,17 +138,42 @@ def check_signed(home: Path) -> list[Problem]:
             continue
         if signed.public not in own:
             problems.append(Problem(number, "a head signed with another key than the site's"))
-        line = chain[signed.sequence] if 0 <= signed.sequence < len(chain) else b""
-        if hashlib.sha256(line).hexdigest() != signed.sha256:
-            problems.append(
-                Problem(signed.sequence + 1, f"the chain is not the one that was signed on {signed.time[:10]}")
-            )
+        if not _holds(chain, signed):
+            problems.append(Problem(signed.sequence + 1, _not_the_signed(signed)))
     return problems
 
 
+def _chain(home: Path) -> list[bytes]:
+    """The chain's complete lines."""
+    path = home / "gate" / "audit.jsonl"
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def _holds(chain: list[bytes], signed: SignedHead) -> bool:
+    """Is the chain's line of that number the signed one?"""
+    line = chain[signed.sequence] if 0 <= signed.sequence < len(chain) else b""
+    return hashlib.sha256(line).hexdigest() == signed.sha256
+
+
+def _not_the_signed(signed: SignedHead) -> str:
+    return f"the chain is not the one that was signed on {signed.time[:10]}"
+
+
+def kept_key(home: Path) -> Path:
+    """Where the public half of the site's key is kept once another takes its place: `gate/site.key.1.pub`, ..."""
+    number = 1 + max((int(path.name.split(".")[2]) for path in _kept(home)), default=0)
+    return gate_folder(home) / f"site.key.{number}.pub"
+
+
+def _kept(home: Path) -> list[Path]:
+    return [path for path in gate_folder(home).glob("site.key.*.pub") if path.name.split(".")[2].isdecimal()]
+
+
 def _own_keys(home: Path) -> set[str]:
-    """Public halves of the site's key and of those that it had before (`site.key.1`, ...)."""
-    return {site_key(home).public} | {Signer.load(path).public for path in gate_folder(home).glob("site.key.*")}
+    """Public halves of the site's key and of those that it had before."""
+    return {site_key(home).public} | {
+        path.read_text(encoding="ascii", errors="replace").strip() for path in _kept(home)
+    }
 
 
 def _path(home: Path) -> Path:

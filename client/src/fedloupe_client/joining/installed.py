@@ -5,18 +5,20 @@
 
 A kit is many files in two folders. All new files are first written beside those that they will replace. Then one file,
 HOME/gate/joining.json, is put in place, which lists what goes where: before that instant the old kit is in force, after
-it the new one is, and whoever looks next does the remaining renames. One process at a time does either.
+it the new one is, and whoever looks next, and sees both folders, does the remaining renames. One process at a time does
+either. Who does not see the courier's folder, as the site's container, changes nothing and says so.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -26,6 +28,10 @@ from fedloupe_client.gate.trust import trust
 from fedloupe_client.joining.errors import KitNotInstalled
 
 OLD = ".before"
+_GO_ON = (
+    "run `fedloupe-site status HOME` as the user who ran `join`, where both folders are seen (with Docker, in the "
+    "container `setup`): it goes on"
+)
 
 
 class Installed(Document):
@@ -63,18 +69,37 @@ class Installed(Document):
     joined: Moment
 
 
+class Move(Document):
+    """One rename: a file, or a folder, takes its place.
+
+    Attributes:
+        source: where it was written; absolute.
+        target: its place; absolute.
+        sha256: of the file, hex: a rename whose source is gone is done where the target has it. None: a folder.
+    """
+
+    source: str
+    target: str
+    sha256: Hex | None
+
+    @classmethod
+    def of(cls, source: Path, target: Path) -> Self:
+        """The rename of what is there now."""
+        return cls(source=str(source), target=str(target), sha256=None if source.is_dir() else _sha256(source))
+
+
 class Joining(Document):
     """The point of no return: what remains to be done.
 
     Attributes:
-        moves: from and to, absolute paths; a move whose source is gone is done.
+        moves: in this order.
         name: of the coordinator to trust.
         key: its public key.
         by: who compared it.
     """
 
-    format: Literal["fedloupe-joining-1"] = "fedloupe-joining-1"
-    moves: list[list[str]]
+    format: Literal["fedloupe-joining-2"] = "fedloupe-joining-2"
+    moves: list[Move]
     name: Name
     key: Hex
     by: Name
@@ -125,13 +150,18 @@ def commit(home: Path, joining: Joining) -> None:
     complete(home)
 
 
+def interrupted(home: Path) -> bool:
+    """A decided installation is not all in place: it is going on, or was interrupted."""
+    return (home / "gate" / "joining.json").exists()
+
+
 def finish(home: Path) -> bool:
     """Complete a decided installation that was interrupted; False: there is none, or another process completed it.
 
     Raises:
         FedLoupeError: see `complete`.
     """
-    if not (home / "gate" / "joining.json").exists():
+    if not interrupted(home):
         return False
     with alone(home):
         return complete(home)
@@ -141,7 +171,7 @@ def complete(home: Path) -> bool:
     """As `finish`, for who is `alone`.
 
     Raises:
-        KitNotInstalled: a rename fails; the next try goes on.
+        KitNotInstalled: a folder is not in sight, and nothing is changed; or a rename fails. The next try goes on.
         FedLoupeError: the coordinator cannot be trusted, because the gate's records are damaged.
     """
     path = home / "gate" / "joining.json"
@@ -150,30 +180,58 @@ def complete(home: Path) -> bool:
     except FileNotFoundError:
         return False
     joining = parse_document(content, Joining, KitNotInstalled, str(path), "delete it and join again with your kit")
-    trust(home, joining.name, joining.key, joining.by)
     try:
-        for source, target in joining.moves:
-            _move(Path(source), Path(target))
+        for move in joining.moves:
+            _require(move, path)
+        trust(home, joining.name, joining.key, joining.by)
+        for move in joining.moves:
+            _move(Path(move.source), Path(move.target))
         path.unlink()
         sync_folder(path.parent)
     except OSError as error:
         raise KitNotInstalled(
             f"{error.strerror or type(error).__name__}: the kit is decided and not yet all in place",
             where=str(error.filename or home),
-            remedy="see to permissions and disk, then run `fedloupe-site status`, which goes on",
+            remedy=f"see to permissions and disk; {_GO_ON}",
         ) from None
     return True
 
 
+def _require(move: Move, joining: Path) -> None:
+    """What is to be moved is in sight, or stands in its place already."""
+    source, target = Path(move.source), Path(move.target)
+    if _there(source) or (_there(target) and move.sha256 in (None, _sha256(target))):
+        return
+    raise KitNotInstalled(
+        f"the kit is decided and not yet all in place, and neither {source.name} nor the {target.name} that it became "
+        "is in this folder as it is seen from here",
+        where=str(target.parent),
+        remedy=f"{_GO_ON}. If the folder is lost, delete {joining}, and join with new keys (`init --new-keys`)",
+    )
+
+
 def _move(source: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}{OLD}")
-    if source.exists():
+    if _there(source):
         if target.is_dir():
             remove(old)
             os.replace(target, old)
         os.replace(source, target)
         sync_folder(target.parent)
     remove(old)
+
+
+def _there(path: Path) -> bool:
+    """As `Path.exists`, but what may not be looked at is an error and no absence, in every version of Python."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def remove(path: Path) -> None:

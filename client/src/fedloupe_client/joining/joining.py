@@ -23,10 +23,11 @@ from pathlib import Path
 
 from fedloupe.certificates import CertificateWrong, check_certificate, read_authority, read_revocations, utc_now
 from fedloupe.enrolment import Kit, KitInvalid, document_bytes, read_kit
-from fedloupe.signing import same_spoken, spoken
+from fedloupe.signing import Signer, same_spoken, spoken
 from fedloupe.study import Study, StudyInvalid, parse_study
 from fedloupe_client.gate.audit import Audit
 from fedloupe_client.gate.disk import gate_folder, write_atomic
+from fedloupe_client.gate.signed import kept_key
 from fedloupe_client.gate.trust import trusted
 from fedloupe_client.joining.courier_file import COURIER_FILE, CourierFile
 from fedloupe_client.joining.errors import (
@@ -36,7 +37,7 @@ from fedloupe_client.joining.errors import (
     KitNotOurs,
     KitStale,
 )
-from fedloupe_client.joining.installed import Installed, Joining, alone, commit, complete, installed, remove
+from fedloupe_client.joining.installed import Installed, Joining, Move, alone, commit, complete, installed, remove
 from fedloupe_client.joining.keys import Keys, find_keys, require_name
 
 IN_A_BUNDLE = {"pyproject.toml", "LICENSE", ".info/CONTENT"}
@@ -130,7 +131,7 @@ def join(home: Path, courier: Path, checked: Checked, *, by: str) -> Installed:
 
     Raises:
         KitNotInstalled: it cannot be written, or the bundle not be prepared; the old kit is in force.
-        CoordinatorsDamaged, AuditDamaged: the gate's records; the old kit is in force.
+        CoordinatorsDamaged, AuditDamaged, KeyUnusable: the gate's records and key; the old kit is in force.
     """
     with alone(home):
         complete(home)
@@ -152,6 +153,10 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
         staged[target] = target.with_name(f".{target.name}.kit")
         write_atomic(staged[target], content)
         staged[target].chmod(mode)
+
+    def note(kind: str, said: bytes) -> None:
+        run = f"{kit.site}-{kit.number}"
+        Audit(home).append(direction="local", kind=kind, run=run, size=len(said), digest=_digest(said))
 
     try:
         record = Installed(
@@ -182,21 +187,21 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
         if not prepared(courier, kit.bundle_sha256) and importlib.util.find_spec("flwr") is not None:
             staged[courier / "flower"] = courier / ".flower.kit"
             _prepare(staged[courier / "fedloupe.fab"], staged[courier / "flower"])
-        if checked.keys.new:
-            old = Keys.at(home, courier, new=False)
-            pairs = zip((old.site, old.courier, old.public), _files(checked.keys), strict=True)
-            moves = [[str(source), str(target)] for target, source in pairs]
-        else:
-            moves = []
+        old = Keys.at(home, courier, new=False)
+        if checked.keys.new and old.site.is_file():
+            stage(kept_key(home), f"{Signer.load(old.site).public}\n".encode())
         stage(home / "kit.json", document_bytes(record))
-        moves += [[str(source), str(target)] for target, source in staged.items()]
+        moves = [Move.of(source, target) for target, source in staged.items()]
+        if checked.keys.new:
+            pairs = zip(_files(checked.keys), (old.site, old.courier, old.public), strict=True)
+            moves += [Move.of(source, target) for source, target in pairs]
         before = trusted(home).get(kit.coordinator_key)
         vouches = by if checked.compared or before is None else before.by
         joining = Joining(moves=moves, name=kit.coordinator, key=kit.coordinator_key, by=vouches)
         # The chain first, as with approvals.
-        Audit(home).append(
-            direction="local", kind="kit", run=f"{kit.site}-{kit.number}", size=len(kit.said), digest=_digest(kit.said)
-        )
+        note("kit", kit.said)
+        if checked.keys.new:
+            note("site-key", kit.site_key.encode())
         commit(home, joining)
     except (OSError, ValueError) as error:
         raise KitNotInstalled(
@@ -218,7 +223,8 @@ def _files(keys: Keys) -> tuple[Path, Path, Path]:
 def _prepare(bundle: Path, home: Path) -> None:
     """A read-only Flower home around the bundle, made by the courier's own command: this side imports no Flower."""
     remove(home)
-    command = [sys.executable, "-m", "fedloupe_client.courier", "approve", str(bundle), "--home", str(home)]
+    # -P, here and elsewhere: the folder in which somebody types a command, perhaps as root, is no place to import from.
+    command = [sys.executable, "-P", "-m", "fedloupe_client.courier", "approve", str(bundle), "--home", str(home)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUNDLE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

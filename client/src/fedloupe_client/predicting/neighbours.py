@@ -131,7 +131,8 @@ def _embed(frozen: FrozenModel, key: str) -> Embedded:
             vectors.append(range_vector(frozen.model, inputs).double().numpy())
             logits.append(frozen.model(*inputs.tensors).double().numpy())
     before = frozen.home / "runs" / frozen.release.run / "data.sha256"
-    same = before.read_text() == cohort_digest(frozen.home, measured) if before.exists() else None
+    known = before.read_text() if before.exists() else ""  # empty: a crash left it
+    same = known == cohort_digest(frozen.home, measured) if known else None
     return Embedded(
         key=key,
         same_data=same,

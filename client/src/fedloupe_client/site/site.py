@@ -67,6 +67,7 @@ from fedloupe_client.quality import chosen_rows, derive_versions, load_versions,
 from fedloupe_client.site import harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
 from fedloupe_client.site.desk import Entered
+from fedloupe_client.site.files import keep
 from fedloupe_client.site.prepared import NotPrepared, Prepared
 from fedloupe_client.site.progress import Progress
 from fedloupe_client.site.training import Bench
@@ -194,10 +195,10 @@ class Site:
             self._digests[study.fingerprint] = cohort_digest(self.home, cohort)
         digest = self._digests[study.fingerprint]
         path = self.home / "runs" / run / "data.sha256"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(digest)
-        elif path.read_text() != digest:
+        known = path.read_text() if path.exists() else ""  # empty: a crash of an earlier version left it
+        if not known:
+            keep(path, digest.encode())
+        elif known != digest:
             raise DataChanged(
                 "features, labels or splits differ from those at the run's first request",
                 where=run,

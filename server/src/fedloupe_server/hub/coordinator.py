@@ -92,7 +92,7 @@ def start_coordinator(work: Path, processes: Processes, *, study: Study, app: Pa
     processes.start(
         "proxy",
         [
-            *(sys.executable, "-m", "fedloupe_server.hub.proxy", "--host", "127.0.0.1", "--port", str(outer)),
+            *(sys.executable, "-P", "-m", "fedloupe_server.hub.proxy", "--host", "127.0.0.1", "--port", str(outer)),
             *("--upstream", f"https://127.0.0.1:{inner}", "--authority", str(flower.authority)),
             *("--certificate", certificate, "--key", key),
         ],

@@ -228,7 +228,7 @@ def start_courier(processes: Processes, coordinator: Coordinator, hospital: Hosp
     processes.start(
         f"courier-{hospital.site}",
         [
-            *(sys.executable, "-m", "fedloupe_client.courier", "start", "--coordinator", coordinator.address),
+            *(sys.executable, "-P", "-m", "fedloupe_client.courier", "start", "--coordinator", coordinator.address),
             *("--authority", str(hospital.folder / "ca.crt"), "--key", str(hospital.folder / "courier.key")),
             *("--socket", str(hospital.socket), "--home", str(hospital.folder / "flower"), "--port", str(port)),
         ],
@@ -255,7 +255,7 @@ def _enrol(coordinator: Coordinator, site: str, home: Path, socket: Path) -> Hos
 
 def _hospital(command: str, site: str, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "fedloupe_client.cli", command, *arguments],
+        [sys.executable, "-P", "-m", "fedloupe_client.cli", command, *arguments],
         capture_output=True,
         text=True,
         check=False,

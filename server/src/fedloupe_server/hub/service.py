@@ -220,7 +220,7 @@ class Service:
             self.processes.start(
                 "proxy",
                 [
-                    *(sys.executable, "-m", "fedloupe_server.hub.proxy"),
+                    *(sys.executable, "-P", "-m", "fedloupe_server.hub.proxy"),
                     *("--host", self.ports.host, "--port", str(self.ports.proxy)),
                     *("--upstream", f"https://127.0.0.1:{self.ports.superlink}", "--authority", str(fed.authority)),
                     *("--certificate", str(fed.certificate), "--key", str(fed.key)),

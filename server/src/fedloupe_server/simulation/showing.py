@@ -115,7 +115,7 @@ def demo_run(
         run_dir,
         folder / "processes",
         site_command=lambda home, socket: [
-            sys.executable, "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)
+            sys.executable, "-P", "-m", "fedloupe_client.cli", "start", str(home), "--socket", str(socket)
         ],
         progress=screen.say,
         timeout_s=DEPLOYED_TIMEOUT_S,
