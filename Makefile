@@ -29,7 +29,7 @@ lint: $(VENV)/installed-dev  ## ruff, formatting and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy shared/src client/src server/src
 
-drill: $(VENV)/installed-dev  ## five SYNTHETIC hospitals, 60 faults at random moments, the same weights? as root, half an hour
+drill: $(VENV)/installed-dev  ## five SYNTHETIC hospitals, 60 faults at random moments, the same weights? as root, a quarter of an hour
 	$(BIN)/python -m tests.drill $(DRILL_ARGS)
 
 bench: $(VENV)/installed-dev  ## every benchmark in benchmarks/
