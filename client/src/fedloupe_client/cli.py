@@ -37,7 +37,7 @@ from rich.table import Table
 
 from fedloupe.logs import set_up
 from fedloupe.study import load_study
-from fedloupe.terminal import console, say_json, speaking
+from fedloupe.terminal import console, keep_to_installed, say_json, speaking
 from fedloupe_client.audit_cli import app as audit_app
 from fedloupe_client.config import load_site
 from fedloupe_client.deciding_cli import add_to as add_deciding
@@ -58,6 +58,14 @@ app.add_typer(running_app)
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(audit_app, name="audit")
 add_deciding(app)
+
+
+@app.callback()
+def every_command() -> None:
+    """Before each command."""
+    keep_to_installed()
+
+
 Home = Annotated[Path, typer.Argument(help="the site's home folder, with site.yaml", show_default=False)]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML, as the coordinator sent it", show_default=False)]
 _WORKERS_IMPORT = (
@@ -266,6 +274,7 @@ def start_command(
                 signal.signal(number, lambda *_: server.stop())
             console.print(f"{site.name}: listening on {socket or home / 'site.sock'}", highlight=False)
             server.wait()
+            desk.join()  # the home is served, and locked, until the last piece of work is done
 
 
 if __name__ == "__main__":

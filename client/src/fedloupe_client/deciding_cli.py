@@ -21,6 +21,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from fedloupe.signing import same_spoken, spoken
 from fedloupe.study import ClientDp, load_study, privacy_in_words
@@ -177,18 +178,26 @@ def distrust_command(
 ) -> None:
     """Look at this coordinator's requests no longer, from the next one on. A new kit, compared again, changes it."""
     from fedloupe_client.gate.trust import distrust, trusted
-    from fedloupe_client.joining.installed import alone, complete
+    from fedloupe_client.joining.errors import KitNotInstalled
+    from fedloupe_client.joining.installed import alone, complete, forgo_trust
 
+    waits = ""
     with speaking(as_json):
         load_site(home)
         with alone(home):
-            complete(home)  # a join that was killed would trust again when somebody goes on with it
+            try:
+                complete(home)  # a join that was killed would trust again when somebody goes on with it
+            except KitNotInstalled as error:
+                waits = str(error)
+                forgo_trust(home, fingerprint)
             found = [one for one in trusted(home).values() if same_spoken(fingerprint, one.key)]
             distrust(home, found[0].key if found else fingerprint, by=by)
     if as_json:
-        say_json({"distrusted": found[0].key, "name": found[0].name, "by": by})
-    else:
-        console.print(f"[bold]{found[0].name}[/] is trusted no longer, by {by}")
+        say_json({"distrusted": found[0].key, "name": found[0].name, "by": by, "waits": waits})
+        return
+    console.print(f"[bold]{found[0].name}[/] is trusted no longer, by {by}")
+    if waits:
+        console.print(Text(f"{waits}. It will trust nobody", "yellow"), soft_wrap=True)
 
 
 def peers_command(

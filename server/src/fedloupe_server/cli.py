@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from fedloupe.study import Study, load_study
-from fedloupe.terminal import console, say_json, speaking
+from fedloupe.terminal import console, keep_to_installed, say_json, speaking
 from fedloupe_server.audit_cli import app as audit_app
 from fedloupe_server.provision_cli import app as provision_app
 from fedloupe_server.service_cli import add_to as add_service
@@ -39,6 +39,14 @@ app.add_typer(study_app, name="study")
 app.add_typer(audit_app, name="audit")
 app.add_typer(provision_app)
 add_service(app)
+
+
+@app.callback()
+def every_command() -> None:
+    """Before each command."""
+    keep_to_installed()
+
+
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 StudyFile = Annotated[Path, typer.Argument(help="the study's YAML", show_default=False)]
 Fresh = Annotated[bool, typer.Option("--fresh", help="forget an earlier run in this folder instead of continuing it")]

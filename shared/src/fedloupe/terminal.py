@@ -7,6 +7,7 @@ with speaking(json_output):
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,14 @@ def say_error(error: FedLoupeError) -> None:
     if error.where:
         errors.print(Text.assemble(("  where   ", "dim"), error.where))
     errors.print(Text.assemble(("  do      ", "dim"), error.remedy))
+
+
+def keep_to_installed() -> None:
+    """Let no Python process that this one starts, `multiprocessing`'s too, import from the folder where it was typed.
+
+    That folder may be anybody's, and who types may be root; `-P` says the same to those that we start by name.
+    """
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 
 def say_json(content: object) -> None:

@@ -12,7 +12,8 @@ from fedloupe_client.gate import (
     AnswerDamaged,
     Gate,
 )
-from fedloupe_client.gate.errors import GateFault
+from fedloupe_client.gate.decisions import pause
+from fedloupe_client.gate.errors import CoordinatorUnknown, GateFault, Paused
 
 
 def lines(home):
@@ -37,6 +38,17 @@ class TestStoredAnswers:
         blob = gate.release(scored(request, positives_by_score=counts), request)
         assert decode(blob).positives_by_score.tolist() != counts.tolist()
         assert gate.stored_answer(request) == blob
+
+    def test_leave_no_more_than_new_ones_where_trust_ended_or_the_site_is_paused(self, gate, ask, trained, home):
+        request = ask("train")
+        gate.release(trained(request), request)
+        with pytest.raises(CoordinatorUnknown):
+            gate.stored_answer(request, coordinator="ab" * 32)
+        pause(home, by="officer", reason="a check")
+        with pytest.raises(Paused):
+            gate.stored_answer(request)
+        assert lines(home)[-1]["outcome"] == Paused.code
+        assert gate.stored_answer(request, summed=True), "a term of a sum: it is looked at when it is masked"
 
     def test_that_are_damaged_are_not_sent(self, gate, ask, trained, home):
         request = ask("train")

@@ -250,6 +250,17 @@ class TestUnmasking:
             site.unmask(("east", "north", "south"), agreed=agreed)
         assert np.array_equal(*(site.unmask(NAMES, agreed=agreed).shares for _ in range(2)))
 
+    def test_the_same_request_with_another_answer_in_a_later_sum_is_refused(self, site):
+        """As after the policy was loosened: the difference of the two sums would be what the first held back."""
+        agreed = site.set_up()
+        site.mask(session=0)
+        site.unmask(NAMES, agreed=agreed)
+        site.mask(session=1, found=0.7)
+        with pytest.raises(SumRefused, match="another answer of this site"):
+            site.unmask(NAMES, session=1, agreed=agreed)
+        site.mask(session=2)
+        site.unmask(NAMES, session=2, agreed=agreed)
+
     def test_the_same_request_over_another_set_in_a_later_sum_is_refused(self, site):
         """The difference of the two sums would be one site's answer."""
         agreed = site.set_up()

@@ -102,6 +102,12 @@ class TestReleased:
         assert (last["direction"], last["kind"], last["outcome"]) == ("out", "grow-reply", "ok")
         assert last["disclosure"] == ["count", "model", "protocol"]
 
+    def test_a_tree_is_grown_again_for_who_asks_again(self, gate, ask_tree, grown):
+        """Its leaves are looked at while it grows, by the policy of that moment; no answer says their sizes."""
+        request = ask_tree()
+        gate.release(grown(request), request)
+        assert gate.stored_answer(request) is None
+
     @pytest.mark.parametrize(
         "bad",
         [

@@ -213,12 +213,22 @@ class TestWithoutTheCouriersFolder:
             ["status", half_done],
             ["init", half_done, "north"],
             ["join", half_done, tmp_path / "kit", "--by", "Dr Ito"],
-            ["distrust", half_done, "3f2a", "--by", "Dr Ito"],
         ):
             done = CliRunner().invoke(app, [str(word) for word in words], env={"COLUMNS": "300"})
             assert done.exit_code == 1 and "FL-658" in done.output and "both folders" in done.output, words
         assert "joining" in {one.name for one in site_missing(half_done, tmp_path / "site.sock", utc_now())}
         assert digests(half_done) == before
+
+    def test_distrust_holds_and_the_join_trusts_nobody_when_it_is_completed(self, half_done, hidden):
+        (half_done / "site.yaml").write_text(SITE)
+        (key,) = trusted(half_done)
+        done = CliRunner().invoke(app, ["distrust", str(half_done), spoken(key), "--by", "Dr Ito"])
+        assert done.exit_code == 0 and "FL-658" in done.output and "trust nobody" in done.output
+        assert trusted(half_done) == {}
+        shutil.rmtree(half_done / "courier", ignore_errors=True)
+        hidden.rename(half_done / "courier")
+        assert finish(half_done) and trusted(half_done) == {}
+        assert installed(half_done).number == 2
 
     def test_a_finished_one_is_no_line_of_health(self, half_done, tmp_path):
         finish(half_done)

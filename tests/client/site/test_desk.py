@@ -283,3 +283,18 @@ class TestForgotten:
         assert works.worked == [training(1), training(3)], "round 2 was closed without this site"
         while desk.ask(training(2) + b"4") != b"answer4":
             pass
+
+
+def test_who_ends_it_can_wait_for_the_work_that_runs():
+    """A site process serves its home, and holds its lock, until then."""
+    works = Works()
+    desk = desk_of(works)
+    desk.ask(training() + b"1")
+    desk.stop()
+    waits = threading.Thread(target=desk.join)
+    waits.start()
+    waits.join(0.1)
+    assert waits.is_alive() and works.kept == {}
+    works.go.set()
+    waits.join(5)
+    assert not waits.is_alive() and list(works.kept) == [training()]

@@ -92,8 +92,7 @@ class TestVanishing:
 
     def test_a_site_whose_home_was_restored_gets_a_new_set_up(self, talk, wire):
         talk.sums.all(SITES, describing, DescribeReply)
-        for path in (wire.folder / "north" / "gate" / "sums" / "trial").iterdir():
-            path.unlink()
+        shutil.rmtree(wire.folder / "north" / "gate" / "sums" / "trial")
         assert same(talk.sums.all(SITES, describing, DescribeReply), plain_sum(wire, describing, DescribeReply, SITES))
         assert wire.kinds().count("keys-reply") == 2 * len(SITES)
 

@@ -17,6 +17,7 @@ import fedloupe
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     Failure,
+    GrowRequest,
     Message,
     MessageRefused,
     Reply,
@@ -160,27 +161,28 @@ class Outgoing:
         self._passages.log("local" if summed else "out", checked, blob, outcome="to be summed" if summed else "ok")
         return blob
 
-    def stored_answer(self, request: Request, *, summed: bool = False) -> bytes | None:
+    def stored_answer(self, request: Request, *, summed: bool = False, coordinator: str = "") -> bytes | None:
         """The answer that was worked out for this very request, also before a restart; None where there is none.
 
         What was worked out is looked at anew, by the policy of now: what it holds back since then is taken out.
 
         Args:
-            request: as in `release`.
-            summed: as in `release`.
+            request, summed, coordinator: as in `release`.
 
         Raises:
             AnswerDamaged: the file on disk is no longer a message.
             GateRefused: as `release`.
         """
         blob = self._runs.answer(request.run, digest_of(request))
-        if blob is None:
+        if blob is None or isinstance(request, GrowRequest):  # no answer says how few patients a leaf of it has
             return None
         reply = decode(blob)
         assert isinstance(reply, Reply), "what was stored is an answer"
         try:
             study = approved_study(self._home, request.fingerprint)
             checked = disclosure.protect(reply, request, study, load_policy(self._home))
+            if not summed:
+                self._check_leaving(coordinator)
         except FedLoupeError as error:
             raise self._held_back(request, error) from None
         if isinstance(request, TrainRequest) and isinstance(study.privacy, DpSgd):

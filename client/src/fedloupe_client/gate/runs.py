@@ -1,7 +1,7 @@
-"""What this site did in each run: where it took part, and the answers it gave.
+"""What this site did in each run: where it took part, and the answers it worked out, before anything was held back.
 
     runs.take_part(run, digest)              # before anything is computed
-    runs.store(run, digest, blob)            # after: the same request gets the same bytes, also after a restart
+    runs.store(run, digest, blob)            # after: the same request is not worked on again, also after a restart
 
 `digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>`,
 `gate/answers/<run>/<digest>.safetensors` and `gate/failed/<run>/<digest>.txt`.

@@ -6,13 +6,14 @@
     sums.unmask(request)                                  # shares, once a sum, for one set of sites
 
 On disk, below `gate/sums/<run>/`: `<setup>.root` (32 random bytes, from which every secret of the set-up follows, and
-which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digest of what the sum is of);
-and for all runs together `gate/sums-opened/<digest>` (over which sites it was opened). Each is written before anything
+which never leave), `<setup>.members` (the request that named them), `<setup>.<session>` (digests of what the sum is of
+and of this site's answer), `opened/<digest>` (with which answer this request was opened in this run); and for all runs
+together `gate/sums-opened/<digest>` (over which sites it was opened). Each is written before anything
 follows from it, so a site that is killed gives the same bytes again or none. A new set-up destroys the one before.
 
 A site refuses what would let its term be told from the others': too few members or contributors, members that do not
 train, a second vector under one sum's masks, shares for a sum without it, for two sets of sites of one sum, or of one
-request in two sums.
+request in two sums, or for two answers of its own to one request of a run, as before and after a change of policy.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class SecureSums:
         Raises:
             SetupUnknown: as in `mask`.
             SumRefused: this site did not answer; too few contributors, or no members; another set of them for the same
-                sum, or for the same request in another sum; a box that its member did not seal for this.
+                sum, or for the same request in another sum, or another answer; a box that its member did not seal for
+                this.
         """
         secrets, agreed = self._secrets(request.run, request.setup), self._members(request)
         members, there = list(agreed.members), list(request.contributors)
@@ -162,7 +164,10 @@ class SecureSums:
             raise SumRefused("this site's answer is not in it", where=where, remedy=_ASK)
         path = session.with_name(f"{session.name}.opened")
         self._once(path, whom, "this sum was opened over another set of sites", where)
-        opened = gate_folder(self._home, "sums-opened") / session.read_text().split("\n")[0]
+        digest, answer = session.read_text().split("\n")
+        own = gate_folder(self._home, "sums", _name(request.run), "opened") / digest
+        self._once(own, answer.encode(), "the same request with another answer of this site, in this run", where)
+        opened = gate_folder(self._home, "sums-opened") / digest
         self._once(opened, whom, "the same request over another set of sites, in this run or an earlier one", where)
         try:
             shares = secrets.open(request.session, members, np.asarray(agreed.channels), request.boxes, there)
@@ -196,7 +201,11 @@ class SecureSums:
             raise SumRefused(otherwise, where=where, remedy=_ASK)
 
     def _folder(self, run: str) -> Path:
-        return gate_folder(self._home, "sums", run.replace("/", "+"))
+        return gate_folder(self._home, "sums", _name(run))
+
+
+def _name(run: str) -> str:
+    return run.replace("/", "+")
 
 
 def _header(request: KeysRequest | SharesRequest | SumRequest | UnmaskRequest) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Literal, Self
 from pydantic import Field
 
 from fedloupe.enrolment import Address, Document, Hex, Moment, Name, Site, document_bytes, parse_document
+from fedloupe.signing import same_spoken
 from fedloupe_client.gate.disk import gate_folder, sync_folder, write_atomic
 from fedloupe_client.gate.trust import trust
 from fedloupe_client.joining.errors import KitNotInstalled
@@ -96,6 +97,7 @@ class Joining(Document):
         name: of the coordinator to trust.
         key: its public key.
         by: who compared it.
+        trusts: False: trust was taken back since.
     """
 
     format: Literal["fedloupe-joining-2"] = "fedloupe-joining-2"
@@ -103,6 +105,7 @@ class Joining(Document):
     name: Name
     key: Hex
     by: Name
+    trusts: bool = True
 
 
 def installed(home: Path) -> Installed | None:
@@ -175,15 +178,14 @@ def complete(home: Path) -> bool:
         FedLoupeError: the coordinator cannot be trusted, because the gate's records are damaged.
     """
     path = home / "gate" / "joining.json"
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+    joining = _decided(path)
+    if joining is None:
         return False
-    joining = parse_document(content, Joining, KitNotInstalled, str(path), "delete it and join again with your kit")
     try:
         for move in joining.moves:
             _require(move, path)
-        trust(home, joining.name, joining.key, joining.by)
+        if joining.trusts:
+            trust(home, joining.name, joining.key, joining.by)
         for move in joining.moves:
             _move(Path(move.source), Path(move.target))
         path.unlink()
@@ -195,6 +197,26 @@ def complete(home: Path) -> bool:
             remedy=f"see to permissions and disk; {_GO_ON}",
         ) from None
     return True
+
+
+def forgo_trust(home: Path, fingerprint: str) -> None:
+    """Let a decided installation, whenever it is completed, trust nobody, if it is of this coordinator; `alone`.
+
+    Raises:
+        KitNotInstalled: HOME/gate/joining.json is damaged.
+    """
+    path = home / "gate" / "joining.json"
+    joining = _decided(path)
+    if joining is not None and same_spoken(fingerprint, joining.key):
+        write_atomic(path, document_bytes(joining.model_copy(update={"trusts": False})))
+
+
+def _decided(path: Path) -> Joining | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_document(content, Joining, KitNotInstalled, str(path), "delete it and join again with your kit")
 
 
 def _require(move: Move, joining: Path) -> None:

@@ -17,13 +17,22 @@ import json
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fedloupe.certificates import CertificateWrong, check_certificate, read_authority, read_revocations, utc_now
+from fedloupe.certificates import (
+    CertificateWrong,
+    check_certificate,
+    identity_of,
+    read_authority,
+    read_certificate,
+    read_revocations,
+    utc_now,
+)
 from fedloupe.enrolment import Kit, KitInvalid, document_bytes, read_kit
-from fedloupe.signing import Signer, same_spoken, spoken
+from fedloupe.signing import KeyUnusable, Signer, same_spoken, spoken
 from fedloupe.study import Study, StudyInvalid, parse_study
 from fedloupe_client.gate.audit import Audit
 from fedloupe_client.gate.disk import gate_folder, write_atomic
@@ -188,8 +197,8 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
             staged[courier / "flower"] = courier / ".flower.kit"
             _prepare(staged[courier / "fedloupe.fab"], staged[courier / "flower"])
         old = Keys.at(home, courier, new=False)
-        if checked.keys.new and old.site.is_file():
-            stage(kept_key(home), f"{Signer.load(old.site).public}\n".encode())
+        if checked.keys.new and (public := _public_half(home, old.site)):
+            stage(kept_key(home), f"{public}\n".encode())
         stage(home / "kit.json", document_bytes(record))
         moves = [Move.of(source, target) for target, source in staged.items()]
         if checked.keys.new:
@@ -218,6 +227,18 @@ def _install(home: Path, courier: Path, checked: Checked, by: str) -> Installed:
 
 def _files(keys: Keys) -> tuple[Path, Path, Path]:
     return keys.site.resolve(), keys.courier.resolve(), keys.public.resolve()
+
+
+def _public_half(home: Path, key: Path) -> str | None:
+    """Of the key that is replaced, damaged or not; None: what it signed counts no longer, as `audit verify` says."""
+    if not key.is_file():
+        return None
+    try:
+        return Signer.load(key).public
+    except KeyUnusable:
+        with suppress(OSError, ValueError, CertificateWrong):
+            return identity_of(read_certificate((home / "gate" / "certificate.pem").read_text(encoding="ascii"))).key
+    return None
 
 
 def _prepare(bundle: Path, home: Path) -> None:

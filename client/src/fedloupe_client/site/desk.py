@@ -173,6 +173,10 @@ class Desk:
         """Begin nothing more; what runs ends by itself."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
+    def join(self) -> None:
+        """Wait for the end of what runs, once stopped."""
+        self._thread.shutdown(wait=True)
+
     def _wait(self, work: _Work, asked: Asked, size: int) -> bytes | None:
         """The answer, or None when the caller has waited long enough; bytes that are no request get no `Working`."""
         patience = None if asked.header is None else self._patience_s + size / CARRIED

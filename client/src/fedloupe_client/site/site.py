@@ -169,7 +169,7 @@ class Site:
         """The answer, worked out or as it was stored; of a sum's term it stays here."""
         if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
             self._check_same_data(request.run, study)
-            if (stored := self.gate.stored_answer(request, summed=summed)) is not None:
+            if (stored := self.gate.stored_answer(request, summed=summed, coordinator=coordinator)) is not None:
                 self._forget(request)
                 return stored
         reply, entry = self._answer(request, study)
