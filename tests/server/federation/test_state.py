@@ -77,6 +77,12 @@ class TestSites:
         watch.answered("south", HelloReply(**header, **hello, data_digest="0"))
         assert soon(run_dir, lambda s: s.sites["south"].state == "done").sites["south"].epsilon == 1.25
 
+    def test_of_one_that_told_of_its_work_it_says_what_it_has_answered(self, watch, run_dir, header):
+        watch.working("south", Working(**header, stage="features", fraction=0.5, seconds=3.0))
+        hello = {"train": 3, "tune": 1, "test": 1, "positives": 2, "excluded": {}, "features": (), "groups": ()}
+        watch.answered("south", HelloReply(**header, **hello, data_digest="0"))
+        assert soon(run_dir, lambda s: s.sites["south"].state == "done").sites["south"].stage == "hello"
+
     @pytest.mark.parametrize(
         ("code", "state"),
         [("FL-530", "awaiting approval"), ("FL-532", "paused"), ("FL-533", "paused"), ("FL-531", "refused")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.server.federation.clipped import after
-from tests.server.federation.town import Town
+from tests.server.federation.town import AWAY, Town
 
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.conversation import QuorumNotMet, SiteRefused
@@ -127,6 +127,16 @@ class TestDeadline:
         assert all(r.seconds == {} for r in results.rounds)
 
 
+class TestAway:
+    def test_who_is_not_connected_is_asked_soon_after_it_came_back_however_long_it_was_away(
+        self, waiting, town, run_dir
+    ):
+        began = town.now
+        town.work = lambda r: AWAY if r.site == "east" and town.now < began + 20_000 else 1.0
+        run(waiting(must=["east"]), town, run_dir)
+        assert 20_000 <= next(at for at, m in town.log if m.site == "east") - began < 20_000 + 20
+
+
 class TestMay:
     def test_it_is_counted_when_it_is_there_in_time_and_never_waited_for(self, waiting, town, run_dir):
         """East takes 20 s in round 1 and 60 s in round 2, of which the others take 40."""
@@ -151,6 +161,14 @@ class TestMay:
         (prepared,) = town.asked("prepare", site="east")
         assert np.array_equal(prepared.mean, town.asked("prepare", site="north")[0].mean)
         assert {s.site for s in results.sites} == {"north", "south", "east"}
+
+    def test_one_that_was_away_for_a_moment_is_asked_again_while_others_work(self, waiting, town, run_dir):
+        """As where the coordinator's machine starts, and couriers come back within the first seconds."""
+        began = town.now
+        times = {"north": 30.0, "south": 30.0}
+        town.work = lambda r: AWAY if r.site == "east" and town.now < began + 10 else times.get(r.site, 1.0)
+        run(waiting(may=["east"]), town, run_dir)
+        assert town.asked("describe", site="east") != []
 
     def test_one_with_other_columns_cannot_join_and_is_named(self, waiting, town, run_dir, hospitals):
         ordinary = hospitals.answer

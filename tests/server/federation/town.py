@@ -7,10 +7,11 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from fedloupe.messages import Failure, Message, SumRequest, Working, decode, encode
-from fedloupe_server.federation.exchange import Arrival, Outbox
+from fedloupe_server.federation.exchange import NOT_CONNECTED, Arrival, Outbox
 from fedloupe_server.federation.waiting import Clock
 
 PATIENCE_S, TICK_S = 30.0, 5.0
+AWAY = -1.0
 
 
 class Town:
@@ -19,7 +20,8 @@ class Town:
     Attributes:
         now: seconds.
         log: (seconds, request) of everything that arrived, except by a silent site.
-        work: seconds that a request takes at its site; None: the site is silent; a Failure: it says that.
+        work: seconds that a request takes at its site; None: the site is silent; a Failure: it says that; AWAY: nothing
+            can be sent to it.
         naps: seconds that the coordinator slept, each time.
     """
 
@@ -48,7 +50,8 @@ class Town:
                 self.now = min(coming[site][0], self.now + TICK_S)
                 yield None
             else:
-                yield Arrival(site, coming.pop(site)[1])
+                blob = coming.pop(site)[1]
+                yield Arrival(site, blob or None, NOT_CONNECTED if blob == b"" else "")
 
     def _said(self, blob: bytes, timeout_s: float) -> tuple[float, bytes | None]:
         """When something comes, and what."""
@@ -56,6 +59,8 @@ class Town:
         takes = self.work(request)
         if takes is None:
             return self.now + timeout_s, None
+        if takes == AWAY:
+            return self.now, b""
         self.log.append((self.now, request))
         if isinstance(takes, Failure):
             return self.now + 1, encode(takes)

@@ -62,6 +62,21 @@ def test_what_nobody_names_any_more_is_taken_back():
     assert registry.done == [("unregister", 1)] and set(found) == {"south"}
 
 
+def test_a_superlink_that_goes_in_the_middle_refused_no_key():
+    class Going(Registry):
+        def nodes(self):
+            if self.done:
+                raise FlowerRefused("ConnectError", remedy="read the SuperLink's log")
+            return super().nodes()
+
+        def register(self, public_key, site):
+            self.done.append(("register", site))
+            raise FlowerRefused("ReadTimeout", remedy="read the SuperLink's log")
+
+    with pytest.raises(FlowerRefused, match="ConnectError"):
+        reconcile(Going(), [courier("north", "A"), courier("south", "B")])
+
+
 def rotation(*nodes):
     """A hospital whose second kit has another courier's key, twice looked at; the SuperLink, and the first look."""
     registry = Registry(*nodes)

@@ -131,11 +131,19 @@ def test_a_report_that_cannot_be_written_ends_it(watched, flower):
     assert len(flower.submitted) == 1
 
 
-@pytest.mark.parametrize("error", [Unforeseen, FlowerRefused, RunTaken])
+@pytest.mark.parametrize("error", [Unforeseen, FlowerRefused])
 def test_what_may_pass_is_tried_again(watched, flower, error):
     watched.write("outcome.json", state="failed", code=error.code, message=error.title)
     assert watched.after(1) == "waiting"
     assert watched.after(3) == "running" and len(flower.submitted) == 2
+
+
+def test_a_folder_that_another_process_holds_is_tried_once_a_minute_for_as_long_as_it_takes(watched, flower):
+    for number in range(1, 3 * MOST):
+        watched.write("outcome.json", state="failed", code=RunTaken.code, message=RunTaken.title)
+        assert watched.after(1) == "waiting"
+        assert watched.after(LONGEST_S - 1) == "waiting"
+        assert watched.after(1) == "running" and len(flower.submitted) == number + 1
 
 
 def test_a_server_app_that_dies_without_a_word_is_followed_by_another(watched, flower):

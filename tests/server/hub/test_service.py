@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from federations import SITES, build_once, found, kit_for
+from federations import SITES, build_once, found, kit_for, small_study
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.federation.state import Watch
 from fedloupe_server.hub import service as hub_service
@@ -124,6 +124,15 @@ class TestWhomTheRunCanReach:
         assert list(reached()) == ["south"]
         superlink.tell("south", "offline")
         assert reached() == {}
+
+    def test_of_another_study_that_was_provisioned_meanwhile_nothing_is_done(self, superlink, reached, federation):
+        superlink.tell("north", "online")
+        table = reached()
+        found(federation.folder, study=small_study(seed=9))
+        superlink.tell("south", "online")
+        with pytest.raises(AssertionError, match=r"another study.*start the service again"):
+            reached()
+        assert json.loads((federation.folder / "service" / "nodes.json").read_text()) == table
 
 
 class TestTheStatus:

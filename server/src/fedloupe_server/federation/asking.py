@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from fedloupe.messages import TOO_FEW, Failure, Message, Request, Working
-from fedloupe_server.federation.exchange import Arrival, Outbox
+from fedloupe_server.federation.exchange import NOT_CONNECTED, Arrival, Outbox
 from fedloupe_server.federation.state import HELD, UNAPPROVED
 from fedloupe_server.federation.waiting import LEAST_PAUSE_S, Rule, pause_s
 
@@ -199,7 +199,8 @@ class Asking(Generic[R]):
     def _silent(self, site: str, line: _Line, problem: str = "") -> None:
         line.under_way = line.alive = False
         line.tries += 1
-        line.again = self._now + self._pause(line)
+        # Whom nothing is sent to is asked as soon as it is there.
+        line.again = self._now + (self._pause(line) if problem != NOT_CONNECTED else self._shortest)
         if line.tries == 1 or not self._talk.refusals.get(site, "").startswith(tuple(HELD)):
             self._talk.refusals[site] = NO_ANSWER
         self._talk.watch.missing(site, "absent", problem or NO_ANSWER)
@@ -207,13 +208,18 @@ class Asking(Generic[R]):
     def _pause(self, line: _Line) -> float:
         return pause_s(self._talk.study.quorum, line.tries, patient=self._talk.patient)
 
+    @property
+    def _shortest(self) -> float:
+        return pause_s(self._talk.study.quorum, 0, patient=self._talk.patient)
+
     def _ask_again(self, outbox: Outbox) -> None:
         for site in [site for site, when in self._later.items() if when <= self._now]:
             del self._later[site]
             if site in self._talk.guests():
                 outbox.add(site)
         for site, line in self._lines.items():
-            if line.again is not None and line.again <= self._now and self._is_waited_for(site, line):
+            due = line.again is not None and line.again <= self._now
+            if due and (self._is_waited_for(site, line) or self._may_come(site, line)):
                 line.again = None
                 outbox.add(site)
 
@@ -263,6 +269,10 @@ class Asking(Generic[R]):
         if self._now < self._end(site, line):
             return True
         return self._rule.late == "wait" and not tired
+
+    def _may_come(self, site: str, line: _Line) -> bool:
+        """Nobody waits for it, but it is asked again while others are waited for: it may have been away a moment."""
+        return site in self._rule.may and not (line.over or line.refused)
 
     def _leave(self) -> None:
         """What becomes of those who are not there."""

@@ -49,6 +49,7 @@ def describe_sites(
     total = talk.sums.all(sites, lambda header: SummaryRequest(**header), SummaryReply)
     if len(total.count) != len(names):
         raise talk.wrong_answer("the sites", "described other columns")
+    described = talk.sums.sites
     moments = Moments(total.count, total.total, total.square)
     buckets = talk.sums.all(
         sites, lambda header: BucketsRequest(**header, centre=moments.mean, scale=moments.sd), BucketsReply
@@ -57,7 +58,7 @@ def describe_sites(
     content = {
         "study": study.study,
         "fingerprint": study.fingerprint,
-        "sites": list(talk.there(sites)),
+        "sites": list(described),
         "patients": total.patients,
         "events": total.events,
         "quantiles": {"relative_error_of_distance_from_mean": ACCURACY, "sd_near_the_mean": CENTRE},

@@ -15,6 +15,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
+NOT_CONNECTED = "not connected"
+"""Problem of a site that cannot be reached now: nothing was sent."""
+
 
 class Arrival(NamedTuple):
     """What came from a site.

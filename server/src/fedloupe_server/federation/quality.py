@@ -105,7 +105,7 @@ def agree_quality(
             greedy.judge(block, total)
         judged = without_redundant(judged, greedy)
     agreed = AgreedQuality(
-        sites=talk.there(sites),
+        sites=talk.sums.sites,
         patients=patients,
         minimum_icc=study.quality.minimum_icc,
         redundancy=study.quality.redundancy,

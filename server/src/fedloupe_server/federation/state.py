@@ -191,7 +191,8 @@ class Watch:
         """The answer is there."""
         epsilon = getattr(reply, "epsilon", None)
         more = {} if epsilon is None else {"epsilon": epsilon}
-        self._heard(site, reply, state="done", refusal=None, **NO_WORK, **more)
+        kind: str = type(reply).model_fields["kind"].default  # it may have told of its work on the way
+        self._heard(site, reply, state="done", stage=kind.removesuffix("-reply"), refusal=None, **NO_WORK, **more)
 
     def refused(self, site: str, failure: Failure) -> None:
         """The site said no, or not yet."""

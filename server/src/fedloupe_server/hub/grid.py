@@ -23,7 +23,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.messages import encode
 from fedloupe.sealed import seal
 from fedloupe.signing import Signer
-from fedloupe_server.federation.exchange import Arrival, Outbox
+from fedloupe_server.federation.exchange import NOT_CONNECTED, Arrival, Outbox
 
 RECORD, ARRAY = "fedloupe", "message"  # as in fedloupe_client.courier.app, which the coordinator need not install
 ACTION = "query.ask"
@@ -136,7 +136,7 @@ class GridExchange:
                     tally.asked += 1
                     # Which message asked whom: error replies are written by the SuperLink and name no hospital.
                     if (node := self._nodes.get(site)) is None:
-                        yield tally.missing(site, "not connected")
+                        yield tally.missing(site, NOT_CONNECTED)
                         continue
                     with tally.timing("push"):
                         id_ = self._push(node, blob, timeout_s)

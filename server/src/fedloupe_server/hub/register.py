@@ -115,6 +115,7 @@ def _registered(registry: Registry, courier: Courier, known: dict[str, Node]) ->
     try:
         number = registry.register(courier.public_key, courier.site)
     except FlowerRefused:
+        registry.nodes()  # where it does not answer at all, no key is to blame
         return False
     known[_key(courier.public_key)] = Node(number, courier.public_key, "registered", "")
     _log.info("a courier's key is registered", extra={"said": {"site": courier.site, "node": number}})

@@ -96,6 +96,9 @@ class Service:
     _refused: tuple[str, ...] = ()
     _began: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        self._study = self.federation.study.fingerprint
+
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path, ports: Ports) -> Iterator[Service]:
@@ -167,6 +170,9 @@ class Service:
             return
         except FedLoupeError as error:  # a file of the folder is damaged: what runs goes on as it was
             self._say(str(error))
+            return
+        if self.federation.study.fingerprint != self._study:
+            self._say("the folder has another study than the run that is looked after: start the service again")
             return
         self._say("")
         if done.refused != self._refused:

@@ -195,7 +195,11 @@ class RunWatch:
         if outcome.get("state") == "completed":
             self._completed()
         elif outcome.get("code") in TRANSIENT:
-            self._again(outcome.get("message", ""), failed=True)
+            why = outcome.get("message", "")
+            if outcome["code"] == RunTaken.code:  # whoever holds the folder may do so for hours
+                self._again(why, failed=False, pause_s=LONGEST_S)
+            else:
+                self._again(why, failed=True)
         else:
             self._failed(outcome.get("code"), outcome.get("message", "no reason given"))
 
@@ -231,7 +235,7 @@ class RunWatch:
     def _gained(self) -> bool:
         return self._now is not None and self.progress() > self._now.progress
 
-    def _again(self, why: str, *, failed: bool) -> None:
+    def _again(self, why: str, *, failed: bool, pause_s: float = FIRST_S) -> None:
         """Give this submission up; the next one comes after a pause, longer while errors come and nothing is gained."""
         gained = self._gained()
         self._fruitless = 0 if gained else self._fruitless + failed
@@ -244,7 +248,7 @@ class RunWatch:
             self._now, self.standing = None, ("failed", why)
             _log.error("run failed", extra={"said": {"why": why}})
             return
-        pause = min(FIRST_S * 2 ** max(0, self._fruitless - 1), LONGEST_S)
+        pause = min(pause_s * 2 ** max(0, self._fruitless - 1), LONGEST_S)
         self._now, self.standing, self._next = None, ("waiting", why), self.clock() + pause
         _log.warning("run given up; submitted again", extra={"said": {"why": why, "in_s": pause}})
 
