@@ -180,6 +180,16 @@ class TestNewKeys:
         assert kept[-1]["sha256"] == hashlib.sha256(renewed.record.site_key.encode()).hexdigest()
         assert [line["run"] for line in kept] == ["north-2", "north-3"]
 
+    @pytest.mark.parametrize("damage", [b"", b"no key"])
+    def test_take_the_place_of_a_damaged_one_too_and_what_that_signed_still_counts(self, fed, home, kit, damage):
+        install(fed, home, kit)
+        sign_head(home)
+        renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)
+        (home / "gate" / "site.key").write_bytes(damage)
+        install(fed, home, renewed.kit)
+        assert Signer.load(home / "gate" / "site.key").public == renewed.record.site_key
+        assert check_signed(home) == []
+
     def test_take_the_place_of_one_that_was_lost(self, fed, home, kit):
         install(fed, home, kit)
         renewed = enrol(fed, initialise(home, "north", home / "courier", new_keys=True), renew=True)

@@ -137,7 +137,7 @@ def find_keys(home: Path, courier: Path, site_key: str, courier_key: str) -> Key
 
     Raises:
         KeysAbsent: there are no keys here at all.
-        KeyUnusable: a key that is there cannot be used.
+        KeyUnusable: a key that is there cannot be used, and no other one is it.
     """
     pairs = [keys for new in (False, True) if (keys := Keys.at(home, courier, new=new)).there()]
     if not pairs:
@@ -146,10 +146,17 @@ def find_keys(home: Path, courier: Path, site_key: str, courier_key: str) -> Key
             where=f"{home / 'gate'}, {courier}",
             remedy="make them with `fedloupe-site init`, with the same --courier, and send the request",
         )
+    unusable: KeyUnusable | None = None
     for keys in pairs:
-        own = (Signer.load(keys.site).public, openssh(load_courier_key(keys.courier).public_key()))
+        try:
+            own = (Signer.load(keys.site).public, openssh(load_courier_key(keys.courier).public_key()))
+        except KeyUnusable as error:
+            unusable = error
+            continue
         if own == (site_key, courier_key):
             return keys
+    if unusable is not None:
+        raise unusable
     return None
 
 
