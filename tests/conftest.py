@@ -71,3 +71,19 @@ def browse(chromium: str, tmp_path: Path) -> Callable[..., Seen]:
         return Seen(done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def founded_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A federation of three sites; for copying."""
+    from federations import found
+
+    folder = tmp_path_factory.mktemp("founded") / "FED"
+    found(folder)
+    return folder
+
+
+@pytest.fixture
+def fed(founded_once: Path, tmp_path: Path) -> Path:
+    """A test's own copy of it."""
+    return shutil.copytree(founded_once, tmp_path / "FED", symlinks=True)

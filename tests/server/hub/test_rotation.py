@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
-import pytest
-
-from federations import found, install, kit_for, renewed
+from federations import install, kit_for, renewed
 from fedloupe.certificates import utc_now
 from fedloupe_server.hub.control import Node
 from fedloupe_server.hub.flower import FlowerRefused
@@ -42,18 +39,6 @@ class SuperLink:
         """The courier of a kit is online."""
         key = record.courier_key
         self.known[key] = replace(self.known[key], status="online", contact="2026-11-28T10:00:00+00:00")
-
-
-@pytest.fixture(scope="module")
-def founded_once(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("founded") / "FED"
-    found(folder)
-    return folder
-
-
-@pytest.fixture
-def fed(founded_once, tmp_path):
-    return shutil.copytree(founded_once, tmp_path / "FED", symlinks=True)
 
 
 def look(fed, superlink):
