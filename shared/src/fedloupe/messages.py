@@ -20,6 +20,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from fedloupe.assessing import AssessReply as AssessReply
+from fedloupe.assessing import AssessRequest as AssessRequest
+from fedloupe.assessing import CohortReply as CohortReply
+from fedloupe.assessing import CohortRequest as CohortRequest
+from fedloupe.assessing import ScoresReply as ScoresReply
+from fedloupe.assessing import ScoresRequest as ScoresRequest
 from fedloupe.errors import FedLoupeError
 from fedloupe.masked import KeysReply as KeysReply
 from fedloupe.masked import KeysRequest as KeysRequest
@@ -44,6 +50,8 @@ from fedloupe.scoring import EvaluateReply as EvaluateReply
 from fedloupe.scoring import EvaluateRequest as EvaluateRequest
 from fedloupe.scoring import MidpointReply as MidpointReply
 from fedloupe.scoring import MidpointRequest as MidpointRequest
+from fedloupe.scoring import OverlapReply as OverlapReply
+from fedloupe.scoring import OverlapRequest as OverlapRequest
 from fedloupe.scoring import ReleaseReply as ReleaseReply
 from fedloupe.scoring import ReleaseRequest as ReleaseRequest
 from fedloupe.sealed import SealedRequest as SealedRequest
@@ -255,30 +263,6 @@ class GrowReply(Message):
     patients: int = says(C, "training patients: the tree's weight", ge=1)
 
 
-class OverlapRequest(Message):
-    """Draw the tumours of a split with these weights and compare them with the site's own masks."""
-
-    tensors: ClassVar[tuple[str, ...]] = ("weights",)
-    kind: Literal["overlap"] = "overlap"
-    label: str = says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
-    split: Literal["test", "all"] = says(P, "all: validate-only sites")
-    alone: bool = says(P, "with the site's own model, trained from these weights on its patients alone", default=False)
-    weights: Tensor = says(M, "(m) float32: all parameters of the U-Net, flat")
-
-
-class OverlapReply(Message):
-    """Dice of drawn and own masks on one split of one site."""
-
-    tensors: ClassVar[tuple[str, ...]] = ("by_dice",)
-    kind: Literal["overlap-reply"] = "overlap-reply"
-    label: str = says(P, "as asked")
-    split: str = says(P, "as asked")
-    patients: int = says(C, "patients drawn", ge=1)
-    mean: float = says(A, "mean Dice", ge=0, le=1)
-    sd: float = says(A, "standard deviation of the Dice", ge=0, le=1)
-    by_dice: Tensor = says(A, "(10) float64: patients by Dice in tenths; small bins merged, spread evenly")
-
-
 class Failure(Message):
     """The site refused or failed; the details stay in its log."""
 
@@ -308,7 +292,10 @@ Request = (
     | CalibrateRequest
     | EmbedRequest
     | ConformRequest
+    | CohortRequest
     | EvaluateRequest
+    | ScoresRequest
+    | AssessRequest
     | ReleaseRequest
     | OverlapRequest
     | KeysRequest
@@ -337,7 +324,10 @@ Reply = (
     | CalibrateReply
     | EmbedReply
     | ConformReply
+    | CohortReply
     | EvaluateReply
+    | ScoresReply
+    | AssessReply
     | ReleaseReply
     | OverlapReply
     | KeysReply

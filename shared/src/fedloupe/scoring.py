@@ -3,6 +3,7 @@
     midpoint                        # sums that training sites give: of log-odds, for the threshold
     calibrate, embed, conform       # likewise: line, training range, prediction sets
     evaluate                        # any site: discrimination, calibration, coverage
+    overlap                         # a drawing study's sites: Dice of drawn and own masks
     release                         # every site of a study with `prediction`: what it keeps of the frozen model
 
 d numbers describe a patient where the training range is judged (`fedloupe.models.range_vector`).
@@ -209,6 +210,30 @@ class EvaluateReply(Message):
     covered_se: float | None = says(A, "its standard error", ge=0, default=None)
     single: float | None = says(A, "share of patients whose set holds one outcome", ge=0, le=1, default=None)
     beyond: float | None = says(A, "share of patients outside the training range", ge=0, le=1, default=None)
+
+
+class OverlapRequest(Message):
+    """Draw the tumours of a split with these weights and compare them with the site's own masks."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("weights",)
+    kind: Literal["overlap"] = "overlap"
+    label: str = says(P, "which model: federated, local-<site>", pattern=r"^[a-z][a-z0-9_-]{0,59}$")
+    split: Literal["test", "all"] = says(P, "all: validate-only sites")
+    alone: bool = says(P, "with the site's own model, trained from these weights on its patients alone", default=False)
+    weights: Tensor = says(M, "(m) float32: all parameters of the U-Net, flat")
+
+
+class OverlapReply(Message):
+    """Dice of drawn and own masks on one split of one site."""
+
+    tensors: ClassVar[tuple[str, ...]] = ("by_dice",)
+    kind: Literal["overlap-reply"] = "overlap-reply"
+    label: str = says(P, "as asked")
+    split: str = says(P, "as asked")
+    patients: int = says(C, "patients drawn", ge=1)
+    mean: float = says(A, "mean Dice", ge=0, le=1)
+    sd: float = says(A, "standard deviation of the Dice", ge=0, le=1)
+    by_dice: Tensor = says(A, "(10) float64: patients by Dice in tenths; small bins merged, spread evenly")
 
 
 class ReleaseRequest(Message):

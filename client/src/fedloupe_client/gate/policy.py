@@ -38,7 +38,10 @@ RequestKind = Literal[
     "calibrate",
     "embed",
     "conform",
+    "cohort",
     "evaluate",
+    "scores",
+    "assess",
     "release",
     "overlap",
     "keys",
@@ -46,7 +49,7 @@ RequestKind = Literal[
     "sum",
     "unmask",
 ]
-Metric = Literal["calibration", "prediction", "histogram"]
+Metric = Literal["calibration", "prediction", "histogram", "cohort", "subgroups"]
 # `true` must not pass for the number 1, which would be the loosest limit of all.
 Count = Annotated[int, Field(strict=True, ge=1)]
 

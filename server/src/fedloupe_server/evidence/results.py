@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from fedloupe.messages import EvaluateReply
-from fedloupe.study import LinePrior
+from fedloupe.study import Evidence, LinePrior
+from fedloupe_server.evidence.assessed import Assessed, CohortTable, PooledScores
 from fedloupe_server.statistics.quality import QualitySummary
 
 
@@ -114,6 +115,8 @@ class SiteResult(_Frozen):
     beside: Beside | None = None  # validate-only sites of a study that harmonises
     personal: Scores | None = None  # training sites of a study that personalises
     uncalibrated: Scores | None = None  # federated model as it comes, in a study with `prediction`
+    assessed: Assessed | None = None  # of the federated model, in a study with `evidence`
+    cohort: CohortTable | None = None  # likewise; None under differential privacy
 
 
 class RoundRecord(_Frozen):
@@ -164,6 +167,7 @@ class LeftOut(_Frozen):
     baselines: dict[str, Scores] = {}
     beside: Beside | None = None
     uncalibrated: Scores | None = None
+    assessed: Assessed | None = None
 
 
 class Results(_Frozen):
@@ -199,3 +203,5 @@ class Results(_Frozen):
     predicted: Predicted | None = None
     planned_epsilon: float | None = None  # that the study allows each site over all rounds; None without DP
     client_level: ClientAccount | None = None  # a study under `client-dp`; its sites have no epsilon of their own
+    evidence: Evidence | None = None  # the study's section: what was declared before validation
+    pooled_scores: PooledScores | None = None  # federated model, test patients of the training sites added up

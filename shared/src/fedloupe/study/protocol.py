@@ -19,6 +19,7 @@ from pydantic import (
 from fedloupe.study.client_level import ClientDp
 from fedloupe.study.endpoint import Endpoint
 from fedloupe.study.evaluation import Evaluation
+from fedloupe.study.evidence import Evidence
 from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.inputs import InputKind, misfit
 from fedloupe.study.personalisation import Personalisation
@@ -30,7 +31,7 @@ from fedloupe.study.segmentation import Segmentation
 from fedloupe.study.training import DpSgd, NoPrivacy, Training
 
 Role = Literal["train", "validate"]
-SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personalisation")
+SECTIONS = ("segmentation", "harmonisation", "quality", "prediction", "personalisation", "evidence")
 """Those that a study may lack."""
 
 
@@ -185,6 +186,9 @@ class Study(Frozen):
     personalisation: Personalisation | None = Field(
         default=None, description="each training site also gets a model of its own"
     )
+    evidence: Evidence | None = Field(
+        default=None, description="what is computed of the frozen model at each site, for the evidence pack"
+    )
     seed: int = Field(default=1, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -284,7 +288,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _predicts_openly(self) -> Self:
-        for name in ("prediction", "personalisation"):
+        for name in ("prediction", "personalisation", "evidence"):
             if getattr(self, name) is None:
                 continue
             if self.private:
