@@ -10,6 +10,7 @@ from pathlib import Path
 from fedloupe import __version__
 from fedloupe.messages import (
     Architecture,
+    EvaluateRequest,
     TrainReply,
     TrainRequest,
 )
@@ -28,8 +29,10 @@ from fedloupe_server.federation.columns import agreed_columns
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.evaluating import (
+    Split,
     Vector,
     evaluate_sites,
+    judge,
     score_beside,
     score_sites,
     shows_own_models,
@@ -105,7 +108,8 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
-    sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    evaluated = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    sites = evaluated.sites
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
@@ -144,6 +148,8 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         personalised=study.personalisation.method if study.personalisation else None,
         predicted=_predicted(study, fitted),
         planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
+        evidence=study.evidence,
+        pooled_scores=evaluated.pooled_scores,
     )
 
 
@@ -242,6 +248,7 @@ def _leave_one_out(
         fitted = fit(study, about, rest, features, columns, fold, observer, stage=f"without {site}")
         _open(about, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
+        kept: dict[str, dict[str, EvaluateRequest]] = {}
 
         def score(
             label: str,
@@ -252,11 +259,12 @@ def _leave_one_out(
             site: str = site,
             fitted: Fitted = fitted,
             unshifted: tuple[str, ...] = unshifted,
+            kept: dict[str, dict[str, EvaluateRequest]] = kept,
         ) -> Scores:
             threshold = fitted.threshold if prediction else fitted.raw_threshold
-            return score_sites(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted, prediction)[
-                site
-            ]
+            asked: dict[str, tuple[Split, Vector]] = {site: ("all", weights)}
+            found = score_sites(talk, label, architecture, threshold, asked, unshifted, prediction, asked_for=kept)
+            return found[site]
 
         wanted = study.evaluation.logistic_baseline and fitted.beta is not None
         folds.append(
@@ -267,6 +275,7 @@ def _leave_one_out(
                 baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
                 beside=score_beside(study, about, (site,), fitted).get(site),
                 uncalibrated=score("federated-raw", "transformer", fitted.weights) if fitted.prediction else None,
+                assessed=judge(study, about, kept).get(site),
             )
         )
     return tuple(folds)
