@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class Cohort:
         reference: (n) true probability in synthetic studies, else None.
         masks: (n, D, H, W) uint8, the sites' own, in a drawing study, else None.
         batches: (n) scanner or protocol in a study that harmonises; all alike where the hospital is the batch.
+        groups: name of a subgroup variable to the level of each patient, empty where unknown; n each.
+        grades: (n) of the outcome as the site grades it, empty where unknown; () in a study without `evidence`.
     """
 
     cases: tuple[str, ...]
@@ -63,9 +66,11 @@ class Cohort:
     reference: NDArray[np.float64] | None
     masks: NDArray[np.uint8] | None = None
     batches: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    grades: tuple[str, ...] = ()
 
     @property
-    def groups(self) -> tuple[str, ...]:
+    def feature_groups(self) -> tuple[str, ...]:
         """Feature groups in column order."""
         return group_order(self.columns)
 
@@ -97,6 +102,9 @@ class Cohort:
             state.update(np.ascontiguousarray(array).tobytes())
         if any(self.batches):
             state.update("\n".join(self.batches).encode())
+        for name, levels in (*sorted(self.groups.items()), ("", self.grades)):
+            if any(levels):
+                state.update("\n".join((name, *levels)).encode())
         return state.hexdigest()
 
 
