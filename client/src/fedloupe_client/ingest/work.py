@@ -127,7 +127,7 @@ class Work:
         if drawer := self.drawer_for(seen):
             parts["drawing"] = drawer.model
         if isinstance(self.source, DicomSource) and asks_scanner(self.study):
-            parts["scanner"] = True
+            parts["scanner"] = "asked"
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{self.case}-{digest[:32]}"
 

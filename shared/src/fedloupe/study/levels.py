@@ -13,7 +13,13 @@ import math
 import re
 
 from fedloupe.study.evidence import Header, Subgroup
+from fedloupe.study.outcomes import SCALES, ScaleName
+from fedloupe.study.protocol import ClinicalVariable, Study
 
+LONGEST = 80
+"""Characters of a level's name on the wire."""
+OUTCOMES = ("event", "no event")
+PRESENCE = ("present", "absent")
 OTHER = "other"
 VENDORS = ("GE", "Siemens", "Philips", "Canon", OTHER)
 FIELDS = ("1.5 T", "3 T", OTHER)
@@ -39,6 +45,28 @@ def named_levels(group: Subgroup) -> tuple[str, ...]:
     if group.levels:
         return tuple(group.levels)
     return {None: (), "vendor": VENDORS, "field-strength": FIELDS}[group.header]
+
+
+def value_levels(variable: ClinicalVariable) -> dict[float, str]:
+    """Name of each number of a clinical variable with `levels`: the table's words for it, in the study's order."""
+    words: dict[float, list[str]] = {}
+    for word, value in (variable.levels or {}).items():
+        words.setdefault(value, []).append(word)
+    return {value: "/".join(some)[:LONGEST] for value, some in words.items()}
+
+
+def grade_levels(study: Study, scale: ScaleName | None) -> dict[str, int]:
+    """Grades of the outcome that a site may have, events first, and the outcome that each counts as.
+
+    Args:
+        study: the protocol.
+        scale: that the site declares; None: the study's own words.
+    """
+    if scale is None:
+        words = {word: 1 for word in study.endpoint.positive} | {word: 0 for word in study.endpoint.negative}
+        return {word[:LONGEST]: label for word, label in words.items()}
+    labels = study.endpoint.graded(scale)
+    return {grade: labels[grade] for grade in SCALES[scale].grades if grade in labels}
 
 
 def level_of(group: Subgroup, text: str) -> str | None:
