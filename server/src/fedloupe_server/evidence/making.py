@@ -28,6 +28,7 @@ WORDS = {
     "accrual": "Years",
     "contours": "How masks were made",
     "operators": "Who made them",
+    "sample_size": "Sample size",
     "fairness": "Fairness",
     "use": "Where in care the model would stand",
 }
@@ -51,7 +52,7 @@ def model(results: Results, study: Study) -> list[str]:
         else f"{results.parameters:,} parameters.",
         f"Its output is the probability of “{results.endpoint}”"
         + (f", calibrated by {results.predicted.calibration}." if results.predicted else ", as the model gives it."),
-        f"It was trained in {formats.count(len(results.rounds), 'round')} ({results.strategy}) from seed {results.seed}. "
+        f"It was trained in {formats.count(len(results.rounds), 'round')} ({results.strategy}), seed {results.seed}. "
         "The last round's model is the one that is tested, whatever its loss. Outcomes were neither weighted nor "
         "resampled.",
     ]

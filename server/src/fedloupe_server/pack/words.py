@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedloupe.study import SCALES, Study, privacy_in_words
 from fedloupe_server.evidence import formats, private, wording
+from fedloupe_server.evidence.checklists import NAMES, load
 from fedloupe_server.evidence.results import Results, Scores
 
 UNCODED = "as measured"
@@ -75,6 +76,19 @@ def model_card(results: Results, study: Study, *, files: bool) -> str:
         limits=wording.limits(results),
         interval=_interval,
     )
+
+
+def index(results: Results, *, models: bool, sealed: bool, note: str | None) -> str:
+    """What is in the pack.
+
+    Args:
+        results: of the run.
+        models: whether it holds the model.
+        sealed: whether it holds a seal.
+        note: why there is no PDF; None where there is one.
+    """
+    lists = formats.listed([load(name).title for name in NAMES])
+    return _page("README.md", results=results, models=models, sealed=sealed, pdf=note is None, note=note, lists=lists)
 
 
 def _interval(scores: Scores) -> str:

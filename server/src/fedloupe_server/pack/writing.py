@@ -24,7 +24,7 @@ from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.pack.lists import write_checklists
 from fedloupe_server.pack.provenance import provenance
-from fedloupe_server.pack.words import model_card, protocol
+from fedloupe_server.pack.words import index, model_card, protocol
 
 FOLDER = "pack"
 SUMS = "SHA256SUMS"
@@ -71,8 +71,9 @@ def write_pack(run_dir: Path) -> Pack:
         named = {f"model/{name}": digest for name, digest in models.items()}
         _write_json(folder / "provenance.json", provenance(results, study, named, seal))
         page = write_report(results, folder, study)
-        write_checklists(results, study, folder)
         note = write_pdf(page, folder / "report.pdf")
+        _write(folder / "README.md", index(results, models=bool(models), sealed=seal is not None, note=note))
+        write_checklists(results, study, folder)
         _write(folder / SUMS, _sums(folder))
     except OSError as error:
         raise ReportUnwritable(

@@ -69,6 +69,7 @@ class Declared(Frozen):
     contours: str = Field(default="", max_length=500, description="how masks were made at each site, by which rule")
     operators: str = Field(default="", max_length=500, description="who drew them, with which experience")
     one_reader: bool | None = Field(default=None, description="each test patient's mask is of one reader or a model")
+    sample_size: str = Field(default="", max_length=500, description="how many patients, why, what for")
     fairness: str = Field(default="", max_length=500, description="what was done about fairness")
     use: str = Field(default="", max_length=500, description="where in care the model would stand, and used by whom")
 
