@@ -3,6 +3,6 @@
 pack = write_pack(Path("runs/demo-rectal"))      # RUN/pack: report.html and .pdf, figures, tables, model, checklists
 """
 
-from fedloupe_server.pack.writing import Pack, write_pack
+from fedloupe_server.pack.writing import FOLDER, SUMS, Pack, write_pack
 
-__all__ = ["Pack", "write_pack"]
+__all__ = ["FOLDER", "SUMS", "Pack", "write_pack"]
