@@ -162,7 +162,7 @@ class TestRendering:
         assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [f.item.item for f in filled.items]
         assert all(row.replace("\\|", "").count("|") == 5 for row in rows)
         assert "Pre-filled by FedLoupe: a person must check every line." in page
-        assert filled.checklist.doi in page
+        assert filled.checklist.doi in page and filled.checklist.checked in page
         assert summary(filled) in page
 
     def test_links_lead_from_the_page_to_the_pack(self) -> None:

@@ -45,7 +45,7 @@ def markdown(filled: Filled, base: str = "") -> str:
         f"**{HEADLINE}** {summary(filled)}",
         "",
         f"Source: {checklist.citation} doi:{checklist.doi}. Licence: {checklist.licence}",
-        "Items are paraphrased; official numbers. Use the official document for a submission.",
+        f"Compared: {checklist.checked} Use the official document for a submission.",
     ]
     for section in checklist.sections:
         lines += [
