@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
 INK, SOFT, FAINT, GRID = "#1f2a37", "#5b6776", "#aab3be", "#e6eaee"
 FEDERATED, EXTERNAL, LOCAL, LOGISTIC, ABSENT_SITE = "#0b6e75", "#7a3e9d", "#b4690e", "#5b6776", "#c2410c"
+Cell = str | int | float | None
 FONT = "'Source Sans 3','Helvetica Neue',Helvetica,Arial,sans-serif"
 
 
@@ -23,16 +25,23 @@ class Figure:
     name: str
     svg: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str | int | float | None, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
 
     @property
     def csv(self) -> str:
         """The numbers as CSV; four decimals, empty where a value is absent."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(self.header)
-        writer.writerows([f"{v:.4f}" if isinstance(v, float) else v for v in row] for row in self.rows)
-        return out.getvalue()
+        return rows_as_csv(self.header, self.rows)
+
+
+def rows_as_csv(header: Sequence[str], rows: Iterable[Sequence[Cell]], exact: bool = False) -> str:
+    """CSV; a number with a fraction in four decimals, or `exact`: in as many as bring back the same number."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(
+        [(repr(float(v)) if exact else f"{v:.4f}") if isinstance(v, float) else v for v in row] for row in rows
+    )
+    return out.getvalue()
 
 
 @dataclass

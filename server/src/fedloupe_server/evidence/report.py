@@ -1,6 +1,6 @@
 """One self-contained HTML file that says what was found, and how sure one may be.
 
-path = write_report(results, Path("runs/2026-11-23-demo"))     # report.html, figures/*.svg, figures/*.csv
+path = write_report(results, Path("runs/2026-11-23-demo"))     # report.html, figures/*.svg and *.csv, tables/*.csv
 """
 
 from __future__ import annotations
@@ -9,26 +9,24 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import CLIENT, RECORD
-from fedloupe_server.evidence import (
-    baselines,
-    formats,
-    intervals,
-    journey,
-    panels,
-    predicting,
-    scanners,
-    tables,
-    wording,
-)
+from fedloupe_server.evidence import baselines, formats, predicting, private, scanners, wording
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
+from fedloupe_server.evidence.sections import FIGURES, SECTIONS, TABLES, Section, draw, tabulate
 
-FIGURES = ("forest", "benefit", "external", "left_out", "roc", "calibration", "rounds")
+SPEAKING = {
+    "words": wording,
+    "private": private,
+    "baselines": baselines,
+    "predicting": predicting,
+    "scanners": scanners,
+}
+"""Modules whose sentences the sections' templates ask for."""
 
 
 class ReportUnwritable(FedLoupeError):
@@ -59,18 +57,22 @@ def write_report(results: Results, run_dir: Path) -> Path:
     Raises:
         ReportUnwritable: the folder or a file cannot be written.
     """
-    figures = draw(results)
+    figures, tabled = draw(results), tabulate(results)
     page = render(results, figures)
+    files: dict[str, str | None] = {}
+    for name in FIGURES:
+        files[f"figures/{name}.svg"] = figures[name].svg if name in figures else None
+        files[f"figures/{name}.csv"] = figures[name].csv if name in figures else None
+    for name in TABLES:
+        files[f"tables/{name}.csv"] = tabled[name].csv if name in tabled else None
     try:
-        (run_dir / "figures").mkdir(parents=True, exist_ok=True)
-        for name in FIGURES:
-            drawing, numbers = (run_dir / "figures" / f"{name}{kind}" for kind in (".svg", ".csv"))
-            if name in figures:
-                _write(drawing, figures[name].svg)
-                _write(numbers, figures[name].csv)
-            else:  # an older report of this run may have had one
-                drawing.unlink(missing_ok=True)
-                numbers.unlink(missing_ok=True)
+        for folder in ("figures", "tables"):
+            (run_dir / folder).mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            if text is None:  # an older report of this run may have had one
+                (run_dir / path).unlink(missing_ok=True)
+            else:
+                _write(run_dir / path, text)
         return _write(run_dir / "report.html", page)
     except OSError as error:
         raise ReportUnwritable(
@@ -80,22 +82,8 @@ def write_report(results: Results, run_dir: Path) -> Path:
         ) from None
 
 
-def draw(results: Results) -> dict[str, Figure]:
-    """The figures that these results have something to show in, by name."""
-    drawn = (
-        intervals.forest(results),
-        intervals.benefit(results),
-        intervals.external(results),
-        intervals.left_out(results),
-        panels.roc(results),
-        panels.calibration(results),
-        journey.rounds(results),
-    )
-    return {figure.name: figure for figure in drawn if figure}
-
-
 def render(results: Results, figures: dict[str, Figure]) -> str:
-    """The page as text."""
+    """The page as text; sections without content are left out."""
     environment = Environment(
         loader=PackageLoader("fedloupe_server.evidence", "templates"),
         autoescape=True,
@@ -106,19 +94,30 @@ def render(results: Results, figures: dict[str, Figure]) -> str:
     )
     source = environment.loader
     style = source.get_source(environment, "report.css")[0] if source else ""
-    page = environment.get_template("report.html").render(
-        results=results,
-        words=wording,
-        tables=tables,
-        baselines=baselines,
-        predicting=predicting,
-        scanners=scanners,
-        tiles=tiles(results),
-        # Both are made here and in the package, with every name escaped, and so may enter the page as they are.
-        figures={name: Markup(figure.svg) for name, figure in figures.items()},
-        style=Markup(style),
-    )
+    context = {
+        **SPEAKING,
+        "results": results,
+        "tabled": tabulate(results),
+        "tiles": tiles(results),
+        "apart": wording.validating(results),
+        "best": [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None],
+        # Figures and style are made here and in the package, every name escaped, and so may enter the page as they are.
+        "figures": {name: Markup(figure.svg) for name, figure in figures.items()},
+        "style": Markup(style),
+    }
+    bodies = [(section, _body(environment, section, context)) for section in SECTIONS]
+    shown = [{"id": s.id, "title": s.title, "short": s.short, "body": Markup(body)} for s, body in bodies if body]
+    page = environment.get_template("report.html").render(context, sections=shown)
     return page.replace(" %", "\u00a0%")  # a number and its sign stay on one line
+
+
+def _body(environment: Environment, section: Section, context: dict[str, object]) -> str:
+    """A section as its template renders it, escaped there; nothing where it has no template, or nothing to say."""
+    try:
+        template = environment.get_template(f"sections/{section.id}.html")
+    except TemplateNotFound:
+        return ""
+    return template.render(context).strip()
 
 
 def tiles(results: Results) -> list[Tile]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fedloupe.metrics import hanley_mcneil_se
 from fedloupe_server.evidence import formats, private
+from fedloupe_server.evidence.drawing import Cell, rows_as_csv
 from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
 from fedloupe_server.statistics.quality import QualitySummary
@@ -16,12 +17,22 @@ from fedloupe_server.statistics.quality import QualitySummary
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is its header. `apart` holds the row numbers of validate-only sites."""
+    """A table; the first cell of each row is its header. `apart` holds the row numbers of validate-only sites.
+
+    `columns` and `numbers` are the same table, or a longer one, as numbers for a file.
+    """
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     apart: frozenset[int] = frozenset()
+    columns: tuple[str, ...] = ()
+    numbers: tuple[tuple[Cell, ...], ...] = ()
+
+    @property
+    def csv(self) -> str:
+        """`columns` and `numbers`, not rounded, empty where a value is absent; without them the cells as shown."""
+        return rows_as_csv(self.columns or self.header, self.numbers if self.columns else self.rows, exact=True)
 
 
 def sites(results: Results) -> Table:
@@ -156,6 +167,26 @@ def calibration(results: Results) -> Table:
         tuple(rows),
         _apart(results),
     )
+
+
+def privacy(results: Results) -> Table:
+    """The guarantee, what was added up how, and epsilon by site where training was private at record level."""
+    sums = "added up securely" if results.aggregation == "secure" else "received from each hospital, then added up"
+    rows = [
+        ("Formal guarantee", private.in_short(results)),
+        ("Weights and fitted statistics", sums),
+        ("Hospitals' own models", "left them" if results.local_models == "everywhere" else "stayed there"),
+    ]
+    if results.client_level:
+        rows.append(("Epsilon of all rounds", formats.epsilon(results.client_level.epsilon)))
+    planned = results.planned_epsilon
+    allowed = "" if planned is None else f" of {formats.epsilon(planned)} allowed"
+    rows += [
+        (f"Epsilon spent by {s.site}", f"{formats.epsilon(s.epsilon)}{allowed}")
+        for s in results.sites
+        if s.epsilon is not None
+    ]
+    return Table("Privacy of this run", ("What", "How"), tuple(rows))
 
 
 def provenance(results: Results) -> Table:

@@ -16,6 +16,7 @@ from fedloupe.messages import (
 )
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study, numbers
+from fedloupe_server.evidence.code import source_digest
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
     LeftOut,
@@ -86,6 +87,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     features, columns = agreed_columns(talk.say_hello(train, begun=journal.begun))
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
+    journal.agree(features, columns)
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
@@ -120,6 +122,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     return Results(
         run=talk.run,
         version=__version__,
+        code=source_digest(),
         study=study.study,
         title=study.title,
         synthetic=study.synthetic,
