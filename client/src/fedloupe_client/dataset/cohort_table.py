@@ -1,6 +1,6 @@
 """Who the site's patients are, in numbers: the answer to `cohort`, before the gate looks at it.
 
-reply = answer(header, study, cohort, home)      # Table 1 by part, how many cases were looked at, a digest of the splits
+reply = answer(header, study, cohort, home)      # Table 1 by part, cases looked at, a digest of the splits
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fedloupe_client.config import load_site
 from fedloupe_client.dataset.cohort import Cohort
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
+
 
 def answer(header: dict[str, Any], study: Study, cohort: Cohort, home: Path) -> CohortReply:
     """Everything, small groups too: the gate withholds those.
@@ -93,7 +94,7 @@ def _part(
             yield _number(variable.name, part, values)
         else:
             names = value_levels(variable)
-            told = ["" if value is None else names[value] for value in values]
+            told = ["" if value is None else names.get(value, "") for value in values]
             yield from _levels(variable.name, part, told, dict.fromkeys(names.values()))
     categorical = {variable.name for variable in study.clinical if variable.levels is not None}
     for group in study.evidence.subgroups if study.evidence else ():
@@ -108,9 +109,11 @@ def _part(
         yield _number(f"interval {name}", part, [record.intervals.get(name) for record in chosen])
 
 
-def _levels(variable: str, part: Part, told: list[str], names: Iterable[str]) -> Iterable[Described]:
-    """How many are in each level; who is in none is not known."""
+def _levels(variable: str, part: Part, told: list[str], names: Collection[str]) -> Iterable[Described]:
+    """How many are in each level; who is in none is not known. Without any level, one line says so."""
     known = sum(one != "" for one in told)
+    if not names:
+        yield Described(variable=variable, part=part, patients=known, missing=len(told) - known)
     for name in names:
         count = told.count(name)
         yield Described(

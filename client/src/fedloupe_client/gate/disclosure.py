@@ -17,6 +17,7 @@ from fedloupe.messages import (
     AssessReply,
     BucketsReply,
     CalibrateReply,
+    CohortReply,
     ConformReply,
     CovarianceReply,
     CrossProductsReply,
@@ -49,7 +50,7 @@ from fedloupe.models import Limits, TreesInvalid, check_trees
 from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import ClientDp, DpSgd, Study
-from fedloupe_client.gate import assessing, bounding, describing, predicting
+from fedloupe_client.gate import assessing, bounding, describing, predicting, tabulating
 from fedloupe_client.gate.cells import changed, check_cells, coarsen, merge_groups
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -109,6 +110,8 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
             return _protect_scores(reply, policy)
+        case CohortReply():
+            return tabulating.protect(reply, study, policy)
         case ScoresReply() | AssessReply():
             return assessing.protect(reply, study, policy)
         case MidpointReply() | CalibrateReply() | EmbedReply() | ConformReply():

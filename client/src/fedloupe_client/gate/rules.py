@@ -57,6 +57,7 @@ from fedloupe_client.gate.errors import (
     WrongSite,
 )
 from fedloupe_client.gate.policy import Policy
+from fedloupe_client.gate.tabulating import check_tabulating
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
 DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
@@ -155,6 +156,7 @@ def check_request(
     _check_prediction(request, study)
     _check_repeats(request, asked | {digest})
     check_assessing(request, study, role)
+    check_tabulating(request, study)
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)

@@ -17,6 +17,7 @@ from fedloupe.messages import (
     AssessRequest,
     BucketsRequest,
     CalibrateRequest,
+    CohortRequest,
     ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
@@ -57,7 +58,7 @@ from fedloupe.messages import (
 )
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
-from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort
+from fedloupe_client.dataset import Cohort, cohort_digest, cohort_table, derive, load_cohort
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING, makes_own
 from fedloupe_client.harmonising import Harmonised
@@ -206,7 +207,7 @@ class Site:
                 remedy="let the coordinator start a run under another name, or restore the earlier data",
             )
 
-    def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
+    def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:  # noqa: PLR0912 - one a kind
         """The reply, and under DP the ledger's row that it is paid from."""
         cohort = self._seen(request, study)
         header: dict[str, Any] = {
@@ -229,6 +230,8 @@ class Site:
             case CrossProductsRequest() | ResidualsRequest() | PriorRequest() | HarmoniseRequest():
                 self._harmonised.pop(request.run, None)
                 reply = harmonising.answer(header, request, study, cohort, self._harmonised_path(request.run))
+            case CohortRequest():
+                reply = cohort_table.answer(header, study, cohort, self.home)
             case PrepareRequest():
                 reply = self._prepared.install(header, request)
             case GrowRequest():
@@ -361,7 +364,7 @@ class Site:
     def _seen(self, request: Request, study: Study) -> Cohort:
         """The patients as this request sees them: features as measured, or harmonised."""
         measured = self.cohort(study)
-        raw = (HelloRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, StabilityRequest, PrepareRequest)
+        raw = (HelloRequest, CohortRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, StabilityRequest, PrepareRequest)
         if study.harmonisation is None or isinstance(request, raw):
             return measured
         if isinstance(request, DescribeRequest) and not request.harmonised:
