@@ -20,7 +20,7 @@ FIT = {"in_the_large": 0.1, "in_the_large_se": 0.2, "slope": 0.9, "slope_se": 0.
 
 @pytest.fixture
 def judged(make_study, home):
-    study = make_study(evidence={"subgroups": [{"name": "sex", "column": "sex"}]})
+    study = make_study(evidence={"bins": 256, "subgroups": [{"name": "sex", "column": "sex"}]})
     approve(home, study, by="officer")
     return study
 
@@ -171,14 +171,14 @@ class TestHistograms:
 
     def test_as_a_term_of_a_secure_sum_they_stay_as_they_are(self, told, make_study, home):
         sites = [{"name": n, "role": "train"} for n in ("north", "south", "east")]
-        secure = make_study(aggregation="secure", sites=sites, evaluation={}, evidence={})
+        secure = make_study(aggregation="secure", sites=sites, evaluation={}, evidence={"bins": 256})
         approve(home, secure, by="officer")
         found = told(of=secure)
         assert (found.positives_by_score[200], found.negatives_by_score[20]) == (1, 2)
 
     def test_a_policy_without_histograms_gives_one_bin_even_then(self, told, make_study, home, set_policy):
         sites = [{"name": n, "role": "train"} for n in ("north", "south", "east")]
-        secure = make_study(aggregation="secure", sites=sites, evaluation={}, evidence={})
+        secure = make_study(aggregation="secure", sites=sites, evaluation={}, evidence={"bins": 256})
         approve(home, secure, by="officer")
         set_policy(metrics=[])
         assert np.ptp(told(of=secure).positives_by_score) == 0

@@ -125,12 +125,11 @@ def recalibration(
     sides = [int(np.sum((labels == outcome) & (fits == side))) for outcome in (0, 1) for side in (True, False)]
     if min(sides) < LEAST:
         return None
-    judged, shipped = ~fits, (0.0, 1.0)
-    lines = (
-        ("none", shipped),
-        ("intercept", recalibrate(labels[fits], odds[fits], "intercept")),
-        ("line", recalibrate(labels[fits], odds[fits], "line")),
-    )
+    judged = ~fits
+    moved, refitted = (recalibrate(labels[fits], odds[fits], kind) for kind in ("intercept", "line"))
+    if moved is None or refitted is None:  # outcomes part the scores: no finite line fits best
+        return None
+    lines = (("none", (0.0, 1.0)), ("intercept", moved), ("line", refitted))
     return Recalibration.model_validate(
         {
             "fitted": int(fits.sum()),
@@ -219,6 +218,8 @@ def _by_grade(study: Study, grades: list[str], scores: Floats, threshold: float)
     ]
     ranks = np.array([len(order) - order.index(grade) for grade in grades])
     concordance = ordinal_concordance(ranks, scores)
+    if concordance.se is None:
+        return {"grades": tuple(found)}
     return {"grades": tuple(found), "concordance": concordance.value, "concordance_se": concordance.se}
 
 

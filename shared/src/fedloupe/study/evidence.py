@@ -89,7 +89,7 @@ class Evidence(Grown):
         lt=1,
         description="share of a site's scored patients that refits the line; the rest judge it",
     )
-    bins: int = Field(default=256, ge=20, le=1000, description="of the histograms that are added over training sites")
+    bins: int = Field(default=512, ge=20, le=1000, description="of the histograms that are added over training sites")
     subgroups: tuple[Subgroup, ...] = Field(default=(), max_length=12)
     labels: LabelSheet | None = None
     declared: Declared | None = None
