@@ -22,6 +22,7 @@ from fedloupe.messages import (
     AssessRequest,
     BucketsRequest,
     CalibrateRequest,
+    CohortRequest,
     ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
@@ -175,6 +176,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": line, "weights": none}),
         (EmbedRequest, {"size": 1, "weights": none}),
         (ConformRequest, {"line": (0.0, 1.0), "weights": none, **range_}),
+        (CohortRequest, {}),
         (
             EvaluateRequest,
             {
