@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.study import CLIENT, RECORD
-from fedloupe_server.evidence import baselines, formats, predicting, private, scanners, wording
+from fedloupe.study import CLIENT, RECORD, Study
+from fedloupe_server.evidence import baselines, formats, making, predicting, private, scanners, wording
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.sections import FIGURES, SECTIONS, TABLES, Section, draw, tabulate
@@ -25,6 +25,7 @@ SPEAKING = {
     "baselines": baselines,
     "predicting": predicting,
     "scanners": scanners,
+    "making": making,
 }
 """Modules whose sentences the sections' templates ask for."""
 
@@ -46,10 +47,10 @@ class Tile:
     kind: str = ""
 
 
-def write_report(results: Results, run_dir: Path) -> Path:
+def write_report(results: Results, run_dir: Path, study: Study | None = None) -> Path:
     """Write `report.html` and every figure as SVG and CSV; the same results give the same bytes.
 
-    Each file appears whole or not at all; the page comes last.
+    Each file appears whole or not at all; the page comes last. Without the study the page lacks what only it says.
 
     Returns:
         The path of `report.html`.
@@ -58,7 +59,7 @@ def write_report(results: Results, run_dir: Path) -> Path:
         ReportUnwritable: the folder or a file cannot be written.
     """
     figures, tabled = draw(results), tabulate(results)
-    page = render(results, figures)
+    page = render(results, figures, study)
     files: dict[str, str | None] = {}
     for name in FIGURES:
         files[f"figures/{name}.svg"] = figures[name].svg if name in figures else None
@@ -82,7 +83,7 @@ def write_report(results: Results, run_dir: Path) -> Path:
         ) from None
 
 
-def render(results: Results, figures: dict[str, Figure]) -> str:
+def render(results: Results, figures: dict[str, Figure], study: Study | None = None) -> str:
     """The page as text; sections without content are left out."""
     environment = Environment(
         loader=PackageLoader("fedloupe_server.evidence", "templates"),
@@ -94,9 +95,10 @@ def render(results: Results, figures: dict[str, Figure]) -> str:
     )
     source = environment.loader
     style = source.get_source(environment, "report.css")[0] if source else ""
-    context = {
+    context: dict[str, object] = {
         **SPEAKING,
         "results": results,
+        "study": study,
         "tabled": tabulate(results),
         "tiles": tiles(results),
         "apart": wording.validating(results),

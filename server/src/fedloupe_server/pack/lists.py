@@ -124,7 +124,7 @@ def _report(results: Results, study: Study) -> Iterator[tuple[Key, bool]]:
     external = bool(wording.validating(results))
     subgroups = any(one.subgroups for one in assessed)
     yield from ((key, True) for key in (K.SITES, K.SPLITS, K.MODEL, K.DISCRIMINATION, K.INTERNAL, K.OPERATING))
-    yield from ((key, True) for key in (K.PRECISION, K.PRIVACY))
+    yield K.PRECISION, True
     yield K.MULTICENTRE, len(sites) > 1 and bool(study.sequences)
     yield K.FLOW, described
     yield K.TABLE_1, described and bool(study.clinical or (study.evidence and study.evidence.subgroups))
@@ -146,11 +146,10 @@ def _report(results: Results, study: Study) -> Iterator[tuple[Key, bool]]:
         subgroups and bool(study.evidence and study.evidence.declared and study.evidence.declared.fairness),
     )
     yield K.EXTERNAL, external
-    yield K.BENEFIT, any(site.local for site in sites)
     yield K.BASELINES, any(site.logistic or site.baselines for site in sites)
     yield K.CLINICAL, any("clinical" in site.baselines for site in sites)
     yield K.PAIRED, any(one.paired for one in assessed)
     yield K.LEFT_OUT, bool(results.left_out)
-    yield K.SCANNERS, results.harmonised is not None
+    yield K.SCANNERS, True
+    yield K.HARMONISED, results.harmonised is not None or study.training.random_intercept is not None
     yield K.LOSS, any(record.loss is not None for record in results.rounds)
-    yield K.DRAWN, any(site.drawn for site in sites)

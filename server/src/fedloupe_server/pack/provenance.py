@@ -90,7 +90,9 @@ def _versions(results: Results) -> dict[str, str]:
 
 
 def _models_used(results: Results) -> list[dict[str, Any]]:
-    found = [{"name": f"model that drew masks at {s.site}", "digest": {"sha256": s.drawn_by}} for s in results.sites]
+    found: list[dict[str, Any]] = [
+        {"name": f"model that drew masks at {s.site}", "digest": {"sha256": s.drawn_by}} for s in results.sites
+    ]
     return [one for one in found if one["digest"]["sha256"]]
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedloupe.errors import FedLoupeError
 from fedloupe.models import Preparation
 from fedloupe.study import Study, load_study
@@ -105,7 +107,7 @@ def _model(run_dir: Path, folder: Path, results: Results, study: Study) -> Mappi
         columns=columns[1],
         preparation=preparation,
         weights=weights,
-        line=results.predicted.line if results.predicted else None,
+        line=np.array(results.predicted.line) if results.predicted else None,
         threshold=results.threshold,
         frozen=results.frozen,
         synthetic=results.synthetic,
