@@ -1,4 +1,4 @@
-"""Who the patients were, as tables: against numpy, pandas and scipy on the values that the sites' lines sum up."""
+"""Who the patients were, as tables: against numpy and pandas on the values that the sites' lines sum up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.spatial.distance import mahalanobis
 
 from fedloupe.assessing import Described
 from fedloupe.study import Evidence, parse_study
@@ -17,7 +16,6 @@ from fedloupe_server.evidence.assessed import CohortTable
 from fedloupe_server.evidence.cohort_lines import Column, Sheet
 from fedloupe_server.evidence.cohort_shift import (
     apart_in_levels,
-    apart_in_mean,
     development_against_evaluation,
     site_heterogeneity,
 )
@@ -218,25 +216,11 @@ class TestFlow:
 
 
 class TestDifferences:
-    def test_of_means_is_austins(self):
-        first = Described(variable="x", part="development", patients=9, missing=0, mean=61.2, sd=9.8)
-        second = Described(variable="x", part="evaluation", patients=9, missing=0, mean=64.0, sd=11.1)
-        assert apart_in_mean(first, second) == pytest.approx((64.0 - 61.2) / sqrt((9.8**2 + 11.1**2) / 2))
-
     def test_of_shares_is_austins_and_signed(self):
         expected = (0.42 - 0.31) / sqrt((0.31 * 0.69 + 0.42 * 0.58) / 2)
         found = apart_in_levels({"a": 31, "b": 69}, {"a": 42, "b": 58}, ["a", "b"])
         assert found == pytest.approx(expected)
         assert apart_in_levels({"a": 42, "b": 58}, {"a": 31, "b": 69}, ["a", "b"]) == pytest.approx(-expected)
-
-    def test_of_several_levels_is_scipys_mahalanobis_whichever_level_is_left_out(self):
-        first, second = {"a": 20, "b": 55, "c": 12, "d": 0}, {"a": 31, "b": 40, "c": 30, "d": 0}
-        t, c = (np.array([g[k] for k in "abc"]) / sum(g.values()) for g in (first, second))
-        spread = sum((np.diag(p) - np.outer(p, p)) / 2 for p in (t, c))
-        for left in range(3):
-            kept = [i for i in range(3) if i != left]
-            expected = mahalanobis(t[kept], c[kept], np.linalg.inv(spread[np.ix_(kept, kept)]))
-            assert apart_in_levels(first, second, list("abcd")) == pytest.approx(expected)
 
     def test_without_a_common_level_there_is_no_number(self):
         assert apart_in_levels({"a": 5}, {"b": 5}, ["a", "b"]) is None

@@ -2,19 +2,14 @@
 
 development_against_evaluation(results), site_heterogeneity(results)
 
-A standardised difference is in units of the spread, so that no number of patients enters it. For numbers and for two
-levels it is (evaluation - development) / sqrt((s1^2 + s2^2) / 2), s^2 = p (1 - p) of a share; for more levels the
-Mahalanobis distance of the shares, without a sign (Austin 2009, Stat Med 28:3083; Yang and Dalton 2012, SAS Global
-Forum, paper 335).
+A standardised difference is in units of the spread, so that no number of patients enters it: evaluation less
+development for numbers and two levels, a distance without a sign for more (`fedloupe.metrics.differences`).
 """
 
 from __future__ import annotations
 
-from math import sqrt
-
-import numpy as np
-
 from fedloupe.assessing import Described
+from fedloupe.metrics import standardized_levels, standardized_mean, standardized_share
 from fedloupe.study.levels import named_levels
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.cohort_lines import WITHHELD, Column, Sheet, with_tables
@@ -38,7 +33,8 @@ def development_against_evaluation(results: Results) -> Table | None:
     named = {variable: place for place, variable in enumerate(sheet.variables)}
     kept = sorted((row for row in rows if row is not None), key=lambda row: named[row[0]])
     caption = (
-        "Development patients of all sites against evaluation patients: standardised differences; about 0.1 is small. "
+        "Development patients of all sites against evaluation patients: standardised differences; about 0.1 is "
+        "small (Austin 2009). "
         "Sites count where they show all of a variable"
     )
     header = ("Variable", "Development", *(f"{column.site}, evaluation" for column in evaluating), ALL)
@@ -62,42 +58,20 @@ def site_heterogeneity(results: Results) -> Table | None:
     return Table("Hospitals: patients, events and scanners", header, tuple(rows), apart)
 
 
-def apart_in_mean(first: Described, second: Described) -> float | None:
-    """Standardised difference of two groups' means, second less first; None without spread or values."""
-    if first.mean is None or second.mean is None or first.sd is None or second.sd is None:
-        return None
-    return _over(second.mean - first.mean, sqrt((first.sd**2 + second.sd**2) / 2))
-
-
 def apart_in_levels(first: dict[str, int], second: dict[str, int], levels: list[str]) -> float | None:
-    """Standardised difference of two groups' shares; None where nobody is counted, or the groups share no level.
+    """Standardised difference of two groups' shares; None where nobody is counted, or it has no limit.
 
     Args:
         first: patients by level.
         second: likewise.
         levels: with two, signed as of the first of them.
     """
-    a, b = (np.array([group.get(level, 0) for level in levels], dtype=np.float64) for group in (first, second))
-    if not (a.sum() and b.sum()):
+    a, b = ([group.get(level, 0) for level in levels] for group in (first, second))
+    if not (sum(a) and sum(b)):
         return None
-    a, b = a / a.sum(), b / b.sum()
     if len(levels) == 2:
-        return _over(float(b[0] - a[0]), sqrt((a[0] * (1 - a[0]) + b[0] * (1 - b[0])) / 2))
-    known = (a + b) > 0
-    a, b = a[known][1:], b[known][1:]
-    if not len(a):
-        return 0.0
-    spread = (np.diag(a) - np.outer(a, a) + np.diag(b) - np.outer(b, b)) / 2
-    solved = np.linalg.lstsq(spread, b - a, rcond=1e-10)[0]
-    if np.abs(spread @ solved - (b - a)).max() > 1e-9:
-        return None
-    return sqrt(max(0.0, float((b - a) @ solved)))
-
-
-def _over(apart: float, spread: float) -> float | None:
-    if not apart:
-        return 0.0
-    return apart / spread if spread else None
+        return standardized_share(b[0] / sum(b), a[0] / sum(a))
+    return standardized_levels(b, a)
 
 
 def _numbers(sheet: Sheet, variable: str, groups: list[list[Column]]) -> tuple[str, ...] | None:
@@ -108,7 +82,8 @@ def _numbers(sheet: Sheet, variable: str, groups: list[list[Column]]) -> tuple[s
     for group in groups:
         one = sheet.cell(group[0], variable, None) if len(group) == 1 else sheet.pooled("evaluation", variable, None)
         if isinstance(one, Described):
-            found = apart_in_mean(before, one)
+            spread = [(line.mean, line.sd) for line in (one, before) if line.mean is not None and line.sd is not None]
+            found = standardized_mean(*spread) if len(spread) == 2 else None
             cells.append(formats.ABSENT if found is None else formats.difference(found))
         else:
             cells.append(one or formats.ABSENT)
