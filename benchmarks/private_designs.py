@@ -163,7 +163,7 @@ def private_study(
 ) -> Study:
     """The study of a design, one site apart; `components` may be more than a study file may name."""
     content = data.study.model_dump(mode="json")
-    for section in ("harmonisation", "prediction"):
+    for section in ("harmonisation", "prediction", "evidence"):
         content.pop(section, None)
     privacy = {"mode": "dp-sgd", "epsilon": min(epsilon, 100.0), "sampling_rate": 1.0, "learning_rate": rate}
     content |= {
