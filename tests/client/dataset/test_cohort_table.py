@@ -13,11 +13,15 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
+from fedloupe import __version__
+from fedloupe.messages import CohortReply, CohortRequest, decode, encode
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import cohort_table, load_cohort
 from fedloupe_client.dataset.cohort import GroupsUnknown
+from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.site.site import Site
 
 CASES = 40
 SUBGROUPS = [
@@ -210,6 +214,33 @@ class TestOldStores:
         moved = {**cohort.groups, "sex": ("men" if first == "women" else "women", *rest)}
         others = (replace(cohort, groups=moved), replace(cohort, grades=("5", *cohort.grades[1:])))
         assert len({one.digest(b"key") for one in (cohort, *others)}) == 3
+
+
+class TestAtTheSite:
+    def ask(self, home, study, site="north"):
+        header = {"version": __version__, "fingerprint": study.fingerprint, "run": "r", "site": site}
+        return decode(Site(home).answer(encode(CohortRequest(**header))))
+
+    def test_small_groups_stay_and_a_second_grouping_of_a_column_too(self, home, study, table):
+        approve(home, study, by="officer")
+        (home / "policy.yaml").write_text("minimum_cell: 5\n")
+        reply = self.ask(home, study)
+        assert isinstance(reply, CohortReply)
+        assert all(line.count == 0 or line.count >= 5 for line in reply.lines if line.count is not None)
+        assert all(n == 0 or n >= 5 for line in reply.lines for n in (line.patients, line.missing))
+        cohort = load_cohort(home, study, "north")
+        here = of_part(home, table, cohort, "evaluation")
+        assert 0 < here["age"].isna().sum() < 5
+        assert "age" in reply.withheld
+        assert not missing(reply, "age", "evaluation")
+        grades = levels(reply, "grade", "evaluation")
+        assert sum(grades.values()) == len(here) or "grade" in reply.withheld
+
+    def test_a_harmonising_study_is_answered_before_it_harmonises(self, tmp_path, table):
+        study = study_of(harmonisation={"covariates": []}, sites=[{"name": n, "role": "train"} for n in ("north", "b")])
+        home = hospital(tmp_path, table, study, "north")
+        approve(home, study, by="officer")
+        assert isinstance(self.ask(home, study), CohortReply)
 
 
 def test_sequences_are_present_or_absent(tmp_path):

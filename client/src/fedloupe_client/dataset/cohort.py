@@ -29,7 +29,7 @@ IMAGES: tuple[InputKind, InputKind] = ("image-mr", "image-ct")
 class GroupsUnknown(FedLoupeError):
     """The study judges subgroups or grades that the site's store does not hold as the study declares them."""
 
-    code = "FL-668"
+    code = "FL-669"
     title = "subgroups or grades of the site's cases are not in its store"
 
 
