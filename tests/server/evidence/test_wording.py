@@ -117,9 +117,9 @@ class TestFindings:
 class TestCertainty:
     def test_a_prediction_interval_that_reaches_chance_is_said_to(self, make_results: Maker) -> None:
         results = make_results()
-        assert results.pooled and results.pooled.prediction_low and results.pooled.prediction_low > 0.5
-        assert "no better than chance" not in " ".join(wording.certainty(results))
-        wide = results.pooled.model_copy(update={"prediction_low": 0.45})
+        assert results.pooled
+        clear, wide = (results.pooled.model_copy(update={"prediction_low": low}) for low in (0.55, 0.45))
+        assert "no better than chance" not in " ".join(wording.certainty(results.model_copy(update={"pooled": clear})))
         assert "no better than chance" in " ".join(wording.certainty(results.model_copy(update={"pooled": wide})))
 
     def test_two_sites_predict_nothing(self, make_results: Maker) -> None:

@@ -1,4 +1,4 @@
-"""Calibration slope, calibration in the large and expected calibration error against statsmodels and by hand."""
+"""Calibration slope, intercept, O/E, recalibration and expected calibration error against statsmodels and by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from fedloupe.metrics import (
     calibration_in_the_large,
     calibration_slope,
     expected_calibration_error,
+    log_observed_expected,
+    observed_expected,
+    recalibrate,
 )
 
 
@@ -93,3 +96,60 @@ class TestExpectedCalibrationError:
         labels = (rng.random(200) < scores**2).astype(int)
         deciles = [abs(s.mean() - y.mean()) for s, y in zip(np.split(scores, 10), np.split(labels, 10), strict=True)]
         assert expected_calibration_error(labels, scores) == pytest.approx(np.mean(deciles))
+
+
+class TestObservedExpected:
+    def test_ratio_and_interval(self, patients):
+        """A Poisson regression with the log of the probabilities as offset, its error scaled to binomial events."""
+        labels, odds = patients
+        scores = expit(odds)
+        model = sm.GLM(labels, np.ones((150, 1)), family=sm.families.Poisson(), offset=np.log(scores))
+        fit = model.fit(tol=1e-14)
+        found = observed_expected(labels, scores)
+        assert found.ratio == pytest.approx(np.exp(fit.params[0]), rel=1e-9)
+        assert found.se == pytest.approx(fit.bse[0] * np.sqrt(1 - labels.mean()), rel=1e-9)
+        assert (found.low, found.high) == pytest.approx(
+            found.ratio * np.exp([-1.959964 * found.se, 1.959964 * found.se])
+        )
+
+    def test_the_error_is_that_of_the_logarithm_of_a_binomial_share(self):
+        rng = np.random.default_rng(0)
+        logs = np.log(rng.binomial(400, 0.3, 20_000) / 130.0)
+        assert log_observed_expected(120, 130.0, 400)[1] == pytest.approx(logs.std(), rel=0.03)
+
+    def test_without_events_the_ratio_is_nought_but_not_for_certain(self):
+        found = observed_expected([0] * 20, [0.1] * 20)
+        assert (found.ratio, found.low) == (0.0, 0.0)
+        assert found.high == pytest.approx(0.5 / 2.5 * np.exp(1.959964 * np.sqrt(2 - 1 / 21)))
+
+    def test_with_events_in_everybody_the_interval_holds_the_ratio(self):
+        found = observed_expected([1] * 10, [0.4] * 10)
+        assert found.ratio == pytest.approx(2.5)
+        assert found.low < 2.5 <= found.high
+
+    def test_a_model_that_expects_nothing_is_refused(self):
+        with pytest.raises(ScoresInvalid):
+            observed_expected([0, 1], [0.0, 0.0])
+
+
+class TestRecalibration:
+    def test_the_line_is_the_logistic_regressions(self, patients):
+        labels, odds = patients
+        fit = sm.GLM(labels, sm.add_constant(odds), family=sm.families.Binomial()).fit(tol=1e-14)
+        assert recalibrate(labels, odds, "line") == pytest.approx(tuple(fit.params), abs=1e-8)
+
+    def test_the_intercept_leaves_the_slope(self, patients):
+        labels, odds = patients
+        fit = sm.GLM(labels, np.ones((150, 1)), family=sm.families.Binomial(), offset=odds).fit(tol=1e-14)
+        assert recalibrate(labels, odds) == pytest.approx((fit.params[0], 1.0), abs=1e-8)
+
+    def test_recalibrated_patients_are_calibrated(self, patients):
+        labels, odds = patients
+        a, b = recalibrate(labels, odds, "line")
+        assert calibration_slope(labels, a + b * odds).value == pytest.approx(1.0)
+        assert calibration_in_the_large(labels, a + b * odds).value == pytest.approx(0.0, abs=1e-8)
+        assert observed_expected(labels, expit(a + b * odds)).ratio == pytest.approx(1.0)
+
+    def test_outcomes_that_the_scores_part_have_no_line_but_an_intercept(self):
+        assert recalibrate([0, 0, 1, 1], [-2.0, -1, 1, 2], "line") is None
+        assert recalibrate([0, 0, 1, 1], [-2.0, -1, 1, 2]) == pytest.approx((0.0, 1.0))

@@ -10,7 +10,15 @@ from scipy.special import expit, logit
 from scipy.stats import t
 from statsmodels.stats.meta_analysis import combine_effects
 
-from fedloupe.metrics import NothingToPool, ScoresInvalid, delong, pool_auc
+from fedloupe.metrics import (
+    CountsInvalid,
+    NothingToPool,
+    ScoresInvalid,
+    delong,
+    pool_auc,
+    pool_observed_expected,
+    random_effects,
+)
 
 SPREAD = [(0.91, 0.03, 120), (0.72, 0.05, 90), (0.84, 0.06, 60), (0.66, 0.04, 150)]
 ALIKE = [(0.80, 0.05, 80), (0.81, 0.05, 90), (0.80, 0.06, 60)]
@@ -48,18 +56,19 @@ class TestIntervals:
         found = pool_auc(ALIKE)
         assert (found.low, found.high) == pytest.approx((expit(centre - half), expit(centre + half)))
 
-    def test_the_prediction_interval_is_higgins(self) -> None:
-        found = pool_auc(SPREAD)
-        se = (logit(found.high) - logit(found.auc)) / t.ppf(0.975, 3)
-        wide = t.ppf(0.975, 2) * sqrt(found.tau2 + se**2)
-        assert found.prediction_low == pytest.approx(expit(logit(found.auc) - wide))
-        assert found.prediction_high == pytest.approx(expit(logit(found.auc) + wide))
+    @pytest.mark.parametrize("results", [SPREAD, ALIKE])
+    def test_it_is_that_of_the_log_odds(self, results: list[tuple[float, float, int]]) -> None:
+        effect, variance = on_logit(results)
+        found, plain = pool_auc(results), random_effects(effect, np.sqrt(variance))
+        assert (found.low, found.high) == pytest.approx((expit(plain.low), expit(plain.high)), abs=1e-12)
+        expected = expit(plain.prediction_low), expit(plain.prediction_high)
+        assert (found.prediction_low, found.prediction_high) == pytest.approx(expected, abs=1e-12)
 
-    def test_a_new_site_is_always_less_sure_than_the_mean(self) -> None:
+    def test_a_new_site_is_never_surer_than_the_mean(self) -> None:
         for results in (SPREAD, ALIKE):
             found = pool_auc(results)
             assert found.prediction_low is not None and found.prediction_high is not None
-            assert found.prediction_low < found.low < found.auc < found.high < found.prediction_high
+            assert found.prediction_low <= found.low < found.auc < found.high <= found.prediction_high
 
     def test_two_sites_predict_nothing_for_a_third(self) -> None:
         found = pool_auc(SPREAD[:2])
@@ -107,3 +116,40 @@ class TestRefusals:
     def test_a_number_that_cannot_be_an_auc(self, bad: tuple[float, float, int]) -> None:
         with pytest.raises(ScoresInvalid):
             pool_auc([bad])
+
+
+class TestObservedExpected:
+    COUNTS = ((31, 24.4, 120), (18, 29.0, 90), (22, 21.3, 60), (50, 65.1, 200))
+
+    def test_it_is_statsmodels_on_the_log_scale(self) -> None:
+        """Standard error sqrt(1/O - 1/N): test_valmeta_1.R of the R package metamisc, with which Debray 2017 comes."""
+        o, e, n = np.array(self.COUNTS).T
+        reference = combine_effects(np.log(o / e), 1 / o - 1 / n, method_re="dl", use_t=True)
+        assert reference.scale_hksj_re > 1
+        found = pool_observed_expected(self.COUNTS)
+        assert found.ratio == pytest.approx(np.exp(reference.mean_effect_re), abs=1e-12)
+        assert (found.low, found.high) == pytest.approx(np.exp(reference.conf_int(use_t=True)[-1]), abs=1e-12)
+        assert (found.tau2, found.i2) == pytest.approx((reference.tau2, reference.i2), abs=1e-12)
+        assert (found.sites, found.patients) == (4, 470)
+
+    def test_the_prediction_interval_is_back_on_the_ratio(self) -> None:
+        o, e, n = np.array(self.COUNTS).T
+        plain, found = random_effects(np.log(o / e), np.sqrt(1 / o - 1 / n)), pool_observed_expected(self.COUNTS)
+        expected = np.exp([plain.prediction_low, plain.prediction_high])
+        assert (found.prediction_low, found.prediction_high) == pytest.approx(expected, abs=1e-12)
+
+    def test_a_site_without_events_takes_part_with_half_an_event(self) -> None:
+        found = pool_observed_expected([(0, 2.5, 20), *self.COUNTS])
+        by_hand = [(0.5, 3.0, 21), *self.COUNTS]
+        o, e, n = np.array(by_hand).T
+        assert found.ratio == pytest.approx(np.exp(random_effects(np.log(o / e), np.sqrt(1 / o - 1 / n)).estimate))
+        assert found.patients == 490
+
+    def test_no_site(self) -> None:
+        with pytest.raises(NothingToPool, match="FL-804"):
+            pool_observed_expected([])
+
+    @pytest.mark.parametrize("bad", [(3, 0.0, 9), (10, 5.0, 9), (-1, 5.0, 9), (3, float("nan"), 9), (3, 9.5, 9)])
+    def test_events_that_cannot_be_are_refused(self, bad: tuple[float, float, int]) -> None:
+        with pytest.raises(CountsInvalid, match="FL-806"):
+            pool_observed_expected([bad])

@@ -39,6 +39,20 @@ class NothingToPool(FedLoupeError):
     title = "no site result to pool"
 
 
+class EstimateInvalid(FedLoupeError):
+    """A site's estimate, its standard error, or a mean and standard deviation, is not one."""
+
+    code = "FL-805"
+    title = "an estimate is not valid"
+
+
+class CountsInvalid(FedLoupeError):
+    """Counts of patients contradict each other, or are none."""
+
+    code = "FL-806"
+    title = "counts of patients are not valid"
+
+
 def checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Labels as bool (n) and scores as float64 (n).
 
