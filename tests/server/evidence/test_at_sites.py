@@ -55,6 +55,12 @@ class TestOperating:
             assert row[1:] == (at.truth.size, at.truth.sum(), tp, fn, fp, tn)
         assert table.apart == {5, 6, 7}
 
+    def test_predictive_values_follow_from_the_counts(self, rich: Results) -> None:
+        # 40 events of 100: sensitivity 30/40, specificity 45/60, so 30 true and 15 false positives.
+        fields = {"patients": 100, "positives": 40, "sensitivity": 0.75, "specificity": 0.75}
+        found = operating_tables.confusion(rich.sites[0].federated.model_copy(update=fields))
+        assert (found.ppv.value, found.npv.value) == (30 / 45, 45 / 55)
+
     def test_nobody_called_positive_has_no_predictive_value(self, rich: Results) -> None:
         scores = rich.sites[0].federated.model_copy(update={"sensitivity": 0.0, "specificity": 1.0})
         found = operating_tables.confusion(scores)

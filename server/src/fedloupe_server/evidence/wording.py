@@ -84,11 +84,11 @@ def _outside(apart: list[SiteResult]) -> list[str]:
         where = f"At the {len(every)} external sites, which never trained, the frozen model's AUC is"
         said = [f"{where} {formats.listed(each)}."]
         return [*said, f"The interval includes chance at {formats.listed(chance)}."] if chance else said
-    said = [
+    return [
         f"At {name}, which never trained, the frozen model's AUC is {formats.auc(s.auc)} {told[name]}."
+        + (" This interval includes chance." if chance else "")
         for name, s in every
     ]
-    return [*said, "This interval includes chance."] if chance else said
 
 
 def certainty(results: Results) -> list[str]:
