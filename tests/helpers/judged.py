@@ -27,7 +27,7 @@ from fedloupe.metrics import (
     threshold_metrics,
 )
 from fedloupe.study import Evidence
-from fedloupe_server.evidence import Pooled, Results, RoundRecord, Scores, SiteResult
+from fedloupe_server.evidence import LeftOut, Pooled, Results, RoundRecord, Scores, SiteResult
 from fedloupe_server.evidence.assessed import Assessed, PooledScores
 
 Floats = NDArray[np.float64]
@@ -256,6 +256,17 @@ def site_result(at: People) -> SiteResult:
     )
 
 
+def left_out(at: People) -> LeftOut:
+    """A fold; the logistic model's scores stand for those of a model fitted without the site."""
+    moved = People(at.site, at.truth, at.scores | {"federated": at.scores["logistic"]}, at.groups, at.grade)
+    return LeftOut(
+        site=at.site,
+        federated=scored("federated", "all", moved.truth, moved.scores["federated"]),
+        logistic=scored("logistic", "all", moved.truth, moved.scores["clinical"]),
+        assessed=assessed(moved, "all", ("logistic",)),
+    )
+
+
 def judged(**changes: Any) -> Results:
     """The whole study; `changes` as fields of `Results`."""
     everyone = [people(site, number) for number, site in enumerate(TRAIN | APART)]
@@ -298,7 +309,7 @@ def judged(**changes: Any) -> Results:
         ),
         "pooled": Pooled(**asdict(pool_auc(pool))),
         "pooled_local": Pooled(**asdict(pool_auc(own))),
-        "left_out": (),
+        "left_out": tuple(left_out(at) for at in train),
         "evidence": Evidence(decision=(0.1, 0.6)),
         "pooled_scores": PooledScores(
             label="federated",

@@ -77,7 +77,7 @@ class TestHeterogeneity:
 
     def test_training_and_external_sites_are_never_mixed(self, rich: Results) -> None:
         table = meta.heterogeneity(rich)
-        assert {row[1] for row in table.numbers} == {"training sites", "external sites"}
+        assert {row[1] for row in table.numbers} == {"training sites", "external sites", "sites left out"}
         auc = numbers(table, measure="AUC", sites_of="external sites")
         own = [s.federated for s in rich.sites if s.role == "validate"]
         assert auc["estimate"] == pool_auc([(s.auc, s.auc_se, s.patients) for s in own]).auc
@@ -301,3 +301,26 @@ class TestFairness:
 
     def test_it_says_what_small_groups_cannot(self, rich: Results) -> None:
         assert any(said.startswith("Small groups can neither exclude nor prove") for said in fairness.words(rich))
+
+
+class TestLeftOut:
+    def test_folds_are_a_group_of_their_own(self, rich: Results) -> None:
+        told = [(f.federated.auc, f.federated.auc_se, f.federated.patients) for f in rich.left_out]
+        row = numbers(meta.heterogeneity(rich), measure="AUC", sites_of="sites left out")
+        assert row["sites"] == 5 and row["estimate"] == pool_auc(told).auc
+        assert any(said.startswith("Models of sites left out share") for said in meta.words(rich))
+
+    def test_each_folds_calibration_is_shown(self, rich: Results) -> None:
+        for fold, row in zip(rich.left_out, meta.left_out(rich).numbers, strict=True):
+            a = fold.assessed
+            assert row[:7] == (
+                *(fold.site, a.patients, a.positives),
+                *(a.in_the_large, a.in_the_large_se, a.slope, a.slope_se),
+            )
+            assert row[7] == pytest.approx(a.positives / (a.expected * a.patients))
+
+    def test_folds_that_were_not_assessed_are_no_group(self, rich: Results) -> None:
+        folds = tuple(fold.model_copy(update={"assessed": None}) for fold in rich.left_out)
+        none = rich.model_copy(update={"left_out": folds})
+        assert meta.left_out(none) is None
+        assert "sites left out" not in {row[1] for row in meta.heterogeneity(none).numbers}

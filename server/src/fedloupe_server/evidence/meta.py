@@ -4,8 +4,8 @@ heterogeneity(results)                                              # Table
 slope(results), in_the_large(results), observed_expected(results)   # Figures: forest plots
 words(results)                                                      # what the prediction interval means
 
-Test patients of training sites are one group, patients of validate-only sites another; they are never mixed here. All
-need `assess` replies (`study.evidence`).
+Test patients of training sites are one group, patients of validate-only sites another, sites left out a third; they are
+never mixed here. All need `assess` replies (`study.evidence`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from fedloupe.metrics import log_observed_expected, pool_auc, pool_observed_expe
 from fedloupe.metrics.discrimination import Z95
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.assessed import Assessed
-from fedloupe_server.evidence.drawing import INK, SOFT, Cell, Figure
+from fedloupe_server.evidence.drawing import EXTERNAL, FEDERATED, INK, SOFT, Cell, Figure
 from fedloupe_server.evidence.forests import Axis, Line, chart
-from fedloupe_server.evidence.panes import colour_of
-from fedloupe_server.evidence.results import Results, SiteResult
+from fedloupe_server.evidence.results import LeftOut, Results, SiteResult
 from fedloupe_server.evidence.tables import Table
 
-GROUPS = {"train": "training sites", "validate": "external sites"}
+GROUPS = {"train": "training sites", "validate": "external sites", "left": "sites left out"}
+"""The folds of leave-one-site-out are a group of their own: all patients of sites that a model was fitted without."""
+Place = SiteResult | LeftOut
 COLUMNS = (
     "measure", "sites_of", "sites", "estimate", "low", "high", "prediction_low", "prediction_high", "tau2", "tau2_of",
     "i2",
@@ -55,7 +56,7 @@ def heterogeneity(results: Results) -> Table | None:
     apart: list[int] = []
     for label, pool in MEASURES.items():
         for role, group in GROUPS.items():
-            found = pool([s for s in results.sites if s.role == role])
+            found = pool(places(results, role))
             if found is None:
                 continue
             if role == "validate":
@@ -82,6 +83,46 @@ def heterogeneity(results: Results) -> Table | None:
     )
 
 
+def places(results: Results, role: str) -> list[Place]:
+    """The sites of a group; no fold where none was assessed."""
+    if role == "left":
+        return [fold for fold in results.left_out if fold.assessed]
+    return [s for s in results.sites if s.role == role]
+
+
+def left_out(results: Results) -> Table | None:
+    """Calibration at each site that the model was fitted without; None where no fold was assessed."""
+    told = [(fold.site, fold.assessed) for fold in results.left_out if fold.assessed]
+    if not told:
+        return None
+    ratios = [ratio(a) for _, a in told]
+    return Table(
+        "Calibration at each site, all its patients, of models that were fitted without it (± standard error)",
+        ("Site left out", "Events / patients", "In the large", "Slope", "O/E (95 % interval)"),
+        tuple(
+            (
+                site,
+                f"{a.positives} / {a.patients}",
+                formats.with_error(a.in_the_large, a.in_the_large_se),
+                formats.with_error(a.slope, a.slope_se),
+                formats.signed_interval(*found) if found else formats.ABSENT,
+            )
+            for (site, a), found in zip(told, ratios, strict=True)
+        ),
+        columns=(
+            *("site", "patients", "events", "in_the_large", "in_the_large_se", "slope", "slope_se"),
+            *("observed_expected", "low", "high"),
+        ),
+        numbers=tuple(
+            (
+                *(site, a.patients, a.positives, a.in_the_large, a.in_the_large_se, a.slope, a.slope_se),
+                *(found or (None, None, None)),
+            )
+            for (site, a), found in zip(told, ratios, strict=True)
+        ),
+    )
+
+
 def words(results: Results) -> list[str]:
     """What the intervals mean, and which sites are missing where."""
     if not any(s.assessed for s in results.sites):
@@ -93,9 +134,11 @@ def words(results: Results) -> list[str]:
         "A slope of 1, an intercept of 0 (calibration in the large) and an O/E of 1 are right. A slope below 1: risks "
         "are too extreme. An O/E above 1: more events than predicted.",
     ]
-    few = [group for role, group in GROUPS.items() if 0 < sum(s.role == role for s in results.sites) < 3]
+    few = [group for role, group in GROUPS.items() if 0 < len(places(results, role)) < 3]
     if few:
         said.append(f"For the {formats.listed(few)} there is none: they are fewer than three.")
+    if places(results, "left"):
+        said.append("Models of sites left out share training patients, so the intervals of these means are too narrow.")
     none = [s.site for s in results.sites if s.assessed and s.assessed.slope is None]
     if none:
         said.append(f"No finite slope fits best at {formats.listed(none)}, which the means of slopes leave out.")
@@ -143,7 +186,7 @@ def _lines(
 ) -> list[Line]:
     lines: list[Line] = []
     for role, heading in (("train", "Training sites, test patients"), ("validate", "External sites (never trained)")):
-        sites = [s for s in results.sites if s.role == role]
+        sites = places(results, role)
         if not any(s.assessed for s in sites):
             continue
         lines.append(Line("heading", heading))
@@ -153,7 +196,8 @@ def _lines(
             told = of(site.assessed)
             patients, events = site.assessed.patients, site.assessed.positives
             if told:
-                lines.append(Line("square", site.site, *told, patients, events, colour_of(site)))
+                colour = EXTERNAL if role == "validate" else FEDERATED
+                lines.append(Line("square", site.site, *told, patients, events, colour))
             else:
                 lines.append(Line("note", site.site, patients=patients, events=events, note=absent))
         if mean := MEASURES[measure](sites):
@@ -176,14 +220,14 @@ def _forest(
     return chart(name, f"{title} of the federated model at each site", lines, axis)
 
 
-def _auc(sites: list[SiteResult]) -> Across | None:
+def _auc(sites: list[Place]) -> Across | None:
     if len(sites) < 2:
         return None
     m = pool_auc([(s.federated.auc, s.federated.auc_se, s.federated.patients) for s in sites])
     return Across(m.sites, m.auc, m.low, m.high, m.prediction_low, m.prediction_high, m.tau2, "logit", m.i2)
 
 
-def _ratio(sites: list[SiteResult]) -> Across | None:
+def _ratio(sites: list[Place]) -> Across | None:
     told = [(a.positives, a.expected * a.patients, a.patients) for s in sites if (a := s.assessed) and a.expected]
     if len(told) < 2:
         return None
@@ -205,7 +249,7 @@ def _range(found: Across) -> str:
     return f"{formats.number(found.prediction_low)} to {formats.number(found.prediction_high)}"
 
 
-MEASURES: dict[str, Callable[[list[SiteResult]], Across | None]] = {
+MEASURES: dict[str, Callable[[list[Place]], Across | None]] = {
     "AUC": _auc,
     "O/E": _ratio,
     "Slope": lambda sites: _own_scale([(a.slope, a.slope_se) for s in sites if (a := s.assessed)]),

@@ -54,7 +54,9 @@ class Difference:
         """The other model in words."""
         if self.own:
             return OWN
-        return NAMES.get(self.against) or f"Own model of {self.against.removeprefix('local-')}"
+        if self.against.startswith("local-"):
+            return f"Own model of {self.against.removeprefix('local-')}"
+        return NAMES.get(self.against, f"{self.against.capitalize()} model")
 
 
 def differences(results: Results) -> list[Difference]:

@@ -122,6 +122,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "paired_means": paired.pooled,
     "baselines": lambda results: baselines.table(results) if any(s.baselines for s in results.sites) else None,
     "left_out": baselines.left_out,
+    "left_out_calibration": meta.left_out,
     "scanners": scanners.unseen,
     "calibrated": predicting.calibrated,
     "covered": predicting.covered,

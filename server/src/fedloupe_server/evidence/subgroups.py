@@ -160,9 +160,11 @@ def words(results: Results) -> list[str]:
 
 
 def _pooled(subsets: Sequence[Subset]) -> tuple[float, float, float]:
-    if len(subsets) == 1:
-        return subsets[0].auc, subsets[0].low, subsets[0].high
-    mean = pool_auc([(s.auc, s.auc_se, s.patients) for s in subsets])
+    known = [s for s in subsets if 0 < s.auc_se < 1]
+    if len(known) < 2:
+        one = (known or subsets)[0]
+        return one.auc, one.low, one.high
+    mean = pool_auc([(s.auc, s.auc_se, s.patients) for s in known])
     return mean.auc, mean.low, mean.high
 
 

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from fedloupe_server.evidence import formats, private
 from fedloupe_server.evidence.drawing import Cell, rows_as_csv
-from fedloupe_server.evidence.results import Results, SiteResult
+from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
 from fedloupe_server.statistics.quality import QualitySummary
+
+AUC = ("auc", "low", "high")
+SITE = ("site", "role", "train", "tune", "test", "events", "excluded", "masks_drawn")
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,28 @@ def sites(results: Results) -> Table:
         for s in results.sites
     ]
     keep = [i for i in range(len(header)) if any(row[i] != formats.ABSENT for row in rows)]
+    models = ("federated", "own", "personal", "logistic")
     return Table(
         "Sites, patients and AUC of each model",
         tuple(header[i] for i in keep),
         tuple(tuple(row[i] for i in keep) for row in rows),
         _apart(results),
+        (*SITE, *(f"{model}_{column}" for model in models for column in AUC), "best_possible", "epsilon"),
+        tuple(
+            (
+                *(s.site, s.role, s.train, s.tune, s.test, s.positives, sum(s.excluded.values()), s.drawn),
+                *(value for scores in (s.federated, s.local, s.personal, s.logistic) for value in auc_values(scores)),
+                s.federated.reference_auc,
+                s.epsilon,
+            )
+            for s in results.sites
+        ),
     )
+
+
+def auc_values(scores: Scores | None) -> tuple[Cell, ...]:
+    """The columns `AUC` of one model."""
+    return (scores.auc, scores.auc_low, scores.auc_high) if scores else (None, None, None)
 
 
 def quality(found: QualitySummary) -> Table:
@@ -86,6 +105,12 @@ def quality(found: QualitySummary) -> Table:
         ("Features", "Offered", "Repeatable", "Kept", "Median ICC"),
         tuple(
             (f"{part}: {row.group}", str(row.offered), str(row.stable), str(row.kept), formats.auc(row.median))
+            for part, rows in parts
+            for row in rows
+        ),
+        columns=("by", "group", "offered", "repeatable", "kept", "median_icc"),
+        numbers=tuple(
+            (part.lower(), row.group, row.offered, row.stable, row.kept, row.median)
             for part, rows in parts
             for row in rows
         ),
