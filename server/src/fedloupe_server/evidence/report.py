@@ -14,7 +14,25 @@ from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import CLIENT, RECORD, Study
-from fedloupe_server.evidence import baselines, formats, making, predicting, private, scanners, wording
+from fedloupe_server.evidence import (
+    baselines,
+    before,
+    decision,
+    fairness,
+    formats,
+    grades,
+    making,
+    meta,
+    paired,
+    pooled_curves,
+    predicting,
+    private,
+    recalibration,
+    scanners,
+    smooth,
+    subgroups,
+    wording,
+)
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.sections import FIGURES, SECTIONS, TABLES, Section, draw, tabulate
@@ -23,9 +41,20 @@ SPEAKING = {
     "words": wording,
     "private": private,
     "baselines": baselines,
+    "before": before,
+    "decision": decision,
+    "fairness": fairness,
+    "formats": formats,
+    "grades": grades,
+    "meta": meta,
+    "paired": paired,
+    "pooled_curves": pooled_curves,
     "predicting": predicting,
+    "recalibration": recalibration,
     "scanners": scanners,
     "making": making,
+    "smooth": smooth,
+    "subgroups": subgroups,
 }
 """Modules whose sentences the sections' templates ask for."""
 
