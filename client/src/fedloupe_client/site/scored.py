@@ -24,7 +24,7 @@ from fedloupe_client.site.files import keep, opened
 class NotScored(FedLoupeError):
     """A model is to be judged or compared that this site did not score in this run."""
 
-    code = "FL-669"
+    code = "FL-668"
     title = "the model was not scored at this site in this run"
 
 
