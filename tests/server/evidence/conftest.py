@@ -21,6 +21,7 @@ from fedloupe.metrics import (
     threshold_metrics,
 )
 from fedloupe_server.evidence import LeftOut, Pooled, Results, RoundRecord, Scores, SiteResult
+from judged import judged
 
 Maker = Callable[..., Results]
 SIZES = {"north": 52, "east": 44, "south": 61, "west": 38, "harbour": 70}
@@ -161,3 +162,9 @@ def make_results() -> Maker:
 def make_scores() -> Callable[..., Scores]:
     """Build scores: label, split, patients, separation, seed, best."""
     return scores
+
+
+@pytest.fixture(scope="session")
+def rich() -> Results:
+    """A study with `evidence`: five training and three validate-only sites; see `judged`."""
+    return judged()

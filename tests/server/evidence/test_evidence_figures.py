@@ -14,7 +14,6 @@ from fedloupe_server.evidence import (
     Results,
     ResultsInvalid,
     ResultsUnreadable,
-    Scores,
     drawing,
     intervals,
     journey,
@@ -150,35 +149,6 @@ class TestRounds:
 
 
 class TestTables:
-    def test_predictive_values_follow_from_the_counts(self, make_scores: Callable[..., Scores]) -> None:
-        # 40 events of 100: sensitivity 30/40, specificity 45/60, so 30 true and 15 false positives.
-        scores = make_scores("federated", "all", 100, 1.0, 0, None)
-        counts = scores.model_copy(update={"positives": 40, "sensitivity": 0.75, "specificity": 0.75})
-        assert tables.predictive_values(counts) == (30 / 45, 45 / 55)
-
-    def test_nobody_called_positive_has_no_predictive_value(self, make_scores: Callable[..., Scores]) -> None:
-        scores = make_scores("federated", "all", 100, 1.0, 0, None)
-        none = scores.model_copy(update={"sensitivity": 0.0, "specificity": 1.0})
-        assert tables.predictive_values(none)[0] is None
-
-    def test_expected_precision_is_hanley_mcneils(self, make_results: Maker) -> None:
-        results = make_results()
-        assert results.pooled
-        table = tables.precision(
-            results.model_copy(
-                update={
-                    "pooled": results.pooled.model_copy(update={"auc": 0.75}),
-                    "sites": tuple(
-                        s.model_copy(
-                            update={"federated": s.federated.model_copy(update={"patients": 100, "positives": 20})}
-                        )
-                        for s in results.sites
-                    ),
-                }
-            )
-        )
-        assert {row[3] for row in table.rows} == {"±0.13"}
-
     def test_validate_only_sites_are_marked(self, make_results: Maker) -> None:
         assert tables.sites(make_results()).apart == {5}
 

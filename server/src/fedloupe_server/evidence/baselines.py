@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from fedloupe.metrics import pool_auc
+from fedloupe.metrics import PooledAuc, pool_auc
 from fedloupe_server.evidence import formats
+from fedloupe_server.evidence.drawing import Cell
 from fedloupe_server.evidence.results import LeftOut, Results, Scores, SiteResult
-from fedloupe_server.evidence.tables import Table
+from fedloupe_server.evidence.tables import AUC, Table, auc_values
 
 NAMES = {"logistic": "Federated logistic", "clinical": "Clinical only", "trees": "Federated trees"}
 SENTENCES = {
@@ -77,15 +78,25 @@ def table(results: Results) -> Table | None:
     if not known:
         return None
     rows = [(s.site, _cell(s.federated), *(_cell(scored(s).get(label)) for label in known)) for s in results.sites]
+    numbers: list[tuple[Cell, ...]] = [
+        (s.site, *(v for scores in (s.federated, *map(scored(s).get, known)) for v in auc_values(scores)))
+        for s in results.sites
+    ]
     train = [s for s in results.sites if s.role == "train"]
     if len(train) > 1:
         columns = [[s.federated for s in train], *([scored(s)[x] for s in train if x in scored(s)] for x in known)]
-        rows.append(("Pooled, training sites", *(_pooled(column) for column in columns)))
+        means = [_pooled(column) for column in columns]
+        shown = (formats.with_interval(m.auc, m.low, m.high) if m else formats.ABSENT for m in means)
+        rows.append(("Pooled, training sites", *shown))
+        values = [(m.auc, m.low, m.high) if m else (None, None, None) for m in means]
+        numbers.append(("Pooled, training sites", *(v for triple in values for v in triple)))
     return Table(
         "AUC of the federated model and of each baseline on the same patients (95 % interval)",
         ("Site", "Federated", *(NAMES[label] for label in known)),
         tuple(rows),
         frozenset(i for i, s in enumerate(results.sites) if s.role == "validate"),
+        ("site", *(f"{label}_{column}" for label in ("federated", *known) for column in AUC)),
+        tuple(numbers),
     )
 
 
@@ -107,6 +118,14 @@ def left_out(results: Results) -> Table | None:
             )
             for fold in results.left_out
         ),
+        columns=("site", "patients", "events", *(f"{x}_{column}" for x in ("federated", *known) for column in AUC)),
+        numbers=tuple(
+            (
+                *(fold.site, fold.federated.patients, fold.federated.positives),
+                *(v for scores in (fold.federated, *map(scored(fold).get, known)) for v in auc_values(scores)),
+            )
+            for fold in results.left_out
+        ),
     )
 
 
@@ -119,8 +138,5 @@ def _cell(scores: Scores | None) -> str:
     return formats.with_interval(scores.auc, scores.auc_low, scores.auc_high) if scores else formats.ABSENT
 
 
-def _pooled(scores: list[Scores]) -> str:
-    if len(scores) < 2:
-        return formats.ABSENT
-    mean = pool_auc([(s.auc, s.auc_se, s.patients) for s in scores])
-    return formats.with_interval(mean.auc, mean.low, mean.high)
+def _pooled(scores: list[Scores]) -> PooledAuc | None:
+    return pool_auc([(s.auc, s.auc_se, s.patients) for s in scores]) if len(scores) > 1 else None

@@ -71,14 +71,23 @@ class Drawing:
         """A disc, or a ring with a white `fill`."""
         self._add("circle", cx=x, cy=y, r=radius, fill=fill, stroke=stroke, stroke_width=width if stroke else "")
 
-    def polygon(self, points: list[tuple[float, float]], fill: str) -> None:
+    def polygon(self, points: list[tuple[float, float]], fill: str, opacity: float = 1) -> None:
         """A filled polygon."""
-        self._add("polygon", points=_points(points), fill=fill)
+        self._add("polygon", points=_points(points), fill=fill, fill_opacity=f"{opacity:g}" if opacity < 1 else "")
 
-    def polyline(self, points: list[tuple[float, float]], stroke: str, width: float = 1.75) -> None:
-        """A line through points."""
+    def polyline(
+        self, points: list[tuple[float, float]], stroke: str, width: float = 1.75, dash: str = "", opacity: float = 1
+    ) -> None:
+        """A line through points; `dash` as in stroke-dasharray."""
         self._add(
-            "polyline", points=_points(points), fill="none", stroke=stroke, stroke_width=width, stroke_linejoin="round"
+            "polyline",
+            points=_points(points),
+            fill="none",
+            stroke=stroke,
+            stroke_width=width,
+            stroke_linejoin="round",
+            stroke_dasharray=dash,
+            stroke_opacity=f"{opacity:g}" if opacity < 1 else "",
         )
 
     def text(

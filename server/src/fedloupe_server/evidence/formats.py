@@ -27,6 +27,30 @@ def with_interval(value: float, low: float, high: float) -> str:
     return f"{auc(value)} ({interval(low, high)})"
 
 
+def number(value: float | None, digits: int = 2) -> str:
+    """Any number with a true minus."""
+    if value is None:
+        return ABSENT
+    text = f"{abs(value):.{digits}f}"
+    return text if value >= 0 or float(text) == 0 else f"−{text}"
+
+
+def signed_interval(value: float | None, low: float | None, high: float | None) -> str:
+    """`−0.12 (−0.40 to 0.16)`, or the interval alone, for numbers outside [0, 1]."""
+    between = ABSENT if low is None or high is None else f"({number(low)} to {number(high)})"
+    return between if value is None else f"{number(value)} {between}"
+
+
+def with_error(value: float | None, se: float | None) -> str:
+    """`0.93 ± 0.11`: an estimate with its standard error."""
+    return ABSENT if value is None or se is None else f"{number(value)} ± {se:.2f}"
+
+
+def p_value(value: float) -> str:
+    """Two decimals, three below 0.1, and no smaller than <0.001."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}" if value < 0.0995 else f"{value:.2f}"
+
+
 def difference(value: float) -> str:
     """Signed, two decimals, with a true minus."""
     text = f"{abs(value):.2f}"

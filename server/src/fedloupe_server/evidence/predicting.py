@@ -10,6 +10,7 @@ from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.results import LeftOut, Predicted, Results, Scores, SiteResult
 from fedloupe_server.evidence.tables import Table
 
+CALIBRATION = ("slope", "slope_se", "in_the_large", "in_the_large_se", "ece")
 OFF = 0.03
 """Coverage further than this from what was agreed is said in words."""
 
@@ -81,6 +82,15 @@ def calibrated(results: Results) -> Table | None:
             for place in _places(results)
         ),
         _apart(results),
+        ("site", "patients", *(f"{name}_{when}" for name in CALIBRATION for when in ("before", "after"))),
+        tuple(
+            (
+                _name(place),
+                place.federated.patients,
+                *(getattr(s, name) if s else None for name in CALIBRATION for s in _both(place)),
+            )
+            for place in _places(results)
+        ),
     )
 
 
@@ -100,6 +110,12 @@ def covered(results: Results) -> Table | None:
         ),
         tuple((_name(place), str(place.federated.patients), *_cells(place.federated)) for place in _places(results)),
         _apart(results),
+        ("site", "patients", "held", "held_se", "named_one_outcome", "outside_range"),
+        tuple(
+            (_name(place), s.patients, s.covered, s.covered_se, s.single, s.beyond)
+            for place in _places(results)
+            if (s := place.federated)
+        ),
     )
 
 

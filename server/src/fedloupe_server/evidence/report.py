@@ -14,18 +14,47 @@ from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import CLIENT, RECORD, Study
-from fedloupe_server.evidence import baselines, formats, making, predicting, private, scanners, wording
+from fedloupe_server.evidence import (
+    baselines,
+    before,
+    decision,
+    fairness,
+    formats,
+    grades,
+    making,
+    meta,
+    paired,
+    pooled_curves,
+    predicting,
+    private,
+    recalibration,
+    scanners,
+    smooth,
+    subgroups,
+    wording,
+)
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
-from fedloupe_server.evidence.sections import FIGURES, SECTIONS, TABLES, Section, draw, tabulate
+from fedloupe_server.evidence.sections import FIGURES, SECTIONS, STUDIED, TABLES, Section, draw, tabulate
 
 SPEAKING = {
     "words": wording,
     "private": private,
     "baselines": baselines,
+    "before": before,
+    "decision": decision,
+    "fairness": fairness,
+    "formats": formats,
+    "grades": grades,
+    "meta": meta,
+    "paired": paired,
+    "pooled_curves": pooled_curves,
     "predicting": predicting,
+    "recalibration": recalibration,
     "scanners": scanners,
     "making": making,
+    "smooth": smooth,
+    "subgroups": subgroups,
 }
 """Modules whose sentences the sections' templates ask for."""
 
@@ -58,13 +87,13 @@ def write_report(results: Results, run_dir: Path, study: Study | None = None) ->
     Raises:
         ReportUnwritable: the folder or a file cannot be written.
     """
-    figures, tabled = draw(results), tabulate(results)
+    figures, tabled = draw(results), tabulate(results, study)
     page = render(results, figures, study)
     files: dict[str, str | None] = {}
     for name in FIGURES:
         files[f"figures/{name}.svg"] = figures[name].svg if name in figures else None
         files[f"figures/{name}.csv"] = figures[name].csv if name in figures else None
-    for name in TABLES:
+    for name in (*TABLES, *STUDIED):
         files[f"tables/{name}.csv"] = tabled[name].csv if name in tabled else None
     try:
         for folder in ("figures", "tables"):
@@ -99,7 +128,7 @@ def render(results: Results, figures: dict[str, Figure], study: Study | None = N
         **SPEAKING,
         "results": results,
         "study": study,
-        "tabled": tabulate(results),
+        "tabled": tabulate(results, study),
         "tiles": tiles(results),
         "apart": wording.validating(results),
         "best": [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.results import Beside, Results, Scores
-from fedloupe_server.evidence.tables import Table
+from fedloupe_server.evidence.tables import AUC, Table, auc_values
 
 RULES = {"estimate": "own shift taken out", "none": "as measured"}
 
@@ -68,6 +68,16 @@ def unseen(results: Results) -> Table | None:
             (site, part, _auc(fed), _auc(beside.federated), _auc(logistic), _auc(beside.logistic))
             for site, part, fed, logistic, beside in rows
             if isinstance(beside, Beside)
+        ),
+        columns=(
+            "site",
+            "part",
+            *(f"{m}_{r}_{c}" for m in ("federated", "logistic") for r in (declared, other) for c in AUC),
+        ),
+        numbers=tuple(
+            (site, part, *(v for s in (fed, b.federated, logistic, b.logistic) for v in auc_values(s)))
+            for site, part, fed, logistic, b in rows
+            if isinstance(b, Beside)
         ),
     )
 

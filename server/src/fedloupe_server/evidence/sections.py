@@ -11,7 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fedloupe_server.evidence import baselines, intervals, journey, panels, predicting, scanners, tables
+from fedloupe.study import Study
+from fedloupe_server.evidence import (
+    baselines,
+    before,
+    cohort_shift,
+    cohort_tables,
+    decision,
+    fairness,
+    grades,
+    intervals,
+    journey,
+    making,
+    meta,
+    operating_tables,
+    paired,
+    panels,
+    pooled_curves,
+    predicting,
+    recalibration,
+    scanners,
+    smooth,
+    subgroups,
+    tables,
+)
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.tables import Table
@@ -69,27 +92,59 @@ SECTIONS = (
 
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "forest": intervals.forest,
-    "benefit": intervals.benefit,
-    "external": intervals.external,
-    "left_out": intervals.left_out,
     "roc": panels.roc,
-    "calibration": panels.calibration,
+    "calibration": smooth.calibration,
+    "decision": decision.curves,
+    "forest_slope": meta.slope,
+    "forest_in_the_large": meta.in_the_large,
+    "forest_observed_expected": meta.observed_expected,
+    "pooled_curves": pooled_curves.curves,
+    "subgroups": subgroups.forest,
+    "external": intervals.external,
+    "benefit": intervals.benefit,
+    "left_out": intervals.left_out,
     "rounds": journey.rounds,
 }
 TABLES: dict[str, Callable[[Results], Table | None]] = {
+    "precision": before.precision,
     "sites": tables.sites,
-    "precision": tables.precision,
     "features": lambda results: tables.quality(results.quality) if results.quality else None,
-    "operating": tables.operating,
+    "discrimination": smooth.discrimination,
+    "operating": operating_tables.operating,
+    "counts": operating_tables.counts,
     "calibration": tables.calibration,
+    "recalibration": recalibration.recalibration,
+    "net_benefit": decision.benefits,
+    "heterogeneity": meta.heterogeneity,
+    "pooled_calibration": pooled_curves.calibration,
+    "subgroups": subgroups.by_site,
+    "fairness": fairness.table,
+    "fairness_gaps": fairness.gaps,
+    "grades": grades.grades,
+    "concordance": grades.concordance,
+    "paired": paired.compared,
+    "paired_means": paired.pooled,
     "baselines": lambda results: baselines.table(results) if any(s.baselines for s in results.sites) else None,
     "left_out": baselines.left_out,
+    "left_out_calibration": meta.left_out,
     "scanners": scanners.unseen,
     "calibrated": predicting.calibrated,
     "covered": predicting.covered,
     "privacy": tables.privacy,
     "provenance": tables.provenance,
+    "flow": cohort_tables.flow,
+    "table_1": cohort_tables.table_one,
+    "missing": cohort_tables.missing,
+    "development": cohort_shift.development_against_evaluation,
+    "sites_apart": cohort_shift.site_heterogeneity,
+    "not_recomputable": making.unrepeatable,
 }
+STUDIED: dict[str, Callable[[Study, Results], Table | None]] = {
+    "labels": cohort_tables.labels,
+    "splits": cohort_tables.splits,
+    "declared": lambda study, _: making.declared(study),
+}
+"""Tables for which the study is needed as well."""
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -98,7 +153,9 @@ def draw(results: Results) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure}
 
 
-def tabulate(results: Results) -> dict[str, Table]:
-    """The tables that these results have something to show in, by name."""
+def tabulate(results: Results, study: Study | None = None) -> dict[str, Table]:
+    """The tables that these results, and the study where it is at hand, have something to show in, by name."""
     made = {name: table(results) for name, table in TABLES.items()}
+    if study is not None:
+        made |= {name: table(study, results) for name, table in STUDIED.items()}
     return {name: table for name, table in made.items() if table and table.rows}

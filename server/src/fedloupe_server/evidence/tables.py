@@ -1,18 +1,20 @@
 """The report's tables: header and rows of formatted cells, nothing about their look.
 
-sites(results), operating(results), precision(results), calibration(results), provenance(results)
+sites(results), calibration(results), provenance(results)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedloupe.metrics import hanley_mcneil_se
 from fedloupe_server.evidence import formats, private
 from fedloupe_server.evidence.drawing import Cell, rows_as_csv
 from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
 from fedloupe_server.statistics.quality import QualitySummary
+
+AUC = ("auc", "low", "high")
+SITE = ("site", "role", "train", "tune", "test", "events", "excluded", "masks_drawn")
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,28 @@ def sites(results: Results) -> Table:
         for s in results.sites
     ]
     keep = [i for i in range(len(header)) if any(row[i] != formats.ABSENT for row in rows)]
+    models = ("federated", "own", "personal", "logistic")
     return Table(
         "Sites, patients and AUC of each model",
         tuple(header[i] for i in keep),
         tuple(tuple(row[i] for i in keep) for row in rows),
         _apart(results),
+        (*SITE, *(f"{model}_{column}" for model in models for column in AUC), "best_possible", "epsilon"),
+        tuple(
+            (
+                *(s.site, s.role, s.train, s.tune, s.test, s.positives, sum(s.excluded.values()), s.drawn),
+                *(value for scores in (s.federated, s.local, s.personal, s.logistic) for value in auc_values(scores)),
+                s.federated.reference_auc,
+                s.epsilon,
+            )
+            for s in results.sites
+        ),
     )
+
+
+def auc_values(scores: Scores | None) -> tuple[Cell, ...]:
+    """The columns `AUC` of one model."""
+    return (scores.auc, scores.auc_low, scores.auc_high) if scores else (None, None, None)
 
 
 def quality(found: QualitySummary) -> Table:
@@ -90,62 +108,18 @@ def quality(found: QualitySummary) -> Table:
             for part, rows in parts
             for row in rows
         ),
-    )
-
-
-def operating(results: Results) -> Table:
-    """Decisions at the frozen threshold, with predictive values at each site's own event rate."""
-    return Table(
-        f"Decisions at the frozen threshold of {results.threshold:.2f}",
-        ("Site", "Patients", "Events", "Accuracy", "Sensitivity", "Specificity", "PPV", "NPV"),
-        tuple(
-            (
-                s.site,
-                str(s.federated.patients),
-                str(s.federated.positives),
-                formats.percent(s.federated.accuracy),
-                formats.percent(s.federated.sensitivity),
-                formats.percent(s.federated.specificity),
-                *(formats.percent(v) for v in predictive_values(s.federated)),
-            )
-            for s in results.sites
+        columns=("by", "group", "offered", "repeatable", "kept", "median_icc"),
+        numbers=tuple(
+            (part.lower(), row.group, row.offered, row.stable, row.kept, row.median)
+            for part, rows in parts
+            for row in rows
         ),
-        _apart(results),
-    )
-
-
-def predictive_values(scores: Scores) -> tuple[float | None, float | None]:
-    """Positive and negative predictive value; None where nobody was called so, or no threshold was given."""
-    if scores.sensitivity is None or scores.specificity is None:
-        return None, None
-    negatives = scores.patients - scores.positives
-    true_positive = round(scores.sensitivity * scores.positives)
-    true_negative = round(scores.specificity * negatives)
-    positive, negative = true_positive + negatives - true_negative, true_negative + scores.positives - true_positive
-    return (true_positive / positive if positive else None, true_negative / negative if negative else None)
-
-
-def precision(results: Results) -> Table:
-    """Half-width of the 95 % interval: what the numbers of patients let expect, and what was reached."""
-    rows = []
-    for s in results.sites:
-        assumed = results.pooled.auc if results.pooled else s.federated.auc
-        expected = 1.96 * hanley_mcneil_se(assumed, s.federated.positives, s.federated.patients - s.federated.positives)
-        reached = (s.federated.auc_high - s.federated.auc_low) / 2
-        rows.append(
-            (s.site, str(s.federated.patients), str(s.federated.positives), f"±{expected:.2f}", f"±{reached:.2f}")
-        )
-    return Table(
-        "Precision of the AUC to expect from the number of patients (Hanley-McNeil, at the pooled AUC), and reached",
-        ("Site", "Patients", "Events", "Expected", "Reached"),
-        tuple(rows),
-        _apart(results),
     )
 
 
 def calibration(results: Results) -> Table:
     """Brier score beside that of always saying the site's event rate, and expected against observed events."""
-    rows = []
+    rows, numbers = [], []
     for s in results.sites:
         rate = s.federated.positives / s.federated.patients
         shown = sum(n for *_, n in s.federated.calibration)
@@ -161,11 +135,15 @@ def calibration(results: Results) -> Table:
                 f"{rate * (1 - rate):.2f}",
             )
         )
+        o_e = rate / predicted if predicted else None
+        numbers.append((s.site, predicted, rate, o_e, s.federated.brier, rate * (1 - rate)))
     return Table(
         "Mean prediction and outcome",
         ("Site", "Predicted", "Observed", "Observed / expected", "Brier score", "Brier of the event rate alone"),
         tuple(rows),
         _apart(results),
+        ("site", "predicted", "observed", "observed_expected", "brier", "brier_of_the_event_rate"),
+        tuple(numbers),
     )
 
 

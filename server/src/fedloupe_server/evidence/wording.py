@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from fedloupe_server.evidence import baselines, formats, noise, personal, private
+from fedloupe_server.evidence import baselines, formats, noise, paired, personal, private
 from fedloupe_server.evidence.intervals import local_name
 from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.statistics.quality import QualitySummary
@@ -54,13 +54,7 @@ def found(results: Results) -> list[str]:
             f"{formats.auc(pooled.auc)} (95 % interval {formats.interval(pooled.low, pooled.high)}; "
             f"{formats.count(pooled.sites, 'site')}, {formats.count(pooled.patients, 'patient')})."
         )
-    for site in validating(results):
-        s = site.federated
-        said.append(
-            f"At {site.site}, which never trained, the frozen model's AUC is {formats.auc(s.auc)} "
-            f"({formats.interval(s.auc_low, s.auc_high)}; {formats.count(s.positives, 'event')} in {s.patients})."
-            + (" This interval includes chance." if s.auc_low <= 0.5 else "")
-        )
+    said += _outside(validating(results))
     if not validating(results):
         said.append(
             "No external site took part: nothing here shows how the model does at a hospital that never trained."
@@ -75,6 +69,26 @@ def found(results: Results) -> list[str]:
             f"{formats.auc(low) if formats.gain(high, low) == 0 else formats.interval(low, high) + ' by site'}."
         )
     return said
+
+
+def _outside(apart: list[SiteResult]) -> list[str]:
+    """The frozen model at validate-only sites."""
+    every = [(s.site, s.federated) for s in apart]
+    told = {
+        name: f"({formats.interval(s.auc_low, s.auc_high)}; {formats.count(s.positives, 'event')} in {s.patients})"
+        for name, s in every
+    }
+    chance = [name for name, s in every if s.auc_low <= 0.5]
+    if len(every) > 1:
+        each = [f"{formats.auc(s.auc)} at {name} {told[name]}" for name, s in every]
+        where = f"At the {len(every)} external sites, which never trained, the frozen model's AUC is"
+        said = [f"{where} {formats.listed(each)}."]
+        return [*said, f"The interval includes chance at {formats.listed(chance)}."] if chance else said
+    return [
+        f"At {name}, which never trained, the frozen model's AUC is {formats.auc(s.auc)} {told[name]}."
+        + (" This interval includes chance." if chance else "")
+        for name, s in every
+    ]
 
 
 def certainty(results: Results) -> list[str]:
@@ -132,12 +146,20 @@ def benefit(results: Results) -> list[str]:
         if same:
             said.append(f"At {formats.listed(same)} the two are equal to two decimals.")
         inside = [n for n, fed, own in pairs if own.auc_low <= fed.auc <= own.auc_high]
-        if inside:
+        if inside and not paired.words(results):
             said.append(
                 f"At {len(inside)} of {len(pairs)} the federated AUC lies within the own model's 95 % interval: "
                 "there, so few patients cannot tell the two apart."
             )
-    for site in apart:
+        said += paired.words(results)
+    behind = [s for s in apart if any(formats.gain(s.federated.auc, o.auc) <= 0 for o in s.local_elsewhere)]
+    if len(apart) > 1 and not behind:
+        aucs = [o.auc for site in apart for o in site.local_elsewhere]
+        said.append(
+            f"At all {len(apart)} external sites it is above every own model brought there "
+            f"(their AUCs: {formats.interval(min(aucs), max(aucs))})."
+        )
+    for site in apart if len(apart) == 1 or behind else []:
         others = site.local_elsewhere
         beaten = [o for o in others if formats.gain(site.federated.auc, o.auc) > 0]
         low, high = min(o.auc for o in others), max(o.auc for o in others)
@@ -237,10 +259,14 @@ def limits(results: Results) -> list[str]:
         if s.drawn and s.drawn_by
     ]
     said.append(
-        "Probabilities are as shipped: the model was not recalibrated at any site. Read a predicted 30 % with the "
-        "calibration figure beside it."
+        "Probabilities are as shipped: the model was not recalibrated at any site"
+        + (", but to show what that would change" if any(map(_recalibrated, results.sites)) else "")
+        + ". Read a predicted 30 % with the calibration figure beside it."
     )
-    if any(s.local or s.local_elsewhere for s in results.sites):
+    if paired.differences(results):
+        if silent := [s.site for s in paired.untested(results)]:
+            said.append(f"No paired test was made at {formats.listed(silent)}: compare there by AUCs alone.")
+    elif any(s.local or s.local_elsewhere for s in results.sites):
         said.append("Own and federated models are compared by their AUCs; no paired significance test was made.")
     elif baselines.labels(results):
         said.append("Baselines and federated model are compared by their AUCs; no paired significance test was made.")
@@ -253,3 +279,7 @@ def limits(results: Results) -> list[str]:
     else:
         said.append(f"{NO_GUARANTEE} Weights can carry traces of training patients.")
     return said
+
+
+def _recalibrated(site: SiteResult) -> bool:
+    return bool(site.assessed and site.assessed.recalibration)

@@ -26,6 +26,7 @@ from fedloupe_server.evidence.results import (
     Scores,
 )
 from fedloupe_server.federation import client_level
+from fedloupe_server.federation.cohorts import cohort_tables
 from fedloupe_server.federation.columns import agreed_columns
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
@@ -110,8 +111,9 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
+    cohorts = cohort_tables(study, talk, tuple(talk.hellos))
     evaluated = evaluate_sites(study, talk, fitted, start, locals_, observer)
-    sites = evaluated.sites
+    sites = tuple(s.model_copy(update={"cohort": cohorts.get(s.site)}) for s in evaluated.sites)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
