@@ -179,7 +179,8 @@ def all_in_one(done: Run) -> NDArray[Any]:
 def taken(cohort: Cohort, rows: NDArray[np.int64]) -> Cohort:
     """The cohort's patients at these positions alone."""
     cases = tuple(cohort.cases[i] for i in rows)
-    return replace(cohort, cases=cases, batches=(), **{name: getattr(cohort, name)[rows] for name in ARRAYS})
+    arrays = {name: getattr(cohort, name)[rows] for name in ARRAYS}
+    return replace(cohort, cases=cases, batches=(), groups={}, grades=(), **arrays)
 
 
 def right(scored: Scored, cut: float) -> float:

@@ -47,7 +47,7 @@ def released(folder: Path) -> tuple[Path, Study]:
     mean, scale = np.nanmean(cohort.features, axis=0), np.nanstd(cohort.features, axis=0)
     rng = np.random.default_rng(1)
     projection = (rng.standard_normal((len(mean), study.model.components)) / len(mean) ** 0.5).astype(np.float32)
-    model = build_model(study, Schema.of(study, cohort.groups)).eval()
+    model = build_model(study, Schema.of(study, cohort.feature_groups)).eval()
     with torch.no_grad():
         inputs = cohort.inputs(Preparation(mean, scale, projection, "federated"), cohort.rows("all"))
         vectors = range_vector(model, inputs).double().numpy()

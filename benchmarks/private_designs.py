@@ -78,7 +78,7 @@ class Ready:
     """A cohort whose model inputs were worked out once."""
 
     def __init__(self, cohort: Cohort, preparation: Preparation) -> None:
-        self.groups, self.labels, self._cohort = cohort.groups, cohort.labels, cohort
+        self.groups, self.labels, self._cohort = cohort.feature_groups, cohort.labels, cohort
         self._inputs = cohort.inputs(preparation, np.arange(len(cohort.cases)))
 
     def rows(self, split: str) -> NDArray[np.int64]:

@@ -129,7 +129,7 @@ def kept(home: Path) -> list[TrainReply]:
 class TestRun:
     def test_the_report_says_what_is_protected_and_from_whom(self, outcome):
         results = outcome.results
-        page = " ".join((outcome.folder / "report.html").read_text().replace("&#39;", "'").split())
+        page = " ".join((outcome.folder / "pack" / "report.html").read_text().replace("&#39;", "'").split())
         assert CLIENT in page
         assert "It does not protect against the coordinator, who saw the sum of clipped updates without noise" in page
         assert "the unit protected is the patient" not in page and "largest spent by a site" not in page

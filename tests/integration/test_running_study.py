@@ -169,7 +169,7 @@ def test_a_hospital_joins_and_an_expired_certificate_is_rotated_while_the_study_
     parties.until(lambda: (s := read_status(parties.fed)) is not None and s.run == "completed", 900, "the end")
     assert len(parties.rounds()) == parties.study.training.rounds
     assert set(parties.rounds()[-1]["participants"]) == set(SITES)
-    assert (parties.fed / "run" / "report.html").exists()
+    assert (parties.fed / "run" / "pack" / "report.html").exists()
     assert read_state(parties.fed / "run").ended == "completed"
 
 

@@ -10,7 +10,7 @@ fedloupe start FED                  run the study with its hospitals, and go on 
 fedloupe status|logs|health FED     one look: the run, every site, who is missing and why
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
 fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
-fedloupe report RUN                 write the report of a finished run again
+fedloupe report RUN                 write the evidence pack of a finished run again
 fedloupe audit mechanism|membership attacks: is epsilon what it says, can a model tell who trained it?
 """
 
@@ -178,16 +178,15 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Write the report of a finished run from its results.json."""
-    from fedloupe_server.evidence.loading import load_results
-    from fedloupe_server.evidence.report import write_report
+    """Write the evidence pack of a finished run into RUN/pack: report, figures, tables, model, checklists."""
+    from fedloupe_server.pack import write_pack
 
     with speaking(as_json):
-        path = write_report(load_results(folder), folder)
+        pack = write_pack(folder)
     if as_json:
-        say_json({"report": str(path)})
+        say_json({"report": str(pack.page), "pack": str(pack.folder), "notes": list(pack.notes)})
     else:
-        console.print(f"report  {path}", highlight=False, soft_wrap=True)
+        _say_pack(pack.page, pack.folder, pack.notes)
 
 
 def _show(outcome: object, as_json: bool) -> None:
@@ -208,7 +207,14 @@ def _show(outcome: object, as_json: bool) -> None:
         say_json({**summary_json(outcome.results), "report": str(outcome.report)})
         return
     console.print(result_table(outcome.results))
-    console.print(f"report  {outcome.report}", highlight=False, soft_wrap=True)
+    _say_pack(outcome.report, outcome.pack.folder, outcome.pack.notes)
+
+
+def _say_pack(page: Path, folder: Path, notes: tuple[str, ...]) -> None:
+    console.print(f"report  {page}", highlight=False, soft_wrap=True)
+    console.print(f"pack    {folder}", highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(f"note    {note}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fedloupe.record import A, C, Message, P, Tensor, says
 
 Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,59}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Part = Literal["development", "evaluation"]
 """Patients that trained or tuned; patients that were scored (the test split, or all of a validate-only site)."""
 CURVE = 21
@@ -74,6 +75,7 @@ class ScoresRequest(Message):
 
     kind: Literal["scores"] = "scores"
     label: Label = says(P, "which model")
+    scored: Sha256 = says(P, "what the scores rest on (`EvaluateRequest.rests_on`)")
     bins: int = says(P, "of equal width in probability", ge=20, le=1000)
 
 
@@ -93,6 +95,7 @@ class AssessRequest(Message):
 
     kind: Literal["assess"] = "assess"
     label: Label = says(P, "which model")
+    scored: Sha256 = says(P, "what the scores rest on (`EvaluateRequest.rests_on`)")
     split: Literal["test", "all"] = says(P, "as it was scored")
     threshold: float = says(P, "fixed before", ge=0, le=1)
     against: tuple[Label, ...] = says(P, "models scored on the same patients, to compare with", max_length=40)

@@ -11,6 +11,8 @@ d numbers describe a patient where the training range is judged (`fedloupe.model
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
@@ -172,6 +174,17 @@ class EvaluateRequest(Message):
         if (self.admitted is None) != (self.limit is None) or (self.admitted is not None and self.line is None):
             raise ValueError("`admitted` and `limit` go together, and with `line`")
         return self
+
+    @property
+    def rests_on(self) -> str:
+        """SHA-256 of what the scores depend on beside the patients: weights, line, shift, and whose model it is."""
+        state = hashlib.sha256()
+        shaping = (self.architecture, self.split, self.shift, self.personal, self.alone, self.line)
+        state.update(json.dumps(shaping).encode())
+        weights = np.ascontiguousarray(self.weights)
+        state.update(f"{weights.dtype.str}{weights.shape}".encode())
+        state.update(weights.tobytes())
+        return state.hexdigest()
 
 
 class EvaluateReply(Message):

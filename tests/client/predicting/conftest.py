@@ -111,7 +111,7 @@ def make_release(home: Path, study: Study) -> Release:
     mean, scale = np.nanmean(cohort.features[usual], axis=0), np.nanstd(cohort.features[usual], axis=0)
     rng = np.random.default_rng(5)
     projection = (rng.standard_normal((len(mean), 2)) / np.sqrt(len(mean))).astype(np.float32)
-    model = build_model(study, Schema.of(study, cohort.groups)).eval()
+    model = build_model(study, Schema.of(study, cohort.feature_groups)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.from_numpy(0.2 * rng.standard_normal(tuple(parameter.shape)).astype(np.float32)))

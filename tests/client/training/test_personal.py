@@ -55,7 +55,7 @@ def local_norm(make_study):
 
 @pytest.fixture
 def positions(local_norm, cohort):
-    found = norm_positions(build_model(local_norm, Schema.of(local_norm, cohort.groups)))
+    found = norm_positions(build_model(local_norm, Schema.of(local_norm, cohort.feature_groups)))
     assert 0 < found.sum() < len(found)
     return found
 

@@ -114,7 +114,7 @@ class TestStep:
         still |= {"dropout": 0, "feature_dropout": 0, "feature_noise": 0}
         like = private_study(clip=0.3, learning_rate=0.5).model_dump()
         study = make_study(model=still, privacy=like["privacy"], training=like["training"])
-        begin = flatten(build_model(study, Schema.of(study, cohort.groups)))
+        begin = flatten(build_model(study, Schema.of(study, cohort.feature_groups)))
         rng = np.random.default_rng(2)
         begin = begin + 0.1 * rng.standard_normal(len(begin)).astype(np.float32)
         draws, source = [[3, 7, 8, 12], [1, 2], []], SeededNoise(4)
@@ -210,7 +210,7 @@ class TestWhatLeaves:
         volumes = np.random.default_rng(0).standard_normal((48, 1, 8, 8, 8)).astype(np.float32)
         there = np.ones((48, 1), np.float32)
         imaged = replace(cohort, mr=volumes, mr_present=there, ct=volumes * 0, ct_present=there * 0)
-        begin = flatten(build_model(study, Schema.of(study, imaged.groups)))
+        begin = flatten(build_model(study, Schema.of(study, imaged.feature_groups)))
         weights = run(study, imaged, preparation, begin, Spend(1.0, 0.5, 2), SeededNoise(1))
         assert np.isfinite(weights).all() and not np.array_equal(weights, begin)
 

@@ -22,7 +22,7 @@ def ask(study, cohort, preparation, start):
         request = EvaluateRequest(
             **HEADER, label="federated", architecture=architecture, split=split, threshold=threshold, weights=weights
         )
-        return evaluate(study, cohort, preparation, request, cell)
+        return evaluate(study, cohort, preparation, request, cell)[0]
 
     return make
 

@@ -56,7 +56,7 @@ def test_a_federated_round_lowers_the_loss_and_repeats(make_imaged, with_images,
     short, long = (
         make_imaged(training={"rounds": 1, "local_epochs": n, "batch_size": 8, "learning_rate": 0.01}) for n in (1, 6)
     )
-    begin = flatten(build_model(long, Schema.of(long, with_images.groups)))
+    begin = flatten(build_model(long, Schema.of(long, with_images.feature_groups)))
     first, again = (train_round(short, "north", with_images, preparation, begin, number=1) for _ in range(2))
     trained = train_round(long, "north", with_images, preparation, begin, number=1)
     assert np.array_equal(first.weights, again.weights)
@@ -69,7 +69,7 @@ def test_a_private_round_bounds_each_patient_also_where_nobody_was_drawn(make_im
         privacy={"mode": "dp-sgd", "epsilon": 8, "clip": 0.1, "learning_rate": 1.0},
         training={"preparation": "public", "start": "random"},
     )
-    begin = flatten(build_model(study, Schema.of(study, with_images.groups)))
+    begin = flatten(build_model(study, Schema.of(study, with_images.feature_groups)))
 
     def moved(drawn: list[int]) -> float:
         source = SeededNoise(1)

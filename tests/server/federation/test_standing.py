@@ -88,14 +88,14 @@ class TestSteps:
 
 class TestReport:
     def test_one_that_is_missing_is_written_and_one_that_is_there_stays(self, study, finished):
-        report = finished / "report.html"
+        report = finished / "pack" / "report.html"
         assert not report.exists()
         assert is_complete(study, finished) and "<html" in report.read_text()
         report.write_text("mine")
         assert is_complete(study, finished) and report.read_text() == "mine"
 
     def test_its_error_is_told(self, study, finished):
-        (finished / "figures").write_text("in the way")
+        (finished / "pack").write_text("in the way")
         with pytest.raises(ReportUnwritable):
             is_complete(study, finished)
 
@@ -103,6 +103,6 @@ class TestReport:
         def broken(*_):
             raise ZeroDivisionError("by zero")
 
-        monkeypatch.setattr(standing, "write_report", broken)
+        monkeypatch.setattr(standing, "write_pack", broken)
         with pytest.raises(Unforeseen, match="by zero"):
             is_complete(study, finished)

@@ -118,8 +118,12 @@ class TestTheJob:
             observer(Event("rounds", 3, 20, "north, south"))
 
         monkeypatch.setattr("fedloupe_server.federation.run_study", run_study)
+
+        class Written:
+            notes = ("no PDF",)
+
         reports = []
-        monkeypatch.setattr("fedloupe_server.evidence.report.write_report", lambda _, folder: reports.append(folder))
+        monkeypatch.setattr("fedloupe_server.pack.write_pack", lambda folder: reports.append(folder) or Written())
         run(task="study")
         assert reports == [folder / "run"]
         assert seen == {"name": "wire", "run_dir": folder / "run", "replies": {"north", "south", "east"}}

@@ -59,7 +59,7 @@ class TestTheRun:
         """What a run leaves behind when it is complete."""
         run = federation.folder / "run"
         write_atomic(run / "results.json", json.dumps({"fingerprint": fingerprint}).encode())
-        write_atomic(run / "report.html", b"<html>")
+        write_atomic(run / "pack" / "SHA256SUMS", b"")
 
     def test_one_that_is_complete_is_not_submitted_by_a_service_that_starts_again(self, federation, flower):
         self.leave(federation, federation.study.fingerprint)

@@ -176,5 +176,5 @@ class TestRun:
         said = json.loads(done.stdout)
         results = json.loads((tmp_path / "out" / "small" / "results.json").read_text())
         assert results["synthetic"] is True
-        assert "Synthetic data" in (tmp_path / "out" / "small" / "report.html").read_text()
+        assert "Synthetic data" in (tmp_path / "out" / "small" / "pack" / "report.html").read_text()
         assert {row["site"] for row in said["sites"]} >= set(names)

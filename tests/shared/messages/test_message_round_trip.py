@@ -50,6 +50,23 @@ FIELDS: dict[str, dict[str, Any]] = {
         "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": 0.7, "sensitivity": 0.5, "specificity": 1.0,
         "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None,
     },
+    "cohort-reply": {
+        "candidates": 80, "patients": 70, "shared": 0, "splits": "ab" * 32, "withheld": ("stage",),
+        "lines": (
+            {"variable": "age", "part": "development", "patients": 50, "missing": 3, "mean": 61.5, "sd": 9.25},
+            {"variable": "sex", "part": "evaluation", "level": "women", "patients": 17, "missing": 0, "count": 9},
+        ),
+    },
+    "scores": {"label": "federated", "scored": "ab" * 32, "bins": 256},
+    "scores-reply": {"patients": 17, "positives": 7},
+    "assess": {
+        "label": "federated", "scored": "ab" * 32, "split": "all", "threshold": 0.4, "against": ("logistic",),
+    },
+    "assess-reply": {
+        "label": "federated", "split": "all", "patients": 100, "positives": 35, "low": 0.7, "high": 0.9,
+        "expected": 0.4, "centre": -0.5, "spread": 1.25, "slope": 0.875, "slope_se": 0.25,
+        "paired": ({"against": "logistic", "difference": 0.0625, "se": 0.03125, "p": 0.5},),
+    },
     "overlap": {"label": "federated", "split": "all"},
     "overlap-reply": {"label": "federated", "split": "all", "patients": 9, "mean": 0.7, "sd": 0.1},
     "midpoint-reply": {"patients": 12, "positives": 5},

@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from scipy.stats import t, ttest_ind
 from sklearn.metrics import roc_auc_score
 
 from fedloupe.metrics import OneClassOnly, ScoresInvalid, TooFewPatients, delong, hanley_mcneil_se, paired_delong
@@ -48,10 +49,14 @@ class TestDelong:
         assert found.auc == 0.75
         assert found.se == pytest.approx(sqrt(1 / 8))
 
-    def test_the_interval_is_symmetric_on_the_logit_scale(self) -> None:
+    def test_the_interval_is_welchs_on_the_logit_scale(self) -> None:
+        """Degrees of freedom and error of the two placements are those of SciPy's unequal-variance t-test."""
         labels, scores, _ = cohort(3, 30, 50, False)
         found = delong(labels, scores)
-        half = 1.959964 * found.se / (found.auc * (1 - found.auc))
+        wins = scores[labels == 1][:, None] > scores[labels == 0]
+        welch = ttest_ind(wins.mean(axis=1), wins.mean(axis=0) - 1, equal_var=False)
+        assert found.se == pytest.approx(1 / welch.statistic, abs=1e-12)
+        half = t.ppf(0.975, welch.df) * found.se / (found.auc * (1 - found.auc))
         assert logit(found.high) - logit(found.auc) == pytest.approx(half, rel=1e-6)
         assert logit(found.auc) - logit(found.low) == pytest.approx(half, rel=1e-6)
 
@@ -80,7 +85,9 @@ class TestDelongWithoutVariance:
         expected = sqrt((8 / 7 * (1 / 8 - 1 / 64) / 4) / 8 + (20 / 19 * 1 / 256) / 20)
         assert found.auc == (0.0 if flip else 1.0)
         assert found.se == pytest.approx(expected)
-        inner = expit(logit(1 - 1 / 16) - 1.959964 * expected / (15 / 256))
+        first, second = (8 / 7 * (1 / 8 - 1 / 64) / 4) / 8, (20 / 19 * 1 / 256) / 20
+        freedom = (first + second) ** 2 / (first**2 / 7 + second**2 / 19)
+        inner = expit(logit(1 - 1 / 16) - t.ppf(0.975, freedom) * expected / (15 / 256))
         assert (found.low, found.high) == pytest.approx((0.0, 1 - inner) if flip else (inner, 1.0), abs=1e-7)
 
     def test_a_constant_model_has_the_wilcoxon_error_not_zero(self) -> None:

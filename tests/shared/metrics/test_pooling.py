@@ -74,12 +74,14 @@ class TestIntervals:
         found = pool_auc(SPREAD[:2])
         assert found.prediction_low is found.prediction_high is None
 
-    def test_one_site_keeps_its_own_interval(self) -> None:
+    def test_one_site_keeps_its_own_auc_and_error(self) -> None:
         rng = np.random.default_rng(1)
         labels = np.repeat([1, 0], [30, 40])
         site = delong(labels, expit(labels + rng.normal(size=70)))
         found = pool_auc([(site.auc, site.se, 70)])
-        assert (found.auc, found.low, found.high) == pytest.approx((site.auc, site.low, site.high))
+        half = 1.959963984540054 * site.se / (site.auc * (1 - site.auc))
+        limits = expit(logit(site.auc) - half), expit(logit(site.auc) + half)
+        assert (found.auc, found.low, found.high) == pytest.approx((site.auc, *limits))
         assert found.tau2 == found.i2 == 0
 
 
@@ -95,7 +97,8 @@ class TestPerfectSites:
         labels = np.repeat([1, 0], [25, 100])
         perfect = delong(labels, labels.astype(float))
         assert perfect.se == pytest.approx(1 / 50, rel=0.1)  # the corrected AUC is 1 - 1/50
-        assert pool_auc([(1.0, perfect.se, 125)]).low == pytest.approx(perfect.low, abs=0.01)
+        half = 1.959963984540054 * perfect.se / (0.98 * 0.02)  # the interval in pooling is normal
+        assert pool_auc([(1.0, perfect.se, 125)]).low == pytest.approx(expit(logit(0.98) - half), abs=0.01)
 
     def test_zero_mirrors_one(self) -> None:
         zeros, ones = pool_auc([(0.0, 0.1, 9), (0.0, 0.2, 9)]), pool_auc([(1.0, 0.1, 9), (1.0, 0.2, 9)])

@@ -80,8 +80,10 @@ class TestTheSamePatients:
         assert found.auc == pytest.approx(aucs.mean(), abs=1e-12)
         assert found.between == pytest.approx(sqrt(between))
         assert found.se == pytest.approx(sqrt(within + between / 3), abs=1e-12)
-        freedom = 2 * (found.se**2 / (between / 3)) ** 2
-        half = student.ppf(0.975, freedom) * found.se / (found.auc * (1 - found.auc))
+        wins = np.mean([kernel(labels, row) for row in scores], axis=0)
+        parts = [(wins.mean(axis=axis).var(ddof=1), wins.shape[1 - axis]) for axis in (0, 1)]
+        doubt = sum((v / n) ** 2 / (n - 1) for v, n in parts) + (between / 3) ** 2 / 2
+        half = student.ppf(0.975, found.se**4 / doubt) * found.se / (found.auc * (1 - found.auc))
         assert logit(found.high) - logit(found.auc) == pytest.approx(half)
 
     def test_a_difference_is_that_of_the_averaged_kernels(self) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,20 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.features import FeatureSettings, feature_table
 from fedloupe.models import Inputs, Preparation, Schema, group_order
 from fedloupe.study import InputKind, Study, sees, sees_group
+from fedloupe.study.levels import named_levels
 from fedloupe_client.dataset.derive import derivation, derived_path, problems
 from fedloupe_client.dataset.splits import split_cases
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
 
 IMAGES: tuple[InputKind, InputKind] = ("image-mr", "image-ct")
+
+
+class GroupsUnknown(FedLoupeError):
+    """The study judges subgroups or grades that the site's store does not hold as the study declares them."""
+
+    code = "FL-669"
+    title = "subgroups or grades of the site's cases are not in its store"
 
 
 class BatchUnknown(FedLoupeError):
@@ -47,6 +56,8 @@ class Cohort:
         reference: (n) true probability in synthetic studies, else None.
         masks: (n, D, H, W) uint8, the sites' own, in a drawing study, else None.
         batches: (n) scanner or protocol in a study that harmonises; all alike where the hospital is the batch.
+        groups: name of a subgroup variable to the level of each patient, empty where unknown; n each.
+        grades: (n) of the outcome as the site grades it, empty where unknown; () in a study without `evidence`.
     """
 
     cases: tuple[str, ...]
@@ -63,9 +74,11 @@ class Cohort:
     reference: NDArray[np.float64] | None
     masks: NDArray[np.uint8] | None = None
     batches: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    grades: tuple[str, ...] = ()
 
     @property
-    def groups(self) -> tuple[str, ...]:
+    def feature_groups(self) -> tuple[str, ...]:
         """Feature groups in column order."""
         return group_order(self.columns)
 
@@ -97,6 +110,9 @@ class Cohort:
             state.update(np.ascontiguousarray(array).tobytes())
         if any(self.batches):
             state.update("\n".join(self.batches).encode())
+        for name, levels in (*sorted(self.groups.items()), ("", self.grades)):
+            if any(levels):
+                state.update("\n".join((name, *levels)).encode())
         return state.hexdigest()
 
 
@@ -106,6 +122,7 @@ def load_cohort(home: Path, study: Study, site: str) -> Cohort:
     Raises:
         OneClass: see `split_cases`.
         BatchUnknown: the cases were ingested for a study that did not ask for the scanner.
+        GroupsUnknown: they were ingested before the study declared its subgroups, or for others.
     """
     left_out = problems(home, study)
     records = tuple(record for record in load_store(home).ready if record.case not in left_out)
@@ -125,6 +142,7 @@ def load_cases(home: Path, study: Study, records: tuple[CaseRecord, ...], split:
 
     Raises:
         BatchUnknown: the cases were ingested for a study that did not ask for the scanner.
+        GroupsUnknown: they were ingested before the study declared its subgroups, or for others.
     """
     cases = tuple(r.case for r in records)
     labels = np.array([-1 if r.label is None else r.label for r in records], dtype=np.int64)
@@ -146,6 +164,8 @@ def load_cases(home: Path, study: Study, records: tuple[CaseRecord, ...], split:
         reference=reference,
         masks=_masks(home, study, cases),
         batches=_batches(study, records),
+        groups=_groups(study, records),
+        grades=() if study.evidence is None else tuple(r.grade or "" for r in records),
     )
     return _visible(study, whole)
 
@@ -211,6 +231,23 @@ def _batches(study: Study, records: tuple[CaseRecord, ...]) -> tuple[str, ...]:
             remedy="run `fedloupe-site ingest` again with this study",
         )
     return tuple(record.batch or "" for record in records)
+
+
+def _groups(study: Study, records: tuple[CaseRecord, ...]) -> dict[str, tuple[str, ...]]:
+    """Levels by variable, empty where unknown; of a store that was made for this section of the study."""
+    if study.evidence is None:
+        return {}
+    where, remedy = study.study, "run `fedloupe-site ingest` again with this study"
+    if any(r.label is not None and r.grade is None for r in records):
+        raise GroupsUnknown("the store does not hold the grades of outcomes", where=where, remedy=remedy)
+    found = {}
+    for group in study.evidence.subgroups:
+        if any(group.name not in r.groups for r in records):
+            raise GroupsUnknown(f"the store does not hold the subgroups by `{group.name}`", where=where, remedy=remedy)
+        found[group.name] = tuple(r.groups[group.name] or "" for r in records)
+        if (named := named_levels(group)) and not set(found[group.name]) <= {*named, ""}:
+            raise GroupsUnknown(f"the store holds other levels of `{group.name}`", where=where, remedy=remedy)
+    return found
 
 
 def _features(

@@ -11,10 +11,13 @@ import re
 import numpy as np
 from pydantic.fields import FieldInfo
 
+from fedloupe.assessing import CURVE
 from fedloupe.messages import (
     KINDS,
+    AssessReply,
     BucketsReply,
     CalibrateReply,
+    CohortReply,
     ConformReply,
     CovarianceReply,
     CrossProductsReply,
@@ -33,6 +36,8 @@ from fedloupe.messages import (
     Reply,
     Request,
     ResidualsReply,
+    ScoresReply,
+    ScoresRequest,
     SketchReply,
     SketchRequest,
     StabilityReply,
@@ -45,7 +50,7 @@ from fedloupe.models import Limits, TreesInvalid, check_trees
 from fedloupe.scoring import shapes_of
 from fedloupe.statistics import shapes
 from fedloupe.study import ClientDp, DpSgd, Study
-from fedloupe_client.gate import bounding, describing, predicting
+from fedloupe_client.gate import assessing, bounding, describing, predicting, tabulating
 from fedloupe_client.gate.cells import changed, check_cells, coarsen, merge_groups
 from fedloupe_client.gate.errors import CellTooSmall, CohortTooSmall, ReplyRefused
 from fedloupe_client.gate.policy import Policy
@@ -105,6 +110,10 @@ def protect(reply: Reply, request: Request, study: Study, policy: Policy) -> Rep
             if reply.reference_auc is not None and not study.synthetic:
                 raise ReplyRefused("a generator's AUC on patients who were not generated", remedy=_REMEDY)
             return _protect_scores(reply, policy)
+        case CohortReply():
+            return tabulating.protect(reply, study, policy)
+        case ScoresReply() | AssessReply():
+            return assessing.protect(reply, study, policy)
         case MidpointReply() | CalibrateReply() | EmbedReply() | ConformReply():
             if isinstance(reply, EmbedReply):
                 check_cohort(reply.patients, policy)
@@ -208,6 +217,10 @@ def _shapes(reply: Reply, request: Request, study: Study) -> dict[str, tuple[int
             return {"gradient": (size,), "hessian": (size, size)}
         case TrainReply(), TrainRequest():
             return {"weights": np.shape(request.weights)}
+        case ScoresReply(), ScoresRequest(bins=bins):
+            return dict.fromkeys(reply.tensors, (bins,))
+        case AssessReply(), _:
+            return {"curve": (4, CURVE if np.size(reply.curve) else 0)}
         case OverlapReply(), _:
             return dict.fromkeys(reply.tensors, (10,))
         case _:

@@ -75,7 +75,8 @@ class Policy(BaseModel):
     metrics: tuple[Metric, ...] = Field(
         default=get_args(Metric),
         description="told of a scored split beside AUC, Brier score and rates at the threshold: calibration groups, "
-        "slope, error; coverage and range of predictions; histograms of scores",
+        "slope, error; coverage and range of predictions; histograms of scores; subgroups and grades. `cohort`: "
+        "outcome, clinical values, scanners and subgroups of the patients, in numbers",
     )
     maximum_rounds: Count = Field(default=500, description="training requests in one run, of a model and of trees each")
     approval: Literal["study", "run", "round"] = Field(

@@ -12,6 +12,7 @@ import numpy as np
 import fedloupe
 from fedloupe.masking import is_summed
 from fedloupe.messages import (
+    AssessRequest,
     BucketsRequest,
     CalibrateRequest,
     ConformRequest,
@@ -43,6 +44,7 @@ from fedloupe.messages import (
 )
 from fedloupe.models import ASKS
 from fedloupe.study import CLIENT, RECORD, ClientDp, DpSgd, Study
+from fedloupe_client.gate.assessing import check_assessing
 from fedloupe_client.gate.errors import (
     KindNotAllowed,
     NotInStudy,
@@ -55,6 +57,7 @@ from fedloupe_client.gate.errors import (
     WrongSite,
 )
 from fedloupe_client.gate.policy import Policy
+from fedloupe_client.gate.tabulating import check_tabulating
 
 # The site's patients shape the model through these; a validate-only site answers none of them.
 DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
@@ -152,6 +155,8 @@ def check_request(
         _check_alone(request, study, role)
     _check_prediction(request, study)
     _check_repeats(request, asked | {digest})
+    check_assessing(request, study, role)
+    check_tabulating(request, study)
     match request:
         case NewtonRequest() if not _fits_logistic(study):
             raise NotInStudy("the study has no logistic baseline", where=study.study, remedy=_ASK)
@@ -165,7 +170,7 @@ def check_request(
             _check_training(request, study, policy, asked | {digest})
         case EvaluateRequest() if request.architecture == "trees" and study.evaluation.trees is None:
             raise NotInStudy("the study grows no trees", where=study.study, remedy=_ASK)
-        case EvaluateRequest() | OverlapRequest():
+        case EvaluateRequest() | OverlapRequest() | AssessRequest():
             _check_split(request, study, role, took_part)
         case _:
             pass
@@ -366,7 +371,9 @@ def _check_alone(request: EvaluateRequest | OverlapRequest, study: Study, role: 
         raise SplitRefused(f"the site's own model on `{request.split}`", where=where, remedy=_ASK)
 
 
-def _check_split(request: EvaluateRequest | OverlapRequest, study: Study, role: str, took_part: bool) -> None:
+def _check_split(
+    request: EvaluateRequest | OverlapRequest | AssessRequest, study: Study, role: str, took_part: bool
+) -> None:
     where = f"run {request.run}"
     if role == "validate":
         if request.split != "all":

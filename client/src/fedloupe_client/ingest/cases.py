@@ -6,7 +6,7 @@ case.save(folder)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydicom
@@ -21,6 +21,7 @@ from fedloupe_client.ingest.dicom.choose import Chosen, Reference, by_series, ch
 from fedloupe_client.ingest.dicom.damage import damage
 from fedloupe_client.ingest.dicom.headers import IMAGES, OBJECTS, Slice
 from fedloupe_client.ingest.dicom.rules import Rules, load_rules
+from fedloupe_client.ingest.dicom.scanner import scanner_of
 from fedloupe_client.ingest.dicom.series import on_grid
 from fedloupe_client.ingest.dicom.taking import adc_image, take_all
 from fedloupe_client.ingest.drawer import Drawer
@@ -39,19 +40,22 @@ from fedloupe_client.ingest.problems import (
     SequenceMissing,
 )
 from fedloupe_client.ingest.tables.exams import pick_study
+from fedloupe_client.ingest.tables.subgroups import asks_scanner
 
 
 @dataclass(frozen=True)
 class Case:
     """A case that passed every check: volumes on their native grids, the mask on the first one's.
 
-    `drawn_by` is the digest of the model that drew the mask, None where it is the site's own.
+    `drawn_by` is the digest of the model that drew the mask, None where it is the site's own. `scanner` says of the
+    first sequence's what `scanner_of` does, where the study asks.
     """
 
     volumes: dict[str, sitk.Image]
     mask: sitk.Image
     notes: tuple[str, ...] = ()
     drawn_by: str | None = None
+    scanner: dict[str, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write `<sequence>.nii.gz` and `mask.nii.gz` into a new folder."""
@@ -149,13 +153,14 @@ def from_dicom(
     first = study.sequences[0].name
     volumes, notes = take_all(chosen)
     said = (*notes, *examined, *framed)
+    scanner = scanner_of(chosen[first].grid.slices[0].path) if asks_scanner(study) else {}
     if drawer is not None:
-        return Case(volumes, drawer.draw(volumes, local), said, drawer.model)
+        return Case(volumes, drawer.draw(volumes, local), said, drawer.model, scanner)
     if source.mask is None:
         mask = _drawn_mask([s.path for s in slices if s.modality in OBJECTS], chosen[first], source.roi, local)
     else:
         mask = _mask_file(at(source, source.mask, local), volumes[first])
-    return Case(volumes, mask, said)
+    return Case(volumes, mask, said, scanner=scanner)
 
 
 def _choose_all(

@@ -34,6 +34,7 @@ from fedloupe_client.ingest.store.memory import ABSENT, FileMemory, stamp
 from fedloupe_client.ingest.store.records import SCHEMA, CaseRecord
 from fedloupe_client.ingest.store.shelf import Entry, Shelf
 from fedloupe_client.ingest.tables.clinical import Row, no_outcome
+from fedloupe_client.ingest.tables.subgroups import asks_scanner, level_words, scanner_groups
 
 VERSIONS = (SCHEMA, __version__, pydicom.__version__, sitk.Version_VersionString(), isal.__version__)
 
@@ -96,7 +97,7 @@ class Work:
         """Words of the study and the configuration, which may stand in the store."""
         named = {self.study.study, self.study.endpoint.name, self.study.endpoint.column, "mask"}
         named |= {site.name for site in self.study.sites} | {sequence.name for sequence in self.study.sequences}
-        return frozenset(named | {variable.name for variable in self.study.clinical})
+        return frozenset(named | {variable.name for variable in self.study.clinical} | level_words(self.study))
 
     def drawer_for(self, seen: dict[Path, Seen]) -> Drawer | None:
         """The site's drawing model, where the case has no mask of its own at all.
@@ -114,7 +115,7 @@ class Work:
 
         Where the files lie, and when they were written, decides nothing.
         """
-        row = asdict(self.row)
+        row = {name: value for name, value in asdict(self.row).items() if name not in ("groups", "grade")}
         parts = {
             "versions": VERSIONS,
             "row": row,
@@ -125,6 +126,8 @@ class Work:
         }
         if drawer := self.drawer_for(seen):
             parts["drawing"] = drawer.model
+        if isinstance(self.source, DicomSource) and asks_scanner(self.study):
+            parts["scanner"] = "asked"
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return f"{self.case}-{digest[:32]}"
 
@@ -224,6 +227,8 @@ def left_out(work: Work, trouble: Trouble, learned: dict[Path, Seen] | None = No
         label=row.label,
         clinical=row.clinical,
         batch=row.batch,
+        groups=row.groups,
+        grade=row.grade,
         intervals=row.intervals,
         reference=row.reference,
         notes=notes,
@@ -246,6 +251,8 @@ def _done(work: Work, entry: Entry, name: str = "", learned: dict[Path, Seen] | 
         label=row.label,
         clinical=row.clinical,
         batch=row.batch,
+        groups=scanner_groups(work.study, row.groups, entry.scanner),
+        grade=row.grade,
         intervals=row.intervals,
         reference=row.reference,
         sequences=entry.sequences,

@@ -92,7 +92,7 @@ def own_preparation(cohort: Cohort, study: Study, rows: NDArray[np.int64] | None
     scores = standardise(features, mean, scale)
     projection = np.zeros((features.shape[1], study.model.components))
     columns = np.array(cohort.columns)
-    for group in cohort.groups:
+    for group in cohort.feature_groups:
         members = np.flatnonzero(columns == group)
         _, spread, loadings = np.linalg.svd(scores[:, members], full_matrices=False)
         kept = loadings[: study.model.components][spread[: study.model.components] > 1e-3 * spread[0]]

@@ -185,7 +185,7 @@ def preflight(home: Path, study: Study, *, workers: int = 1, progress: Progress 
     findings += found
     report("dry training round", 1, 1)
     baseline = "there is no cohort" if cohort is None else local_baseline(cohort, study, config.site)
-    groups, features = ((), 0) if cohort is None else (cohort.groups, len(cohort.names))
+    groups, features = ((), 0) if cohort is None else (cohort.feature_groups, len(cohort.names))
     facts = machine(home, needed_disk(study, store, groups, features), study)
     findings += machine_findings(facts, rehearsal.peak_bytes if rehearsal else None)
     findings.sort(key=importance)

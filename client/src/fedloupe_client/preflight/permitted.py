@@ -19,8 +19,10 @@ import yaml
 import fedloupe
 from fedloupe.masking import is_summed
 from fedloupe.messages import (
+    AssessRequest,
     BucketsRequest,
     CalibrateRequest,
+    CohortRequest,
     ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
@@ -40,6 +42,7 @@ from fedloupe.messages import (
     ReleaseRequest,
     Request,
     ResidualsRequest,
+    ScoresRequest,
     SharesRequest,
     SketchRequest,
     StabilityRequest,
@@ -150,6 +153,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": RUN, "site": site}
     none, split = np.zeros(0), "all" if study.role(site) == "validate" else "test"
     scope = "unseen" if split == "all" else "train"
+    judged: dict[str, object] = {"label": "federated", "scored": "0" * 64}
     line, range_ = np.array([0.0, 1.0]), {"centre": none, "precision": np.zeros((0, 0))}
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
@@ -172,6 +176,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (CalibrateRequest, {"step": 0, "targets": (0.0, 1.0), "line": line, "weights": none}),
         (EmbedRequest, {"size": 1, "weights": none}),
         (ConformRequest, {"line": (0.0, 1.0), "weights": none, **range_}),
+        (CohortRequest, {}),
         (
             EvaluateRequest,
             {
@@ -182,6 +187,8 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
                 "weights": none,
             },
         ),
+        (ScoresRequest, {**judged, "bins": study.evidence.bins if study.evidence else 20}),
+        (AssessRequest, {**judged, "split": split, "threshold": 0.5, "against": ()}),
         (
             ReleaseRequest,
             {

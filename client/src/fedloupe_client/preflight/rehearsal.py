@@ -167,7 +167,7 @@ def rounds_of(study: Study, site: str) -> float:
 
 def _plan(study: Study, site: str, cohort: Cohort) -> _Plan:
     preparation = own_preparation(cohort, study)
-    weights = flatten(build_model(study, Schema.of(study, cohort.groups)))
+    weights = flatten(build_model(study, Schema.of(study, cohort.feature_groups)))
     if study.role(site) == "validate":
         rows = cohort.rows("test")
         few = rows[: study.training.batch_size]

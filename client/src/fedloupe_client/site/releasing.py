@@ -52,7 +52,7 @@ def answer(
     """
     weights = np.asarray(request.weights, dtype=np.float32)
     model_for(study, cohort, weights)
-    components = len(cohort.groups) * study.model.components
+    components = len(cohort.feature_groups) * study.model.components
     check_range(study.model.width + components + cohort.clinical.shape[1], np.size(request.centre), header["site"])
     own = shifts.read_bytes() if shifted(study, header["site"]) else None
     release = Release(

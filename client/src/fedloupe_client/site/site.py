@@ -7,7 +7,6 @@ reply = site.handle(sealed)           # never raises; a failure is an encoded `F
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,16 @@ import numpy as np
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
+    AssessRequest,
     BucketsRequest,
     CalibrateRequest,
+    CohortRequest,
     ConformRequest,
     CovarianceRequest,
     CrossProductsRequest,
     DescribeReply,
     DescribeRequest,
     EmbedRequest,
-    EvaluateReply,
     EvaluateRequest,
     GrowReply,
     GrowRequest,
@@ -34,7 +34,6 @@ from fedloupe.messages import (
     MidpointRequest,
     NewtonReply,
     NewtonRequest,
-    OverlapReply,
     OverlapRequest,
     PrepareRequest,
     PriorRequest,
@@ -44,6 +43,7 @@ from fedloupe.messages import (
     Reply,
     Request,
     ResidualsRequest,
+    ScoresRequest,
     SharesRequest,
     SketchReply,
     SketchRequest,
@@ -58,18 +58,19 @@ from fedloupe.messages import (
 )
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
-from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort, problems
+from fedloupe_client.dataset import Cohort, cohort_digest, cohort_table, derive, load_cohort
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING, makes_own
 from fedloupe_client.harmonising import Harmonised
-from fedloupe_client.ingest import load_store
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.site import harmonising, releasing
+from fedloupe_client.site import assessing, harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
 from fedloupe_client.site.desk import Entered
 from fedloupe_client.site.files import keep
+from fedloupe_client.site.greeting import hello
 from fedloupe_client.site.prepared import NotPrepared, Prepared
 from fedloupe_client.site.progress import Progress
+from fedloupe_client.site.scored import Scored
 from fedloupe_client.site.training import Bench
 from fedloupe_client.training import description, drawing, predicting, trees
 from fedloupe_client.training.evaluation import evaluate
@@ -115,6 +116,7 @@ class Site:
         self._cohorts: dict[str, Cohort] = {}
         self._digests: dict[str, str] = {}
         self._prepared = Prepared(home)
+        self._scored = Scored(home)
         self._harmonised: dict[str, Cohort] = {}
 
     def handle(self, blob: bytes) -> bytes:
@@ -205,7 +207,7 @@ class Site:
                 remedy="let the coordinator start a run under another name, or restore the earlier data",
             )
 
-    def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:
+    def _answer(self, request: Request, study: Study) -> tuple[Reply, int | None]:  # noqa: PLR0912 - one a kind
         """The reply, and under DP the ledger's row that it is paid from."""
         cohort = self._seen(request, study)
         header: dict[str, Any] = {
@@ -228,11 +230,13 @@ class Site:
             case CrossProductsRequest() | ResidualsRequest() | PriorRequest() | HarmoniseRequest():
                 self._harmonised.pop(request.run, None)
                 reply = harmonising.answer(header, request, study, cohort, self._harmonised_path(request.run))
+            case CohortRequest():
+                reply = cohort_table.answer(header, study, cohort, self.home)
             case PrepareRequest():
                 reply = self._prepared.install(header, request)
             case GrowRequest():
                 reply = self._grow(header, request, study, cohort)
-            case EvaluateRequest() | OverlapRequest():
+            case EvaluateRequest() | OverlapRequest() | AssessRequest() | ScoresRequest():
                 reply = self._judge(header, request, study, cohort)
             case MidpointRequest() | CalibrateRequest() | EmbedRequest() | ConformRequest():
                 reply = predicting.answer(header, request, study, cohort, self._prepared.of(request.run))
@@ -270,23 +274,7 @@ class Site:
     def _hello(self, header: dict[str, Any], study: Study, cohort: Cohort) -> HelloReply:
         if isinstance(study.privacy, DpSgd) and study.role(self.name) == "train":
             self.gate.check_budget(header["run"], planned_spend(study, study.privacy), study.training.rounds)
-        store = load_store(self.home)
-        drawn = [model for case, model in store.drawn.items() if case in cohort.cases]
-        codes = [record.code for record in store.records if record.code]
-        codes += problems(self.home, study).values()
-        return HelloReply(
-            **header,
-            train=len(cohort.rows("train")),
-            tune=len(cohort.rows("tune")),
-            test=len(cohort.rows("test")),
-            positives=int(cohort.labels.sum()),
-            excluded=dict(sorted(Counter(codes).items())),
-            features=cohort.names,
-            groups=cohort.columns,
-            drawn=len(drawn),
-            drawn_by=drawn[0] if drawn else None,
-            data_digest=self._digests[header["fingerprint"]],
-        )
+        return hello(header, self.home, study, cohort, self._digests[header["fingerprint"]])
 
     def _stability(
         self, header: dict[str, Any], request: StabilityRequest, study: Study, cohort: Cohort
@@ -312,10 +300,16 @@ class Site:
             self._bench(request.run).clear()
 
     def _judge(
-        self, header: dict[str, Any], request: EvaluateRequest | OverlapRequest, study: Study, cohort: Cohort
-    ) -> EvaluateReply | OverlapReply:
+        self,
+        header: dict[str, Any],
+        request: EvaluateRequest | OverlapRequest | AssessRequest | ScoresRequest,
+        study: Study,
+        cohort: Cohort,
+    ) -> Reply:
         """Scores of the weights that came, or of the site's own model, which is made first and stays here."""
-        preparation = None if isinstance(request, OverlapRequest) else self._prepared.of(request.run)
+        if isinstance(request, AssessRequest | ScoresRequest):
+            return assessing.answer(header, request, study, cohort, self._scored)
+        preparation, asked = None if isinstance(request, OverlapRequest) else self._prepared.of(request.run), request
         if makes_own(request):
             self.gate.check_cohort(len(cohort.rows("train")))
             bench = self._bench(request.run)
@@ -327,7 +321,10 @@ class Site:
         if isinstance(request, OverlapRequest):
             return drawing.overlap(study, cohort, request, self.progress)
         assert preparation is not None, "only a drawing study has none"
-        return evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
+        reply, scores = evaluate(study, cohort, preparation, request, load_policy(self.home).minimum_cell)
+        if study.evidence is not None and isinstance(asked, EvaluateRequest):
+            self._scored.keep(asked, scores)
+        return reply
 
     def _grow(self, header: dict[str, Any], request: GrowRequest, study: Study, cohort: Cohort) -> GrowReply:
         cell = load_policy(self.home).minimum_cell
@@ -367,7 +364,7 @@ class Site:
     def _seen(self, request: Request, study: Study) -> Cohort:
         """The patients as this request sees them: features as measured, or harmonised."""
         measured = self.cohort(study)
-        raw = (HelloRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, StabilityRequest, PrepareRequest)
+        raw = (HelloRequest, CohortRequest, *DESCRIBING, *COMBAT, HarmoniseRequest, StabilityRequest, PrepareRequest)
         if study.harmonisation is None or isinstance(request, raw):
             return measured
         if isinstance(request, DescribeRequest) and not request.harmonised:

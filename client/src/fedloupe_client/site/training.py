@@ -170,4 +170,4 @@ def _arrays(preparation: Preparation) -> tuple[NDArray[Any], ...]:
 
 
 def _positions(study: Study, cohort: Cohort) -> NDArray[np.bool_]:
-    return norm_positions(build_model(study, Schema.of(study, cohort.groups)))
+    return norm_positions(build_model(study, Schema.of(study, cohort.feature_groups)))

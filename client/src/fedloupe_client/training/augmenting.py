@@ -1,6 +1,6 @@
 """What is changed at random about a batch while a model trains: images as another scanner would have made them.
 
-disturb = augmenting(study, cohort.groups)
+disturb = augmenting(study, cohort.feature_groups)
 batch = disturb(batch)                        # chance is PyTorch's own generator
 """
 

@@ -49,8 +49,8 @@ def probabilities(
 
 def evaluate(
     study: Study, cohort: Cohort, preparation: Preparation, request: EvaluateRequest, minimum_cell: int
-) -> EvaluateReply:
-    """The reply to an evaluation.
+) -> tuple[EvaluateReply, NDArray[np.float64]]:
+    """The reply to an evaluation, and the probability of each patient, (n), which stays here.
 
     Raises:
         OneClass: the split holds one outcome only.
@@ -69,7 +69,7 @@ def evaluate(
     positives, negatives = score_histogram(labels, scores)
     at = threshold_metrics(labels, scores, request.threshold)
     reference = None if cohort.reference is None else delong(labels, cohort.reference[rows]).auc
-    return EvaluateReply(
+    reply = EvaluateReply(
         version=request.version,
         fingerprint=request.fingerprint,
         run=request.run,
@@ -92,6 +92,7 @@ def evaluate(
         negatives_by_score=negatives,
         **more,
     )
+    return reply, scores
 
 
 def _scores(

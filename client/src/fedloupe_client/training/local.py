@@ -55,7 +55,7 @@ def device() -> torch.device:
 
 def model_for(study: Study, cohort: Cohort, weights: NDArray[Any]) -> RadiomicsModel:
     """The study's model with these weights, on the site's device."""
-    model = build_model(study, Schema.of(study, cohort.groups))
+    model = build_model(study, Schema.of(study, cohort.feature_groups))
     unflatten(model, weights)
     return model.to(device())
 
@@ -212,7 +212,7 @@ def _epochs(
     inputs = cohort.inputs(preparation, rows).to(device())
     labels = torch.from_numpy(cohort.labels[rows].astype(np.float32)).to(device())
 
-    disturbed = augmenting(study, cohort.groups)
+    disturbed = augmenting(study, cohort.feature_groups)
 
     def loss_of(batch: Tensor) -> Tensor:
         logits = model(*disturbed(inputs.take(batch)).tensors)

@@ -59,7 +59,7 @@ def sketch(cohort: Cohort, mean: NDArray[Any], scale: NDArray[Any], probe: NDArr
     scores = standardise(cohort.features[cohort.rows("train")], mean, scale)
     columns = np.array(cohort.columns)
     result = np.zeros(probe.shape)
-    for group in cohort.groups:
+    for group in cohort.feature_groups:
         rows = np.flatnonzero(columns == group)
         block = scores[:, rows]
         result[rows] = block.T @ (block @ probe[rows].astype(np.float64))
@@ -80,7 +80,7 @@ def logistic_alone(cohort: Cohort, preparation: Preparation, ridge: float, l1_ra
 
     A start need not be an optimum, so it takes `ALONE` steps at most.
     """
-    width = 1 + len(cohort.groups) * preparation.projection.shape[1] + cohort.clinical.shape[1]
+    width = 1 + len(cohort.feature_groups) * preparation.projection.shape[1] + cohort.clinical.shape[1]
     descent = Descent(width, Penalty(ridge, l1_ratio))
     for _ in range(ALONE):
         if descent.take(*newton_terms(cohort, preparation, descent.beta)):

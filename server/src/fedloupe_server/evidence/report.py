@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateNotFound
 from markupsafe import Markup
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.study import CLIENT, RECORD
+from fedloupe.study import CLIENT, RECORD, Study
 from fedloupe_server.evidence import (
     baselines,
     before,
@@ -21,6 +21,7 @@ from fedloupe_server.evidence import (
     fairness,
     formats,
     grades,
+    making,
     meta,
     paired,
     pooled_curves,
@@ -34,7 +35,7 @@ from fedloupe_server.evidence import (
 )
 from fedloupe_server.evidence.drawing import Figure
 from fedloupe_server.evidence.results import Results
-from fedloupe_server.evidence.sections import FIGURES, SECTIONS, TABLES, Section, draw, tabulate
+from fedloupe_server.evidence.sections import FIGURES, SECTIONS, STUDIED, TABLES, Section, draw, tabulate
 
 SPEAKING = {
     "words": wording,
@@ -51,6 +52,7 @@ SPEAKING = {
     "predicting": predicting,
     "recalibration": recalibration,
     "scanners": scanners,
+    "making": making,
     "smooth": smooth,
     "subgroups": subgroups,
 }
@@ -74,10 +76,10 @@ class Tile:
     kind: str = ""
 
 
-def write_report(results: Results, run_dir: Path) -> Path:
+def write_report(results: Results, run_dir: Path, study: Study | None = None) -> Path:
     """Write `report.html` and every figure as SVG and CSV; the same results give the same bytes.
 
-    Each file appears whole or not at all; the page comes last.
+    Each file appears whole or not at all; the page comes last. Without the study the page lacks what only it says.
 
     Returns:
         The path of `report.html`.
@@ -85,13 +87,13 @@ def write_report(results: Results, run_dir: Path) -> Path:
     Raises:
         ReportUnwritable: the folder or a file cannot be written.
     """
-    figures, tabled = draw(results), tabulate(results)
-    page = render(results, figures)
+    figures, tabled = draw(results), tabulate(results, study)
+    page = render(results, figures, study)
     files: dict[str, str | None] = {}
     for name in FIGURES:
         files[f"figures/{name}.svg"] = figures[name].svg if name in figures else None
         files[f"figures/{name}.csv"] = figures[name].csv if name in figures else None
-    for name in TABLES:
+    for name in (*TABLES, *STUDIED):
         files[f"tables/{name}.csv"] = tabled[name].csv if name in tabled else None
     try:
         for folder in ("figures", "tables"):
@@ -110,7 +112,7 @@ def write_report(results: Results, run_dir: Path) -> Path:
         ) from None
 
 
-def render(results: Results, figures: dict[str, Figure]) -> str:
+def render(results: Results, figures: dict[str, Figure], study: Study | None = None) -> str:
     """The page as text; sections without content are left out."""
     environment = Environment(
         loader=PackageLoader("fedloupe_server.evidence", "templates"),
@@ -122,10 +124,11 @@ def render(results: Results, figures: dict[str, Figure]) -> str:
     )
     source = environment.loader
     style = source.get_source(environment, "report.css")[0] if source else ""
-    context = {
+    context: dict[str, object] = {
         **SPEAKING,
         "results": results,
-        "tabled": tabulate(results),
+        "study": study,
+        "tabled": tabulate(results, study),
         "tiles": tiles(results),
         "apart": wording.validating(results),
         "best": [s.federated.reference_auc for s in results.sites if s.federated.reference_auc is not None],

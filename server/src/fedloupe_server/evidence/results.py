@@ -175,6 +175,7 @@ class Results(_Frozen):
 
     run: str
     version: str
+    code: str | None = None  # SHA-256 of the packages that the coordinator ran
     study: str
     title: str
     synthetic: bool

@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fedloupe.study import Study
 from fedloupe_server.evidence import (
     baselines,
     before,
+    cohort_shift,
+    cohort_tables,
     decision,
     fairness,
     grades,
     intervals,
     journey,
+    making,
     meta,
     operating_tables,
     paired,
@@ -128,7 +132,19 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "covered": predicting.covered,
     "privacy": tables.privacy,
     "provenance": tables.provenance,
+    "flow": cohort_tables.flow,
+    "table_1": cohort_tables.table_one,
+    "missing": cohort_tables.missing,
+    "development": cohort_shift.development_against_evaluation,
+    "sites_apart": cohort_shift.site_heterogeneity,
+    "not_recomputable": making.unrepeatable,
 }
+STUDIED: dict[str, Callable[[Study, Results], Table | None]] = {
+    "labels": cohort_tables.labels,
+    "splits": cohort_tables.splits,
+    "declared": lambda study, _: making.declared(study),
+}
+"""Tables for which the study is needed as well."""
 
 
 def draw(results: Results) -> dict[str, Figure]:
@@ -137,7 +153,9 @@ def draw(results: Results) -> dict[str, Figure]:
     return {name: figure for name, figure in drawn.items() if figure}
 
 
-def tabulate(results: Results) -> dict[str, Table]:
-    """The tables that these results have something to show in, by name."""
+def tabulate(results: Results, study: Study | None = None) -> dict[str, Table]:
+    """The tables that these results, and the study where it is at hand, have something to show in, by name."""
     made = {name: table(results) for name, table in TABLES.items()}
+    if study is not None:
+        made |= {name: table(study, results) for name, table in STUDIED.items()}
     return {name: table for name, table in made.items() if table and table.rows}

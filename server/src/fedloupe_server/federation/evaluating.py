@@ -6,6 +6,7 @@ sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,14 +14,24 @@ from numpy.typing import NDArray
 
 from fedloupe.messages import Architecture, EvaluateReply, EvaluateRequest
 from fedloupe.study import Study
+from fedloupe_server.evidence.assessed import Assessed, PooledScores
 from fedloupe_server.evidence.results import Beside, Scores, SiteResult
+from fedloupe_server.federation.assessing import assess_sites, pooled_scores
 from fedloupe_server.federation.conversation import Conversation
-from fedloupe_server.federation.events import Event, Observer
+from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.fit import Fitted
 from fedloupe_server.federation.predicting import FittedPrediction
 
 Vector = NDArray[np.floating[Any]]
 Split = Literal["test", "all"]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What every site said, and what was added over the training sites in a study with `evidence`."""
+
+    sites: tuple[SiteResult, ...]
+    pooled_scores: PooledScores | None
 
 
 def score_sites(
@@ -34,12 +45,13 @@ def score_sites(
     *,
     personal: bool = False,
     alone: bool = False,
+    asked_for: dict[str, dict[str, EvaluateRequest]] | None = None,
 ) -> dict[str, Scores]:
     """Scores of one model, or of each site's own, at these sites: split and weights by site; one exchange.
 
     `unshifted` names the sites whose features are taken as measured in a study that harmonises. With `prediction`
     the probabilities are calibrated and their sets judged. With `personal` each site makes its own model from the
-    weights first, with `alone` one of its patients alone.
+    weights first, with `alone` one of its patients alone. `asked_for` takes what was asked, by site and label.
     """
     calibrated: dict[str, Any] = {}
     if prediction:
@@ -61,6 +73,9 @@ def score_sites(
         for site, (split, weights) in asked.items()
     }
     replies = talk.ask_all(tuple(requests), lambda header: requests[header["site"]], EvaluateReply)
+    if asked_for is not None:
+        for site, request in requests.items():
+            asked_for.setdefault(site, {})[request.label] = request
     return {site: Scores.of(reply) for site, reply in replies.items()}
 
 
@@ -71,7 +86,7 @@ def evaluate_sites(
     start: Vector,
     locals_: Mapping[str, Vector],
     observer: Observer,
-) -> tuple[SiteResult, ...]:
+) -> Evaluated:
     """Every model at every site where it belongs: a few exchanges, each with all sites at once.
 
     Args:
@@ -79,6 +94,7 @@ def evaluate_sites(
         start: (m) from which sites' own models are trained.
         locals_: those that left their sites; empty where they stay at home.
     """
+    kept: dict[str, dict[str, EvaluateRequest]] = {}
     there, hellos = talk.there(tuple(talk.hellos)), talk.hellos
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites if s.name in there}
     steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
@@ -95,7 +111,9 @@ def evaluate_sites(
         observer(Event("evaluation", step, steps, f"{label.format(site='own')} at {', '.join(weights)}"))
         asked = {site: (splits[site], w) for site, w in weights.items()}
         threshold = fitted.threshold if prediction else fitted.raw_threshold
-        return score_sites(talk, label, architecture, threshold, asked, unshifted, prediction) if asked else {}
+        if not asked:
+            return {}
+        return score_sites(talk, label, architecture, threshold, asked, unshifted, prediction, asked_for=kept)
 
     federated = score(0, "federated", "transformer", everywhere, fitted.prediction)
     raw = score(0, "federated-raw", "transformer", everywhere) if fitted.prediction else {}
@@ -109,7 +127,7 @@ def evaluate_sites(
     if shows_own_models(study) and not locals_:
         observer(Event("evaluation", first - 1, steps, "each site's own model, trained there"))
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(talk.there(study.train_sites), ("test", start))
-        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True)
+        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True, asked_for=kept)
     else:
         own = score(first - 1, "local-{site}", "transformer", locals_)
     elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
@@ -119,10 +137,13 @@ def evaluate_sites(
         ).items():
             elsewhere[site].append(scores)
     beside = score_beside(study, talk, study.validate_sites, fitted)
-    personal = _personal(study, talk, fitted, observer)
+    personal = _personal(study, talk, fitted, observer, kept)
     observer(Event("evaluation", steps, steps))
+    judged = judge(study, talk, kept, observer)
+    test = {site: asked["federated"] for site, asked in kept.items() if site in study.train_sites}
+    pooled = pooled_scores(study, talk, test) if study.evidence and test else None
     spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
-    return tuple(
+    sites = tuple(
         SiteResult(
             site=s.name,
             role=s.role,
@@ -143,10 +164,34 @@ def evaluate_sites(
             beside=beside.get(s.name),
             personal=personal.get(s.name),
             uncalibrated=raw.get(s.name),
+            assessed=judged.get(s.name),
         )
         for s in sorted(study.sites, key=lambda s: s.role)
         if s.name in federated
     )
+    return Evaluated(sites, pooled)
+
+
+def judge(
+    study: Study, talk: Conversation, kept: Mapping[str, Mapping[str, EvaluateRequest]], observer: Observer = silent
+) -> dict[str, Assessed]:
+    """The federated model judged at the sites that scored it, against every other model scored there.
+
+    Args:
+        study, talk, observer: of the run.
+        kept: evaluations by site and label; the federated model as it comes ranks as the calibrated one does.
+
+    Returns:
+        By site; empty in a study without `evidence`.
+    """
+    if study.evidence is None:
+        return {}
+    observer(Event("assessment", 0, len(kept), ", ".join(kept)))
+    federated = {site: asked["federated"] for site, asked in kept.items()}
+    others = {site: tuple(name for name in asked if not name.startswith("federated")) for site, asked in kept.items()}
+    found = assess_sites(talk, federated, others)
+    observer(Event("assessment", len(kept), len(kept)))
+    return found
 
 
 def shows_own_models(study: Study) -> bool:
@@ -154,7 +199,13 @@ def shows_own_models(study: Study) -> bool:
     return study.evaluation.local_baseline and not study.private
 
 
-def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observer) -> dict[str, Scores]:
+def _personal(
+    study: Study,
+    talk: Conversation,
+    fitted: Fitted,
+    observer: Observer,
+    kept: dict[str, dict[str, EvaluateRequest]],
+) -> dict[str, Scores]:
     """Each training site's own model made from the final weights, on its own test split; none without the section.
 
     Sites that took part in no round are left out: they have no normalisation of their own.
@@ -165,7 +216,7 @@ def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observ
     sites = [site for site in talk.there(study.train_sites) if site in took_part]
     observer(Event("personal models", 0, len(sites), ", ".join(sites)))
     asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
-    scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True)
+    scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True, asked_for=kept)
     observer(Event("personal models", len(sites), len(sites)))
     return scores
 

@@ -2,6 +2,7 @@
 
 run/
   study.json                  the canonical study
+  columns.json                the feature columns that the sites agreed on, and their groups
   quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection
   state.json                  what the run and its sites do, for whoever looks; run.lock: one coordinator at a time
@@ -226,6 +227,30 @@ class Journal:
                 remedy=self._repeat("delete this round's JSON"),
             )
         return tensors["weights"], state
+
+    def agree(self, features: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        """Keep the names of the feature columns and the group of each; who reads the model later needs them."""
+        content = {"features": features, "groups": groups}
+        write_atomic(self.folder / "columns.json", (json.dumps(content) + "\n").encode())
+
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Names and groups of the feature columns; None in a run of before they were kept.
+
+        Raises:
+            JournalDamaged: the file cannot be read.
+        """
+        path = self.folder / "columns.json"
+        if not path.exists():
+            return None
+        try:
+            content = json.loads(path.read_text())
+            return tuple(map(str, content["features"])), tuple(map(str, content["groups"]))
+        except (ValueError, KeyError, TypeError):
+            raise JournalDamaged(
+                "the names of the feature columns cannot be read",
+                where=str(path),
+                remedy="delete it and run again: sites say them again, and the run continues",
+            ) from None
 
     def freeze(self, content: Mapping[str, object]) -> None:
         """Write `frozen.json`; a second freeze must say the same.

@@ -10,11 +10,13 @@ from pathlib import Path
 from fedloupe import __version__
 from fedloupe.messages import (
     Architecture,
+    EvaluateRequest,
     TrainReply,
     TrainRequest,
 )
 from fedloupe.metrics import pool_auc
 from fedloupe.study import DpSgd, Study, numbers
+from fedloupe_server.evidence.code import source_digest
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
     LeftOut,
@@ -24,12 +26,15 @@ from fedloupe_server.evidence.results import (
     Scores,
 )
 from fedloupe_server.federation import client_level
+from fedloupe_server.federation.cohorts import cohort_tables
 from fedloupe_server.federation.columns import agreed_columns
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.describing import describe_sites
 from fedloupe_server.federation.evaluating import (
+    Split,
     Vector,
     evaluate_sites,
+    judge,
     score_beside,
     score_sites,
     shows_own_models,
@@ -83,6 +88,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     features, columns = agreed_columns(talk.say_hello(train, begun=journal.begun))
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
 
+    journal.agree(features, columns)
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
@@ -105,7 +111,9 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
-    sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    cohorts = cohort_tables(study, talk, tuple(talk.hellos))
+    evaluated = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    sites = tuple(s.model_copy(update={"cohort": cohorts.get(s.site)}) for s in evaluated.sites)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
@@ -116,6 +124,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
     return Results(
         run=talk.run,
         version=__version__,
+        code=source_digest(),
         study=study.study,
         title=study.title,
         synthetic=study.synthetic,
@@ -144,6 +153,8 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         personalised=study.personalisation.method if study.personalisation else None,
         predicted=_predicted(study, fitted),
         planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
+        evidence=study.evidence,
+        pooled_scores=evaluated.pooled_scores,
     )
 
 
@@ -242,6 +253,7 @@ def _leave_one_out(
         fitted = fit(study, about, rest, features, columns, fold, observer, stage=f"without {site}")
         _open(about, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
+        kept: dict[str, dict[str, EvaluateRequest]] = {}
 
         def score(
             label: str,
@@ -252,11 +264,12 @@ def _leave_one_out(
             site: str = site,
             fitted: Fitted = fitted,
             unshifted: tuple[str, ...] = unshifted,
+            kept: dict[str, dict[str, EvaluateRequest]] = kept,
         ) -> Scores:
             threshold = fitted.threshold if prediction else fitted.raw_threshold
-            return score_sites(talk, label, architecture, threshold, {site: ("all", weights)}, unshifted, prediction)[
-                site
-            ]
+            asked: dict[str, tuple[Split, Vector]] = {site: ("all", weights)}
+            found = score_sites(talk, label, architecture, threshold, asked, unshifted, prediction, asked_for=kept)
+            return found[site]
 
         wanted = study.evaluation.logistic_baseline and fitted.beta is not None
         folds.append(
@@ -267,6 +280,7 @@ def _leave_one_out(
                 baselines={b.label: score(b.label, b.architecture, b.weights) for b in fitted.further},
                 beside=score_beside(study, about, (site,), fitted).get(site),
                 uncalibrated=score("federated-raw", "transformer", fitted.weights) if fitted.prediction else None,
+                assessed=judge(study, about, kept).get(site),
             )
         )
     return tuple(folds)

@@ -74,14 +74,16 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
     run_dir.mkdir(parents=True, exist_ok=True)
     match config["task"]:
         case "study":
-            from fedloupe_server.evidence.report import write_report
             from fedloupe_server.federation import Event, draw_study, run_study
+            from fedloupe_server.pack import write_pack
 
             def step(event: Event) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
             if study.segmentation is None:
-                write_report(run_study(study, exchange, run_dir, observer=step, patient=True), run_dir)
+                run_study(study, exchange, run_dir, observer=step, patient=True)
+                for note in write_pack(run_dir).notes:
+                    observe(note)
             else:
                 draw_study(study, exchange, run_dir, observer=step, patient=True)
         case "ping":

@@ -12,15 +12,15 @@ from pathlib import Path
 from fedloupe.drawing import CARD
 from fedloupe.errors import FedLoupeError
 from fedloupe.study import Study
-from fedloupe_server.evidence.loading import load_results
-from fedloupe_server.evidence.report import write_report
 from fedloupe_server.federation.drawing import FOLDER
 from fedloupe_server.federation.state import FILE
 from fedloupe_server.hub.app import Unforeseen
+from fedloupe_server.pack import FOLDER as PACK
+from fedloupe_server.pack import SUMS, write_pack
 
 
 def is_complete(study: Study, run: Path) -> bool:
-    """Whether the run of this very study has all that it asks hospitals for; writes its report where that is missing.
+    """Whether the run of this very study has all that it asks hospitals for; writes its pack where that is missing.
 
     The last file that a run writes is the one thing that says so: a process may be killed between it and whatever else
     could tell.
@@ -30,15 +30,15 @@ def is_complete(study: Study, run: Path) -> bool:
         run: its folder.
 
     Raises:
-        ReportUnwritable, ResultsUnreadable, ResultsInvalid, Unforeseen: of the report.
+        ReportUnwritable, ResultsUnreadable, ResultsInvalid, Unforeseen: of the pack.
     """
     if study.segmentation is not None:
         return _fingerprint(run / FOLDER / CARD) == study.fingerprint
     if _fingerprint(run / "results.json") != study.fingerprint:
         return False
-    if not (run / "report.html").exists():
+    if not (run / PACK / SUMS).exists():
         try:
-            write_report(load_results(run), run)
+            write_pack(run)
         except FedLoupeError:
             raise
         except Exception as error:  # a fault of the page must not end the service

@@ -15,12 +15,12 @@ from pathlib import Path
 from fedloupe.drawing import DrawingCard
 from fedloupe.study import Study
 from fedloupe_client.ingest import load_store
-from fedloupe_server.evidence.report import write_report
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation import Exchange, Observer, draw_study, run_study
 from fedloupe_server.federation.drawing import FOLDER
 from fedloupe_server.federation.events import silent
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from fedloupe_server.pack import Pack, write_pack
 from fedloupe_server.simulation.cohort import CohortSpec
 from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.preparing import Tell, prepare_sites
@@ -32,7 +32,12 @@ class Outcome:
     """A finished run."""
 
     results: Results
-    report: Path
+    pack: Pack
+
+    @property
+    def report(self) -> Path:
+        """The pack's page."""
+        return self.pack.page
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def run_here(
     """
     with _sites(study, homes, run_dir, tell, cohort, workers) as exchange:
         results = run_study(study, exchange, run_dir, observer=observer)
-    return Outcome(results, write_report(results, run_dir))
+    return Outcome(results, write_pack(run_dir))
 
 
 def draw_here(

@@ -45,6 +45,8 @@ def pooled(cohorts: Sequence[Cohort]) -> Cohort:
         ct_present=joined(lambda c: c.ct_present),
         reference=None,
         batches=(),
+        groups={},
+        grades=(),
     )
 
 

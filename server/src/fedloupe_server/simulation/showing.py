@@ -22,12 +22,12 @@ from fedloupe.terminal import console
 from fedloupe_server.comparing import comparison_page
 from fedloupe_server.evidence import formats, private
 from fedloupe_server.evidence.loading import load_results
-from fedloupe_server.evidence.report import write_report
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.summary import summary_table
 from fedloupe_server.federation.events import Event
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub.deployment import run_deployed
+from fedloupe_server.pack import write_pack
 from fedloupe_server.simulation.compare import Compared, compare_study
 from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study
 from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
@@ -121,7 +121,7 @@ def demo_run(
         timeout_s=DEPLOYED_TIMEOUT_S,
     )  # fmt: skip
     results = load_results(run_dir)
-    return Outcome(results, write_report(results, run_dir))
+    return Outcome(results, write_pack(run_dir))
 
 
 def run_files(

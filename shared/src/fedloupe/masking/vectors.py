@@ -35,6 +35,7 @@ from fedloupe.messages import (
     Reply,
     Request,
     ResidualsReply,
+    ScoresReply,
     SketchReply,
     StabilityReply,
     SummaryReply,
@@ -80,6 +81,12 @@ SUMMED: dict[type[Message], dict[str, Form]] = {
     MidpointReply: {"patients": "count", "positives": "count", "odds": "real"},
     CalibrateReply: {"patients": "count", "positives": "count", "gradient": "real", "hessian": "real"},
     EmbedReply: {"patients": "count", "count": "count", "total": "real", "product": "real"},
+    ScoresReply: {
+        "patients": "count",
+        "positives": "count",
+        "positives_by_score": "real",
+        "negatives_by_score": "real",
+    },
     ConformReply: {"patients": "count", "positives": "count", "misfits": "real", "distances": "real"},
 }
 """Each answer that is only ever used as a sum, and how each field is added."""

@@ -6,13 +6,15 @@ paired_delong(labels, model, baseline)  # the same patients, two models
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from fedloupe.metrics.checks import TooFewPatients, checked, two_classes
 
@@ -42,11 +44,15 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Auc:
     """AUC, DeLong standard error and 95 % interval on the logit scale.
 
     Placements come from midranks in O(n log n) (Sun & Xu, IEEE Signal Process Lett 2014;21:1389), the variance from
-    DeLong, DeLong & Clarke-Pearson, Biometrics 1988;44:837. Where that variance is zero and would pretend certainty:
+    DeLong, DeLong & Clarke-Pearson, Biometrics 1988;44:837. It is a sum of two estimated variances, of placements of
+    patients with and without the event, so the interval takes Student's t with Welch's degrees of freedom (Biometrika
+    1947;34:28): with few events the normal quantile covers too seldom, 91 % of the time with ten events in a hundred
+    patients and an AUC of 0.9. Where the variance is zero and would pretend certainty:
 
     - AUC exactly 0 or 1: `auc` stays exact, `se` and the inner limit come from a one-patient correction (the
       first patient of the smaller class is placed in the middle of the other class), the outer limit is exact;
-    - all scores equal: `se` is that of the Wilcoxon statistic without any association, (m + n + 1) / (12 m n);
+    - all scores equal: `se` is that of the Wilcoxon statistic without any association, (m + n + 1) / (12 m n), and the
+      quantile is normal;
     - a single patient of a class: no variance can be estimated; `se` is 0.5 and the interval is [0, 1].
 
     Args:
@@ -64,12 +70,13 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Auc:
     if min(positives, negatives) == 1:
         return Auc(auc, 0.5, 0.0, 1.0)
     if np.ptp(value) == 0:
-        centre, se = 0.5, sqrt((positives + negatives + 1) / (12 * positives * negatives))
+        centre, se, quantile = 0.5, sqrt((positives + negatives + 1) / (12 * positives * negatives)), Z95
     else:
-        by_positive, by_negative = placements(truth, one_patient_off(truth, value, auc))
-        centre = float(by_positive.mean())
-        se = sqrt(float(by_positive.var(ddof=1)) / positives + float(by_negative.var(ddof=1)) / negatives)
-    half = Z95 * se / (centre * (1 - centre))
+        parts = placements(truth, one_patient_off(truth, value, auc))
+        centre = float(parts[0].mean())
+        variances = [float(part.var(ddof=1)) / part.size for part in parts]
+        se, quantile = sqrt(sum(variances)), float(student.ppf(0.975, welch(variances, [p.size - 1 for p in parts])))
+    half = quantile * se / (centre * (1 - centre))
     low = 0.0 if auc == 0 else float(expit(logit(centre) - half))
     high = 1.0 if auc == 1 else float(expit(logit(centre) + half))
     return Auc(auc, se, low, high)
@@ -101,6 +108,12 @@ def paired_delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> Pai
     if difference == 0:
         return PairedDifference(0.0, se, 1.0)
     return PairedDifference(difference, se, 2 * float(norm.sf(abs(difference) / se)) if se else 0.0)
+
+
+def welch(variances: Sequence[float], degrees: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of estimated variances, (sum v)^2 / sum(v^2 / d) (Satterthwaite 1946, Welch 1947)."""
+    doubt = sum(v**2 / d for v, d in zip(variances, degrees, strict=True))
+    return sum(variances) ** 2 / doubt if doubt else inf
 
 
 def hanley_mcneil_se(auc: float, positives: int, negatives: int) -> float:

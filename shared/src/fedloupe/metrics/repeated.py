@@ -13,8 +13,10 @@ Obuchowski (Biometrics 1997;53:567), patients as clusters, where fits scored dif
 variance of the S fits' AUCs; it carries the randomness of training and of the split. Where fits tested different
 patients, B contains their sampling too, so that the sum is too large rather than too small.
 
-The interval takes Student's t with the degrees of freedom of Satterthwaite (Biometrics Bull 1946;2:110) for a known and
-an estimated part, (S - 1) ((P + B/S) / (B/S))^2. One fit alone gives what `delong` and `paired_delong` give.
+The interval of a mean takes Student's t with the degrees of freedom of Satterthwaite (Biometrics Bull 1946;2:110) for
+all estimated parts: those of patients with and without the event in each stratum, as in `delong`, and B/S with S - 1.
+The interval of a difference and its p-value take the patients' part P as known, as `paired_delong` does, which leaves
+(S - 1) ((P + B/S) / (B/S))^2. One fit alone gives what `delong` and `paired_delong` give.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from fedloupe.metrics.checks import ScoresInvalid, TooFewPatients, checked, two_classes
-from fedloupe.metrics.discrimination import mann_whitney, one_patient_off, placements
+from fedloupe.metrics.discrimination import mann_whitney, one_patient_off, placements, welch
 
 Floats = NDArray[np.float64]
 
@@ -125,11 +127,20 @@ class Repeated:
 
     def variance_of(self, parts: Floats) -> float:
         """Variance of a sum of patients' parts: events and others apart, I / (I - 1) times the sum of squares."""
-        everyone, total = self.scored.any(axis=0), 0.0
+        return sum(variance for variance, _ in self._by_outcome(parts))
+
+    def welch_parts(self) -> list[tuple[float, float]]:
+        """Variance of the mean AUC by outcome with degrees of freedom, infinite where `variance` estimates none."""
+        if self.fewest == 1 or all(fit.constant for fits in self._fits for fit in fits):
+            return [(self.variance(), inf)]
+        return self._by_outcome(self.parts())
+
+    def _by_outcome(self, parts: Floats) -> list[tuple[float, float]]:
+        everyone, found = self.scored.any(axis=0), []
         for group in (everyone & self._event, everyone & ~self._event):
             count = int(group.sum())
-            total += count / (count - 1) * float((parts[group] ** 2).sum())
-        return total
+            found.append((count / (count - 1) * float((parts[group] ** 2).sum()), count - 1.0))
+        return found
 
 
 @dataclass(frozen=True)
@@ -163,10 +174,13 @@ def repeated_auc(strata: Sequence[Repeated], weights: ArrayLike | None = None) -
     """
     share = _shares(strata, weights)
     by_fit = share @ np.array([stratum.aucs for stratum in strata])
-    patients = sum(w**2 * s.variance() for w, s in zip(share, strata, strict=True))
     between = float(by_fit.var(ddof=1)) if by_fit.size > 1 else 0.0
-    variance, quantile = _spread(float(patients), between, by_fit.size)
-    auc, se, centre = float(by_fit.mean()), sqrt(variance), float(share @ [stratum.centre for stratum in strata])
+    parts = [(w**2 * v, d) for w, s in zip(share, strata, strict=True) for v, d in s.welch_parts()]
+    if between:
+        parts.append((between / by_fit.size, by_fit.size - 1.0))
+    variances, degrees = [float(v) for v, _ in parts], [d for _, d in parts]
+    quantile = float(student.ppf(0.975, welch(variances, degrees)))
+    auc, se, centre = float(by_fit.mean()), sqrt(sum(variances)), float(share @ [s.centre for s in strata])
     if len(strata) == 1 and strata[0].fewest == 1:
         return RepeatedAuc(auc, se, 0.0, 1.0, sqrt(between), by_fit.size)
     half = quantile * se / (centre * (1 - centre))

@@ -7,7 +7,7 @@ study.fingerprint            # changes with anything that matters, and with noth
 from fedloupe.study.client_level import CLIENT, RECORD, ClientDp, numbers, privacy_in_words
 from fedloupe.study.endpoint import Endpoint, Grades
 from fedloupe.study.evaluation import Evaluation, TreePlan
-from fedloupe.study.evidence import Evidence, LabelSheet, Subgroup
+from fedloupe.study.evidence import Declared, Evidence, LabelSheet, Subgroup
 from fedloupe.study.harmonisation import Harmonisation
 from fedloupe.study.inputs import InputKind, clinical_inputs, input_kinds, sees, sees_group
 from fedloupe.study.loading import StudyInvalid, StudyUnreadable, canonical_json, load_study, parse_study
@@ -36,6 +36,7 @@ __all__ = [
     "SCALES",
     "ClientDp",
     "ClinicalVariable",
+    "Declared",
     "DpSgd",
     "Endpoint",
     "Evaluation",

@@ -52,8 +52,26 @@ class LabelSheet(Frozen):
 
     assessor: str = Field(max_length=200, description="who judged the response: pathologist, radiologist")
     blinded: bool | None = Field(default=None, description="whether without knowing images or predictions")
+    histology: bool | None = Field(default=None, description="whether it is read from resected tissue at every site")
     interval: str = Field(default="", max_length=200, description="from MRI to outcome, in words")
     notes: str = Field(default="", max_length=500)
+
+
+class Declared(Frozen):
+    """What only people know and a journal asks; it is approved with the study, and repeated in the pack as declared."""
+
+    design: str = Field(default="", max_length=500, description="prospective or retrospective; how patients came in")
+    eligibility: str = Field(default="", max_length=1000, description="who may enter and who may not, clinically")
+    treatment: str = Field(default="", max_length=500, description="between images and outcome")
+    setting: str = Field(default="", max_length=500, description="place and level of care of each hospital")
+    source: str = Field(default="", max_length=500, description="routine care, registry or trial, by hospital")
+    accrual: str = Field(default="", max_length=300, description="first and last year of imaging, end of follow-up")
+    contours: str = Field(default="", max_length=500, description="how masks were made at each site, by which rule")
+    operators: str = Field(default="", max_length=500, description="who drew them, with which experience")
+    one_reader: bool | None = Field(default=None, description="each test patient's mask is of one reader or a model")
+    sample_size: str = Field(default="", max_length=500, description="how many patients, why, what for")
+    fairness: str = Field(default="", max_length=500, description="what was done about fairness")
+    use: str = Field(default="", max_length=500, description="where in care the model would stand, and used by whom")
 
 
 class Evidence(Grown):
@@ -71,9 +89,10 @@ class Evidence(Grown):
         lt=1,
         description="share of a site's scored patients that refits the line; the rest judge it",
     )
-    bins: int = Field(default=256, ge=20, le=1000, description="of the histograms that are added over training sites")
+    bins: int = Field(default=512, ge=20, le=1000, description="of the histograms that are added over training sites")
     subgroups: tuple[Subgroup, ...] = Field(default=(), max_length=12)
     labels: LabelSheet | None = None
+    declared: Declared | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

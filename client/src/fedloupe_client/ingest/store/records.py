@@ -53,6 +53,9 @@ class CaseRecord(_Frozen):
         label: 0 or 1; None only where the label itself is the problem.
         clinical: value by the study's variable name, None where unknown; numbers, not centred.
         batch: scanner or protocol, where the study harmonises by one, maybe empty; None where the study did not ask.
+        groups: level of each subgroup variable of a study with `evidence`, None where unknown; the study's words, or
+            words of the table that are short and plain.
+        grade: of the outcome there, before it became 1 or 0; None where the study did not ask.
         intervals: days between dates of the patient, by name; the dates themselves are not kept.
         reference: the generator's true probability (synthetic studies).
         sequences: names of the sequences present, in the study's order.
@@ -72,6 +75,8 @@ class CaseRecord(_Frozen):
     label: int | None = None
     clinical: dict[str, float | None] = {}
     batch: str | None = None
+    groups: dict[str, str | None] = {}
+    grade: str | None = None
     intervals: dict[str, int] = {}
     reference: float | None = None
     sequences: tuple[str, ...] = ()

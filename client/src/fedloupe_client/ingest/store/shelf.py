@@ -45,6 +45,7 @@ class Entry(BaseModel):
     notes: tuple[str, ...]
     files: dict[str, Written]
     drawn_by: str | None = None
+    scanner: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class Shelf:
                 notes=case.notes,
                 files={f.name: _written(f) for f in files},
                 drawn_by=case.drawn_by,
+                scanner=case.scanner,
             )
             write_whole(part / ENTRY, entry.model_dump_json(indent=1) + "\n")
             shutil.rmtree(folder, ignore_errors=True)

@@ -35,6 +35,14 @@ from fedloupe_client.ingest.problems import (
 )
 from fedloupe_client.ingest.tables.delimited import decimal_points, is_formula, read_sheet
 from fedloupe_client.ingest.tables.exams import intervals, pick, read_date
+from fedloupe_client.ingest.tables.subgroups import (
+    Groups,
+    checked,
+    grade_of,
+    groups_of,
+    numeric_columns,
+    subgroup_columns,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +64,8 @@ class Row:
         notes: decisions taken for this case; they hold no value of a cell.
         problem: why it cannot be used.
         batch: scanner or protocol, as the table writes it; None where the study does not ask.
+        groups: level of each subgroup variable that the study declares, None where the table does not say it.
+        grade: of the outcome, before it becomes 1 or 0; None where the study has no `evidence`.
     """
 
     local: str
@@ -67,6 +77,8 @@ class Row:
     notes: tuple[str, ...] = ()
     problem: Trouble | None = None
     batch: str | None = None
+    groups: Groups = field(default_factory=dict)
+    grade: str | None = None
 
     @property
     def unlabelled(self) -> bool:
@@ -149,7 +161,8 @@ def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: 
         path,
     )
     identifiers = frozenset(cell for name in (*ids, *dates) for cell in sheet.cells[name] if cell)
-    table, notes = decimal_points(sheet, [*(v.column for v in study.clinical if v.levels is None), *score])
+    numbers = [*(v.column for v in study.clinical if v.levels is None), *numeric_columns(study, sheet.cells.columns)]
+    table, notes = decimal_points(sheet, [*dict.fromkeys(numbers), *score])
     for column, value in wanted.where.items():
         table = table[[_fits(cell, value) for cell in table[column]]]
     if table.empty:
@@ -159,7 +172,7 @@ def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: 
             raise TableEmpty(f"{nameless} rows have an empty `{column}`", where=str(path), remedy="fill the column")
         if formulas := sum(map(is_formula, table[column])):
             raise formula(column, f"{path}: {formulas} rows")
-    rows = _rows(table, wanted, study)
+    rows, said = checked(study, _rows(table, wanted, study), subgroup_columns(study, sheet.cells.columns), identifiers)
     labels = {row.label for row in rows if row.label is not None}
     if role == "train" and len(labels) == 1:
         raise OneClass(
@@ -168,7 +181,7 @@ def read_clinical_table(source: DicomSource | NiftiSource | TableSource, study: 
             remedy=f"check column `{study.endpoint.column}` and `clinical.where`, or join as a validate-only site",
         )
     read_as = () if wanted.scale is None else (f"outcomes were read in the scale `{wanted.scale}`",)
-    return ClinicalTable(rows, (*sheet.notes, *notes, *read_as), identifiers)
+    return ClinicalTable(rows, (*sheet.notes, *notes, *read_as, *said), identifiers)
 
 
 def _check_scale(wanted: Clinical, study: Study) -> None:
@@ -285,7 +298,18 @@ def _row(cells: Cells, wanted: Clinical, study: Study, notes: tuple[str, ...] = 
         if not text and not isinstance(problem, FormulaCell):
             problem = no_outcome(local)
         return Row(local, patient, label, notes=notes, problem=Trouble.of(problem))
-    return Row(local, patient, label, clinical, reference, days, notes, batch=cells[batch] if batch else None)
+    return Row(
+        local,
+        patient,
+        label,
+        clinical,
+        reference,
+        days,
+        notes,
+        batch=cells[batch] if batch else None,
+        groups=groups_of(study, cells),
+        grade=grade_of(study, text, wanted.scale),
+    )
 
 
 def no_outcome(local: str) -> LabelMissing:

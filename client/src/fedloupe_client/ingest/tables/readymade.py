@@ -21,6 +21,7 @@ from fedloupe_client.ingest.problems import (
 )
 from fedloupe_client.ingest.tables.clinical import finite, formula, need
 from fedloupe_client.ingest.tables.delimited import decimal_points, is_formula, read_sheet
+from fedloupe_client.ingest.tables.subgroups import subgroup_columns
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ def read_features(source: TableSource, study: Study) -> FeatureTable:
     taken = {case, wanted.patient, study.endpoint.column, study.evaluation.reference_score}
     taken |= {*source.exclude, *wanted.where, *(v.column for v in study.clinical)}
     taken |= {wanted.exams.date} if wanted.exams else set()
+    taken |= subgroup_columns(study, sheet.cells.columns)
     taken |= {wanted.dates.imaging, wanted.dates.treatment, wanted.dates.outcome}
     names = tuple(name for name in sheet.cells.columns if name not in taken)
     if not names:

@@ -150,7 +150,7 @@ def _start(study: Study, cohorts: Mapping[str, Cohort], preparation: Preparation
         gradients, hessians = zip(*terms, strict=True)
         return [SimpleNamespace(gradient=real_sum(gradients), hessian=real_sum(hessians))]
 
-    width = 1 + len(first.groups) * preparation.projection.shape[1] + first.clinical.shape[1]
+    width = 1 + len(first.feature_groups) * preparation.projection.shape[1] + first.clinical.shape[1]
     penalty = Penalty(study.evaluation.ridge, study.evaluation.l1_ratio)
     return initial_weights(study, first.columns, fit_logistic(ask, width, penalty, where="shadow model"))
 
@@ -159,4 +159,4 @@ def _own_norms(study: Study, cohort: Cohort) -> NDArray[np.bool_] | None:
     """Positions that each site keeps to itself (FedBN), where the study has it so."""
     if study.personalisation is None or study.personalisation.method != "local-norm":
         return None
-    return norm_positions(build_model(study, Schema.of(study, cohort.groups)))
+    return norm_positions(build_model(study, Schema.of(study, cohort.feature_groups)))

@@ -1,0 +1,77 @@
+"""Why cases were left out, in words, by the code that a site counts them under; the titles of the sites' own errors.
+
+reason("FL-205")      # "FL-205 ...": what stands in docs/errors.md; the code alone where it is not known here
+"""
+
+from __future__ import annotations
+
+TITLES = {
+    "FL-202": "file or folder is missing",
+    "FL-203": "permission denied",
+    "FL-204": "file cannot be read",
+    "FL-205": "site is not in the study",
+    "FL-206": "table lacks a column",
+    "FL-207": "table has no usable rows",
+    "FL-208": "site has one class only",
+    "FL-209": "no case is ready",
+    "FL-210": "site configuration does not fit the study",
+    "FL-211": "case stands in the table more than once",
+    "FL-212": "two cases of one patient",
+    "FL-213": "label is empty",
+    "FL-214": "label outside the study's mapping",
+    "FL-215": "clinical value is not valid",
+    "FL-216": "required sequence is missing",
+    "FL-217": "several series fit one sequence",
+    "FL-220": "series is not a volume",
+    "FL-221": "series has fewer than three slices",
+    "FL-222": "slices are unevenly spaced",
+    "FL-223": "slices have different orientations",
+    "FL-224": "several slices at one position",
+    "FL-225": "gantry is tilted",
+    "FL-226": "image values or dimensions are not valid",
+    "FL-227": "files of several patients in one case",
+    "FL-230": "tumour mask is missing",
+    "FL-231": "tumour mask is empty",
+    "FL-232": "mask on another grid",
+    "FL-233": "several masks fit",
+    "FL-234": "mask is not valid",
+    "FL-235": "series rules are not valid",
+    "FL-236": "file of series choices is not valid",
+    "FL-237": "chosen series is not in the case",
+    "FL-238": "sequences lie in different frames of reference",
+    "FL-239": "no mask, and the model drew none",
+    "FL-240": "drawing model does not suit the study",
+    "FL-250": "case has no row of features",
+    "FL-251": "feature is not a finite number",
+    "FL-252": "feature column is not numeric",
+    "FL-260": "cases have not been ingested",
+    "FL-261": "case store cannot be read",
+    "FL-263": "source file changed while it was read",
+    "FL-280": "ids look alike",
+    "FL-281": "decimal comma and decimal point in one column",
+    "FL-282": "cell holds a formula or a spreadsheet error",
+    "FL-283": "case has several examinations",
+    "FL-284": "examination cannot be chosen",
+    "FL-285": "date is not valid",
+    "FL-286": "interval between dates is not plausible",
+    "FL-287": "outcome scale is not accepted by the study",
+    "FL-290": "dynamic series has fewer than three frames",
+    "FL-291": "times of the dynamic series do not rise",
+    "FL-292": "dynamic series shows no enhancement",
+    "FL-293": "diffusion series has fewer than two b-values",
+    "FL-294": "unit of the ADC map is not clear",
+    "FL-301": "sequence does not cover the tumour",
+    "FL-302": "image has no contrast",
+    "FL-303": "registration failed its quality gate",
+    "FL-401": "tumour mask is empty",
+    "FL-402": "image and mask are not on one grid",
+    "FL-403": "image is not finite inside the tumour",
+    "FL-404": "intensity kind of a sequence is unknown",
+    "FL-405": "feature settings are not valid",
+    "FL-406": "feature engine does not give the agreed numbers",
+}
+
+
+def reason(code: str) -> str:
+    """Code and title."""
+    return f"{code} {TITLES[code]}" if code in TITLES else code
