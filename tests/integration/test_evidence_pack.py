@@ -25,7 +25,7 @@ from fedloupe_server.simulation.demo import demo_study
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 LISTS = {"tripod-ai": 52, "tripod-cluster": 37, "claim": 44, "clear": 58, "metrics": 30}
-PEOPLES = {"tripod-ai": ("17", "18a", "18b", "18d", "19"), "claim": ("41", "42", "44")}
+PEOPLES = {"tripod-ai": ("17", "18a", "18b", "18d", "19"), "claim": ("34", "44")}
 """Ethics, funding, interests, registration and involvement, by their numbers."""
 
 
