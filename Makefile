@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c const
 MANIFESTS := shared/pyproject.toml client/pyproject.toml server/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-deployed test lint drill bench bench-radiomics-env bench-radiomics bench-oracles docs clean
+.PHONY: help demo demo-deployed test lint drill bench bench-radiomics-env bench-radiomics bench-oracles bench-statistics docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ bench-radiomics: $(VENV)/installed-dev  ## speed and memory of the feature engin
 
 bench-oracles: $(VENV)/installed-dev $(VENV)-oracles/installed  ## our features against Z-Rad and pictologics on real MRI
 	$(BIN)/python benchmarks/oracles.py
+
+bench-statistics: $(VENV)/installed-dev  ## how often intervals hold the truth: the tables of docs/statistics.md
+	$(BIN)/python benchmarks/intervals.py
 
 docs: $(VENV)/installed  ## write docs/errors.md again from the error classes
 	$(BIN)/python docs/generate_errors.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from fedloupe.models import Preparation
 from fedloupe.study import Study, parse_study
+from fedloupe_server.cli import app
 
 SITES = {"alpha": 60, "beta": 48, "omega": 44}
 FEATURES = 12
@@ -91,3 +94,12 @@ def public_preparation() -> Preparation:
     """Scaling and projection that owe nothing to a patient: unit scale, the first six features."""
     projection = np.eye(FEATURES, 6, dtype=np.float32)
     return Preparation(np.zeros(FEATURES), np.ones(FEATURES), projection, "public")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The demo's folder, a third of its size, and what its command said."""
+    folder = tmp_path_factory.mktemp("demo") / "seed-1"
+    done = CliRunner().invoke(app, ["demo", "--seed", "1", "--scale", "0.3", "--out", str(folder), "--json"])
+    assert done.exit_code == 0, done.output
+    return folder, json.loads(done.stdout)

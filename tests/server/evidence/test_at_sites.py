@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from math import exp, log
 
 import pytest
@@ -46,6 +47,8 @@ class TestOperating:
             pairs = [(tp + tn, at.truth.size), (tp, tp + fn), (tn, tn + fp), (tp, tp + fp), (tn, tn + fn)]
             expected = [v for c, n in pairs for v in (c / n, *proportion_confint(c, n, method="wilson"))]
             assert rows[name][1:] == pytest.approx(expected, abs=1e-9)
+        # 29 of 47: 0.617, Wilson 0.474 to 0.742.
+        assert operating_tables.operating(rich).rows[0][2] == "62 (47 to 74)"
 
     def test_the_counts_behind_them(self, rich: Results, everyone: dict[str, People]) -> None:
         table = operating_tables.counts(rich)
@@ -99,15 +102,33 @@ class TestDecision:
         assert not any(name in said for name in set(TRAIN | APART) - beaten)
 
     def test_spread_bins_are_no_more_patients_than_there_are(self, rich: Results) -> None:
-        site = rich.sites[0]
-        thirds = [
-            value for n in range(0, 18, 3) for value in [sum(site.federated.positives_by_score[n : n + 3]) / 3] * 3
-        ]
-        spread = (*(round(v, 6) for v in thirds), *site.federated.positives_by_score[18:])
-        scores = site.federated.model_copy(update={"positives_by_score": spread})
-        line = decision.points(rich, scores)
+        # Merged bins, spread and rounded as results are: added up as they stand they are a billionth of a patient more.
+        quarter, third, third_of_8, half = [0.75] * 4, [1.666667] * 3, [2.666667] * 3, [2.5] * 4
+        positives = (*quarter, 5.0, 10.0, *third, 1.0, 1.0, 1.0, 9.0, *half, *third_of_8)
+        negatives = (
+            6.0,
+            8.0,
+            1.0,
+            1.0,
+            1.0,
+            8.0,
+            *[3.333333] * 3,
+            1.0,
+            1.0,
+            1.0,
+            6.0,
+            4.0,
+            3.0,
+            3.0,
+            1.0,
+            1.0,
+            1.0,
+            10.0,
+        )
+        fields = {"positives_by_score": positives, "negatives_by_score": negatives, "patients": 120, "positives": 53}
+        line = decision.points(rich, rich.sites[0].federated.model_copy(update=fields))
         assert len(line) == 11
-        assert line[0].treat_all == pytest.approx((47 - 105 / 9) / 152, abs=1e-6)
+        assert line[0].treat_all == pytest.approx((53 - 67 / 9) / 120, abs=1e-5)
 
     def test_the_declared_range_bounds_it(self, rich: Results) -> None:
         narrow = rich.model_copy(update={"evidence": Evidence(decision=(0.2, 0.3))})
@@ -129,6 +150,11 @@ class TestSmoothCalibration:
         for site in rich.sites:
             sent = [row[2:6] for row in figure.rows if row[:2] == (site.site, "curve")]
             assert tuple(sent) == site.assessed.curve
+        north = rich.sites[0].assessed.curve
+        corners = re.search(r'<polygon points="([^"]+)"', figure.svg)[1].split()
+        ends = [tuple(map(float, corners[place].split(","))) for place in (0, -1)]
+        expected = [(40 + 138 * north[0][0], 40 + 138 * (1 - north[0][side])) for side in (2, 3)]
+        assert ends == [pytest.approx(end, abs=0.06) for end in expected]
         assert figure.svg.count("<polygon") == 7 and figure.svg.count('fill-opacity="0.16"') == 7
 
     def test_risk_groups_lie_behind_as_discs(self, rich: Results) -> None:

@@ -19,8 +19,9 @@ from fedloupe_server.evidence.cohort_shift import (
     development_against_evaluation,
     site_heterogeneity,
 )
-from fedloupe_server.evidence.cohort_tables import flow, labels, missing, shown_number, splits, table_one
+from fedloupe_server.evidence.cohort_tables import by_part, flow, labels, missing, shown_number, splits, table_one
 from fedloupe_server.evidence.reasons import TITLES
+from fedloupe_server.evidence.tables import Table
 
 EVIDENCE = Evidence.model_validate(
     {
@@ -325,3 +326,24 @@ class TestSheets:
         assert site_heterogeneity(results) is None
         assert Sheet.of(results).columns == ()
         assert Column("north", "evaluation") not in Sheet.of(results).columns
+
+
+class TestByPart:
+    def test_each_part_is_a_table_of_its_own_without_levels_that_nobody_is_in(self):
+        header = (
+            "Variable",
+            "north, development",
+            "north, evaluation",
+            "All sites, development",
+            "All sites, evaluation",
+        )
+        rows = (
+            ("sex: women", "9 (45 %)", "0 (0 %)", "9 (45 %)", "0 (0 %)"),
+            ("vendor: GE", "0 (0 %)", "0 (0 %)", "0 (0 %)", "0 (0 %)"),
+            ("stage", "withheld", "withheld", "–", "–"),
+        )
+        first, second = by_part(Table("Patients", header, rows))
+        assert first.header == ("Variable", "north", "All sites")
+        assert first.rows == (("sex: women", "9 (45 %)", "9 (45 %)"), ("stage", "withheld", "–"))
+        assert second.rows == (("stage", "withheld", "–"),)
+        assert second.caption.startswith("Evaluation")

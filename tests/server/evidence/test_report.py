@@ -126,7 +126,7 @@ class TestEveryVariant:
 class TestWhatStandsOnIt:
     def test_synthetic_stands_on_every_section(self, page: Callable[..., str]) -> None:
         sections = page(left_out=True).split("<section")[1:]
-        assert len(sections) == 13
+        assert len(sections) == 15
         assert all("Synthetic data" in section for section in sections)
 
     def test_real_data_is_not_called_synthetic(self, page: Callable[..., str]) -> None:

@@ -9,6 +9,7 @@ said to be so. Pooled numbers are exact sums over the cells that are shown.
 from __future__ import annotations
 
 from math import floor, log10
+from typing import get_args
 
 from fedloupe.assessing import Described, Part
 from fedloupe.study import SCALES, Study
@@ -20,6 +21,7 @@ from fedloupe_server.evidence.tables import Table
 
 NOT_DECLARED = "not declared"
 ALL = "All sites"
+NOBODY = "0 (0 %)"
 Cell = Described | str | None
 
 
@@ -76,6 +78,23 @@ def missing(results: Results) -> Table | None:
         rows.append((variable, *cells))
     header = ("Variable", *(f"{c.site}, {c.part}" for c in sheet.columns), *(f"{ALL}, {p}" for p in _parts(sheet)))
     return Table("Patients whose value is not known, and their share", header, tuple(rows))
+
+
+def by_part(table: Table) -> list[Table]:
+    """A table of development and evaluation side by side as one table a part, narrow enough for a page.
+
+    A level that nobody is in anywhere has no row: the file beside the page has it.
+    """
+    found = []
+    for part in get_args(Part):
+        columns = [i for i, name in enumerate(table.header) if name.endswith(f", {part}")]
+        if not columns:
+            continue
+        header = (table.header[0], *(table.header[i].removesuffix(f", {part}") for i in columns))
+        rows = tuple((row[0], *(row[i] for i in columns)) for row in table.rows)
+        kept = tuple(row for row in rows if not set(row[1:]) <= {NOBODY, formats.ABSENT})
+        found.append(Table(f"{part.capitalize()} patients. {table.caption}", header, kept))
+    return found
 
 
 def labels(study: Study, results: Results) -> Table:

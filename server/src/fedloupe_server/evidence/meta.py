@@ -129,7 +129,7 @@ def words(results: Results) -> list[str]:
         return []
     said = [
         "The interval of a mean says how well the average over hospitals like these is known. The prediction interval "
-        "says what a single new hospital like these may find, and is wider: hospitals differ by more than chance.",
+        "says what a single new hospital like these may find, and is wider: hospitals may differ by more than chance.",
         "It needs at least three sites, and with few of them it is itself rough.",
         "A slope of 1, an intercept of 0 (calibration in the large) and an O/E of 1 are right. A slope below 1: risks "
         "are too extreme. An O/E above 1: more events than predicted.",
@@ -157,7 +157,7 @@ def slope(results: Results) -> Figure | None:
 def in_the_large(results: Results) -> Figure | None:
     """Forest plot of calibration in the large."""
     lines = _lines(results, "In the large", lambda a: _normal(a.in_the_large, a.in_the_large_se), "not computed")
-    return _forest("forest_in_the_large", "Calibration in the large (intercept at slope 1)", lines, 0.0, (-2.0, 2.0))
+    return _forest("forest_in_the_large", "Calibration in the large, intercept at slope 1", lines, 0.0, (-2.0, 2.0))
 
 
 def observed_expected(results: Results) -> Figure | None:
@@ -240,7 +240,7 @@ def _own_scale(told: list[tuple[float | None, float | None]]) -> Across | None:
     if len(known) < 2:
         return None
     m = random_effects([value for value, _ in known], [se for _, se in known])
-    return Across(m.sites, m.estimate, m.low, m.high, m.prediction_low, m.prediction_high, m.tau2, "own", m.i2)
+    return Across(m.sites, m.estimate, m.low, m.high, m.prediction_low, m.prediction_high, m.tau2, "own scale", m.i2)
 
 
 def _range(found: Across) -> str:

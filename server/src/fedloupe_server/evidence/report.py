@@ -17,6 +17,7 @@ from fedloupe.study import CLIENT, RECORD, Study
 from fedloupe_server.evidence import (
     baselines,
     before,
+    cohort_tables,
     decision,
     fairness,
     formats,
@@ -42,6 +43,7 @@ SPEAKING = {
     "private": private,
     "baselines": baselines,
     "before": before,
+    "cohort_tables": cohort_tables,
     "decision": decision,
     "fairness": fairness,
     "formats": formats,

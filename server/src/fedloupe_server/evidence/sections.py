@@ -132,7 +132,7 @@ TABLES: dict[str, Callable[[Results], Table | None]] = {
     "covered": predicting.covered,
     "privacy": tables.privacy,
     "provenance": tables.provenance,
-    "flow": cohort_tables.flow,
+    "flow": lambda results: cohort_tables.flow(results) if results.evidence else None,
     "table_1": cohort_tables.table_one,
     "missing": cohort_tables.missing,
     "development": cohort_shift.development_against_evaluation,

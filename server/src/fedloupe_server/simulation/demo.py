@@ -27,7 +27,9 @@ def demo_study(seed: int, epsilon: float | None = None) -> Study:
     content = {**study.model_dump(mode="json"), "seed": seed}
     if epsilon is not None:
         content["privacy"] = {"mode": "dp-sgd", "epsilon": epsilon}
-        content.pop("evidence")  # exact numbers of patients would go round the budget
+        for name in ("harmonisation", "quality", "prediction"):
+            content.pop(name)  # exact numbers of patients would go round the budget
+        content["evaluation"] = {**content["evaluation"], "clinical_baseline": False}
         content["training"] = {**content["training"], "preparation": "public", "start": "random", "strategy": "fedavg"}
         content["model"] = {**content["model"], "image": False, "width": 16, "depth": 1, "heads": 2}
     return parse_study(content)

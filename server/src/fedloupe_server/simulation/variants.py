@@ -175,8 +175,8 @@ def groups_of(study: Study, plan: Plan) -> dict[str, dict[str, Any]]:
 def variants(study: Study, plan: Plan) -> tuple[Variant, ...]:
     """Every run of the comparison, seed by seed, so that an early stop leaves whole seeds.
 
-    Sections that do not change the common model are left out: prediction, personalisation, description. Trees and the
-    clinical baseline depend on no architecture and are fitted in the reference's runs alone.
+    Sections that do not change the common model are left out: prediction, personalisation, evidence, description. Trees
+    and the clinical baseline depend on no architecture and are fitted in the reference's runs alone.
 
     Raises:
         NotCompared, PlanInvalid: see there.
@@ -265,7 +265,7 @@ def _changed(study: Study, changes: dict[str, Any]) -> Study:
         StudyInvalid: the result is no study.
     """
     content = study.model_dump(mode="json")
-    for name in ("prediction", "personalisation"):
+    for name in ("prediction", "personalisation", "evidence"):
         content.pop(name, None)
     for key, value in changes.items():
         content[key] = {**content[key], **value} if isinstance(value, dict) else value

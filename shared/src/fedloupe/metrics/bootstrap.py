@@ -5,16 +5,19 @@ bootstrap_auc(labels, scores, seed=study.seed)      # Interval(low, high)
 
 from __future__ import annotations
 
+from math import sqrt
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from fedloupe.metrics.checks import checked, two_classes
-from fedloupe.metrics.discrimination import mann_whitney, one_patient_off, placements
+from fedloupe.metrics.discrimination import mann_whitney, one_patient_off, placements, welch
 from fedloupe.metrics.intervals import Interval
 
 Floats = NDArray[np.float64]
-CHUNK = 2_000_000  # drawn patients in memory at a time
+CHUNK = 200_000  # drawn patients in memory at a time
 
 
 def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, *, resamples: int = 2000, seed: int) -> Interval:
@@ -22,11 +25,13 @@ def bootstrap_auc(labels: ArrayLike, scores: ArrayLike, *, resamples: int = 2000
 
     Patients with the event are drawn with replacement from those with it, others from the others, so that each resample
     has as many of both as the site. The limits are the percentiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))) of the
-    resamples' AUCs, z = -1.96 and 1.96 (Efron, J Am Stat Assoc 1987;82:171): z0 is the normal quantile of the share of
-    resamples below the AUC, ties half; a, the acceleration, is sum(l^3) / (6 sum(l^2)^1.5) with l a patient's
-    structural component (DeLong 1988) less their mean, over the patients of that outcome (several samples: Davison &
-    Hinkley 1997, chapter 5). Plain percentiles cover too seldom at 100 patients (92 % with 20 events and an AUC of
-    0.9).
+    resamples' AUCs (Efron, J Am Stat Assoc 1987;82:171): z0 is the normal quantile of the share of resamples below the
+    AUC, ties half; a, the acceleration, is sum(l^3) / (6 sum(l^2)^1.5) with l a patient's structural component (DeLong
+    1988) less their mean, over the patients of that outcome (several samples: Davison & Hinkley 1997, chapter 5).
+
+    Instead of -1.96 and 1.96, z is t e / b: t the quantile that `delong` takes, e its standard error, and b that of the
+    resamples, in which sums of squares are over m, not m - 1 (Hesterberg's expanded percentiles, Am Stat 2015;69:371).
+    With 1.96, ten to fifteen events in a hundred patients and an AUC of 0.8 or more gave 91 or 92 %.
 
     An AUC of exactly 0 or 1 enters with the one-patient correction of `delong`, and its outer limit is exact: no
     resample of perfectly parted patients would differ. With a single patient of a class the interval is [0, 1].
@@ -62,7 +67,9 @@ def _percentiles(drawn: Floats, auc: float, parts: tuple[Floats, Floats]) -> Flo
     if not size or not 0 < below < 1:
         return np.array([0.025, 0.975])
     shift, bend = float(norm.ppf(below)), float((pull**3).sum()) / (6 * size**1.5)
-    z = shift + norm.ppf([0.025, 0.975])
+    variances = [float(part.var(ddof=1)) / part.size for part in parts]
+    reach = float(student.ppf(0.975, welch(variances, [part.size - 1 for part in parts]))) * sqrt(sum(variances) / size)
+    z = shift + np.array([-reach, reach])
     return np.asarray(norm.cdf(shift + z / (1 - bend * z)))
 
 

@@ -22,7 +22,7 @@ from fedloupe.metrics.discrimination import Z95
 
 Floats = NDArray[np.float64]
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(128)
-HALVINGS = 100
+HALVINGS = 60
 
 
 @dataclass(frozen=True)

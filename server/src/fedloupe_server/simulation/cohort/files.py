@@ -11,8 +11,10 @@ write_site_tables(root, spec, spec.site("north"))
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ from fedloupe_server.simulation.cohort.scanner import CaseImages, simulate_case
 from fedloupe_server.simulation.cohort.spec import FIRST_SEQUENCE, CohortSpec, SiteSpec
 
 CLINICAL_COLUMNS = (
-    "case", "response", "age", "sex", "ct_stage", "cea", "emvi", "synthetic", "true_probability"
+    "case", "response", "age", "sex", "ct_stage", "cea", "emvi", "mri_date", "outcome_date", "synthetic",
+    "true_probability",
 )  # fmt: skip
 
 
@@ -63,6 +66,7 @@ def write_site_tables(root: Path, spec: CohortSpec, site: SiteSpec) -> list[Pati
             p.ct_stage,
             "" if p.cea is None else p.cea,
             p.emvi or "",
+            *dates(spec, p),
             "yes",
             f"{p.probability:.6f}",
         )
@@ -72,6 +76,14 @@ def write_site_tables(root: Path, spec: CohortSpec, site: SiteSpec) -> list[Pati
     text = yaml.safe_dump(site_configuration(site), sort_keys=False, allow_unicode=True)
     (root / site.name / "site.yaml").write_text(f"# SYNTHETIC hospital, generated\n{text}", encoding="utf-8")
     return patients
+
+
+def dates(spec: CohortSpec, patient: Patient) -> tuple[str, str]:
+    """Day of the MRI and day on which the response was judged, 12 to 20 weeks later; by a hash, bearing on nothing."""
+    drawn = hashlib.sha256(f"{spec.seed}|{patient.site}|{patient.case}|dates".encode()).digest()
+    imaging = date(2022, 1, 1) + timedelta(days=int.from_bytes(drawn[:4], "big") % 1000)
+    outcome = imaging + timedelta(days=84 + int.from_bytes(drawn[4:8], "big") % 57)
+    return imaging.isoformat(), outcome.isoformat()
 
 
 def write_truth(root: Path, patients: list[Patient]) -> None:
@@ -97,7 +109,11 @@ def site_configuration(site: SiteSpec) -> dict[str, Any]:
     source: dict[str, Any] = {
         "format": "nifti" if site.format == "nifti" else "dicom",
         "root": "data",
-        "clinical": {"file": "clinical.csv", "case": "case"},
+        "clinical": {
+            "file": "clinical.csv",
+            "case": "case",
+            "dates": {"imaging": "mri_date", "outcome": "outcome_date"},
+        },
     }
     if site.format == "nifti":
         source["files"] = {name: f"images/{{case}}/{name}.nii.gz" for name in site.sequences}
