@@ -116,7 +116,7 @@ class TestGrades:
 
 class TestDicom:
     def test_the_first_sequences_header_says_the_scanner(self, dicom_site, study, home, by_local):
-        dicom_site.table("P-0001,good,61,T2", "P-0002,poor,55,T3")
+        dicom_site.table("P-0001,good,61,T2,f,Philips", "P-0002,poor,55,T3,m,Philips", header=HEADER)
         dicom_site.series("P-0001", Manufacturer="SIEMENS", MagneticFieldStrength=2.8936)
         dicom_site.series("P-0001", "adc", Manufacturer="GE MEDICAL SYSTEMS", RescaleType="mm2/s", slope=1e-5)
         dicom_site.series("P-0002", Manufacturer="Hitachi Medical Corporation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedloupe.study import Subgroup
+from fedloupe.study import StudyInvalid, Subgroup, parse_study
 from fedloupe.study.levels import level_of, named_levels, scanner_word
 
 AGE = Subgroup(name="age", column="age", cuts=(60, 70))
@@ -75,3 +75,26 @@ class TestScanners:
         assert level_of(grouped, "Philips") is None
         cut = Subgroup(name="field", header="field-strength", cuts=(2,))
         assert level_of(cut, "2.89") == ">=2"
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"clinical": [{"name": "grade", "column": "g"}], "evidence": {}},
+        {"evidence": {"subgroups": [{"name": "outcome", "column": "o"}]}},
+    ],
+)
+def test_no_variable_takes_a_tables_own_name(section):
+    content = {
+        "study": "s",
+        "title": "S",
+        "endpoint": {"name": "r", "column": "r", "positive": ["1"], "negative": ["0"]},
+        "aggregation": "plain",
+        "sites": [{"name": "north", "role": "train"}],
+        "quorum": {"minimum": 1},
+        "radiomics": {"source": "table"},
+        "model": {"image": False},
+    }
+    with pytest.raises(StudyInvalid, match="other names"):
+        parse_study({**content, **section})
+    assert parse_study({**content, "clinical": [{"name": "grade", "column": "g"}]}).evidence is None

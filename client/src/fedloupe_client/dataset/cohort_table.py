@@ -87,7 +87,8 @@ def _part(
 ) -> Iterable[Described]:
     chosen = [records[row] for row in rows]
     yield from _levels("outcome", part, [OUTCOMES[1 - int(cohort.labels[row])] for row in rows], OUTCOMES)
-    yield from _levels("grade", part, [cohort.grades[row] for row in rows], grade_levels(study, scale))
+    if len(grades := grade_levels(study, scale)) > len(OUTCOMES):  # two are the outcome itself
+        yield from _levels("grade", part, [cohort.grades[row] for row in rows], grades)
     for variable in study.clinical:
         values = [record.clinical.get(variable.name) for record in chosen]
         if variable.levels is None:

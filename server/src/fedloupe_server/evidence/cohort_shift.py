@@ -108,8 +108,9 @@ def _levels(
         found = apart_in_levels(before, there, levels)
         signed = len(levels) == 2 and found is not None
         cells.append(formats.difference(found) if signed and found is not None else _size(found))
-    shown = [f"{level} {formats.percent(before.get(level, 0) / total)}" for level in levels]
-    return (variable, ", ".join(shown[:1] if len(levels) == 2 else shown), *cells)
+    there_before = levels[:1] if len(levels) == 2 else [level for level in levels if before.get(level)]
+    shown = [f"{level} {formats.percent(before.get(level, 0) / total)}" for level in there_before]
+    return (variable, ", ".join(shown), *cells)
 
 
 def _size(found: float | None) -> str:

@@ -8,6 +8,7 @@ evidence:                                                    # in a study's YAML
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal, Self
 
@@ -17,6 +18,9 @@ from fedloupe.study.sections import Frozen, Grown, Name
 
 Header = Literal["vendor", "field-strength"]
 """What DICOM says of the first sequence's scanner: Manufacturer (0008,0070), Magnetic Field Strength (0018,0087)."""
+
+RESERVED = ("outcome", "grade")
+"""Variables that every table of patients has."""
 
 
 class Subgroup(Frozen):
@@ -103,3 +107,7 @@ class Evidence(Grown):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"`subgroups` names {twice} more than once")
         return self
+
+    def taken(self, clinical: Sequence[str]) -> list[str]:
+        """Names of these clinical variables and of subgroups that tables of patients use for something else."""
+        return sorted({*RESERVED} & {*clinical, *(group.name for group in self.subgroups)})

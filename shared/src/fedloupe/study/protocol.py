@@ -207,6 +207,8 @@ class Study(Frozen):
             raise ValueError(wrong)
         if self.evaluation.leave_one_site_out and len(train) < 2:
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
+        if self.evidence and (taken := self.evidence.taken([variable.name for variable in self.clinical])):
+            raise ValueError(f"`evidence` has tables of its own named {taken}: give the variables other names")
         if self.evaluation.reference_score and not self.synthetic:
             raise ValueError("`evaluation.reference_score` is for studies with `synthetic: true`")
         if self.evaluation.clinical_baseline and not self.clinical:
