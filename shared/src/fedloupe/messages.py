@@ -44,6 +44,8 @@ from fedloupe.scoring import EvaluateReply as EvaluateReply
 from fedloupe.scoring import EvaluateRequest as EvaluateRequest
 from fedloupe.scoring import MidpointReply as MidpointReply
 from fedloupe.scoring import MidpointRequest as MidpointRequest
+from fedloupe.scoring import OpenReply as OpenReply
+from fedloupe.scoring import OpenRequest as OpenRequest
 from fedloupe.scoring import ReleaseReply as ReleaseReply
 from fedloupe.scoring import ReleaseRequest as ReleaseRequest
 from fedloupe.sealed import SealedRequest as SealedRequest
@@ -308,6 +310,7 @@ Request = (
     | CalibrateRequest
     | EmbedRequest
     | ConformRequest
+    | OpenRequest
     | EvaluateRequest
     | ReleaseRequest
     | OverlapRequest
@@ -337,6 +340,7 @@ Reply = (
     | CalibrateReply
     | EmbedReply
     | ConformReply
+    | OpenReply
     | EvaluateReply
     | ReleaseReply
     | OverlapReply

@@ -38,6 +38,7 @@ RequestKind = Literal[
     "calibrate",
     "embed",
     "conform",
+    "open",
     "evaluate",
     "release",
     "overlap",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from fedloupe.messages import EvaluateReply
 from fedloupe.study import LinePrior
 from fedloupe_server.statistics.quality import QualitySummary
+
+if TYPE_CHECKING:
+    from fedloupe.freezing import Seal  # brings the models along
 
 
 class _Frozen(BaseModel):
@@ -166,6 +169,20 @@ class LeftOut(_Frozen):
     uncalibrated: Scores | None = None
 
 
+class Sealed(_Frozen):
+    """What was fixed before a validate-only site was opened, `seal.json`; the same whoever signed it."""
+
+    digest: str  # SHA-256
+    run: str  # that was sealed
+    fingerprint: str  # of its study
+    contributed: tuple[str, ...]  # sites that gave anything to it
+
+    @classmethod
+    def of(cls, seal: Seal) -> Sealed:
+        """What results say of a seal."""
+        return cls(digest=seal.digest, run=seal.run, fingerprint=seal.fingerprint, contributed=seal.contributed)
+
+
 class Results(_Frozen):
     """One run."""
 
@@ -199,3 +216,4 @@ class Results(_Frozen):
     predicted: Predicted | None = None
     planned_epsilon: float | None = None  # that the study allows each site over all rounds; None without DP
     client_level: ClientAccount | None = None  # a study under `client-dp`; its sites have no epsilon of their own
+    sealed: Sealed | None = None

@@ -111,7 +111,8 @@ def evaluate_sites(
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(talk.there(study.train_sites), ("test", start))
         own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True)
     else:
-        own = score(first - 1, "local-{site}", "transformer", locals_)
+        here = {site: weights for site, weights in locals_.items() if site in splits}
+        own = score(first - 1, "local-{site}", "transformer", here)
     elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
     for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
         for site, scores in score(

@@ -3,6 +3,7 @@
 run/
   study.json                  the canonical study
   quality.json                a study with `quality`: every feature, and why it stays or goes
+  columns.json                names and groups of the feature columns
   preparation.safetensors     scaling and projection
   state.json                  what the run and its sites do, for whoever looks; run.lock: one coordinator at a time
   rounds/0001.intent.json     whom the round asks, and by when; before anybody is asked
@@ -13,7 +14,9 @@ run/
   prediction.safetensors      a study with `prediction`: calibration line, sets and training range
   sums.json                   the sites in each secure sum, written before it is opened; sums/ what it came to
   local/<site>.safetensors    each site's own model, with `evaluation.local_models: everywhere`
+  contributed.json            the sites that gave a statistic or weight to the run
   frozen.json                 digest of everything fixed before validate-only sites are opened
+  seal.json                   what these sites are shown: the same by item, who contributed, the plan; signed
   folds/<site>/...            the same for a left-out site
   results.json  report.html   written last
 """
@@ -156,6 +159,28 @@ class Journal:
     def begun(self) -> bool:
         """Whether sites have worked for this run already."""
         return self.preparation_path.exists() or (self.folder / "rounds").exists()
+
+    def keep_columns(self, features: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        """Keep names and groups of the feature columns, once they are agreed: the run is sealed with them."""
+        content = {"features": list(features), "groups": list(groups)}
+        write_atomic(self.folder / "columns.json", (json.dumps(content, indent=0) + "\n").encode())
+
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Names and groups of the feature columns; None where they are not agreed.
+
+        Raises:
+            JournalDamaged: the file cannot be read.
+        """
+        path = self.folder / "columns.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_bytes())
+            return tuple(map(str, found["features"])), tuple(map(str, found["groups"]))
+        except (ValueError, KeyError, TypeError):
+            raise JournalDamaged(
+                "the run's columns cannot be read", where=str(path), remedy="delete it: they are asked again"
+            ) from None
 
     def intend(self, intent: Intent) -> None:
         """Keep what a round is about to do, before anybody hears of it."""

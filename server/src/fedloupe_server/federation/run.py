@@ -5,15 +5,18 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedloupe import __version__
+from fedloupe.freezing import Seal
 from fedloupe.messages import (
     Architecture,
     TrainReply,
     TrainRequest,
 )
 from fedloupe.metrics import pool_auc
+from fedloupe.signing import Signer
 from fedloupe.study import DpSgd, Study, numbers
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
@@ -22,6 +25,7 @@ from fedloupe_server.evidence.results import (
     Predicted,
     Results,
     Scores,
+    Sealed,
 )
 from fedloupe_server.federation import client_level
 from fedloupe_server.federation.columns import agreed_columns
@@ -37,12 +41,33 @@ from fedloupe_server.federation.evaluating import (
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, fit, initial_weights, install
+from fedloupe_server.federation.freezing import keep_seal, make_seal, open_sites, read_seal, signer_beside, summed_sites
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.federation.opening import opened
 from fedloupe_server.federation.predicting import FittedPrediction, release
 from fedloupe_server.federation.waiting import CLOCK, Clock
 from fedloupe_server.statistics.quality import QualitySummary
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A run in which nothing is fitted any more.
+
+    Attributes:
+        seal: of everything below.
+        features, columns: names and groups of the feature columns.
+        start: (m) from which sites' own models are trained.
+        fitted: on the training sites.
+        own: their own models that left them.
+    """
+
+    seal: Seal
+    features: tuple[str, ...]
+    columns: tuple[str, ...]
+    start: Vector
+    fitted: Fitted
+    own: dict[str, Vector]
 
 
 def run_study(
@@ -53,6 +78,7 @@ def run_study(
     observer: Observer = silent,
     patient: bool = False,
     clock: Clock = CLOCK,
+    key: Signer | None = None,
 ) -> Results:
     """Run or continue a study.
 
@@ -65,29 +91,48 @@ def run_study(
         patient: a run that lacks sites it needs pauses, says so in `state.json` and goes on when they are there;
             otherwise it fails after `quorum.attempts`.
         clock: tells and passes time.
+        key: of the coordinator, who signs the seal; where None the one beside the folder, made where there is none.
 
     Raises:
         FedLoupeError: RunTaken, QuorumNotMet, SiteRefused, WrongAnswer, FeaturesDiffer, NoPublicPreparation,
             AnotherStudy, JournalDamaged, NoiseDrawn; the run can be continued after each.
+        SealBroken, NotExternal: see there; it cannot.
     """
     with opened(study, exchange, run_dir, observer, clock, patient=patient) as (journal, talk):
-        results = _run(study, talk, journal, talk.watch.observe)
+        locked = _lock(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir))
+        results = _test(study, talk, journal, talk.watch.observe, locked)
         write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
 
 
-def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer) -> Results:
-    train, validate = study.train_sites, study.validate_sites
+def freeze_study(
+    study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent, key: Signer | None = None
+) -> Seal:
+    """Run or continue a study until it is sealed: no site that only validates hears of it. As `run_study`.
 
+    `run_study` in the same folder goes on from there.
+    """
+    with opened(study, exchange, run_dir, observer, CLOCK, patient=False) as (journal, talk):
+        return _lock(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir)).seal
+
+
+def _lock(study: Study, talk: Conversation, journal: Journal, observer: Observer, key: Signer) -> Locked:
+    """Fit on the training sites, and seal what came of it."""
+    train = study.train_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
     features, columns = agreed_columns(talk.say_hello(train, begun=journal.begun))
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
+    journal.keep_columns(features, columns)
 
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
     start = initial_weights(study, columns)
-    locals_ = local_models(study, talk, train, start, journal, observer)
+    sealed = read_seal(journal.folder) is not None
+    own = local_models(study, talk, train, start, journal, observer, sealed=sealed)
+    gave = (*talk.contributed.sites, *summed_sites(journal))
+    seal = make_seal(study, talk.run, (features, columns), fitted, own, gave).signed(key)
+    seal = keep_seal(journal.folder, seal)
     journal.freeze(
         {
             "frozen": fitted.digest,
@@ -99,13 +144,20 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
             **({"prediction": fitted.prediction.digest} if fitted.prediction else {}),
         }
     )
+    return Locked(seal, features, columns, start, fitted, own)
+
+
+def _test(study: Study, talk: Conversation, journal: Journal, observer: Observer, locked: Locked) -> Results:
+    """Open the sites that only validate, and score everything everywhere."""
+    train, validate = study.train_sites, study.validate_sites
+    fitted, features, columns = locked.fitted, locked.features, locked.columns
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.say_hello(validate, begun=True)
+        open_sites(talk, validate, locked.seal)
         agreed_columns(talk.hellos)
         _open(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
-    sites = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    sites = evaluate_sites(study, talk, fitted, locked.start, locked.own, observer)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
@@ -124,7 +176,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         seed=study.seed,
         strategy=_strategy(study),
         aggregation=study.aggregation,
-        local_models="everywhere" if locals_ else "home",
+        local_models="everywhere" if locked.own else "home",
         privacy=numbers(study.privacy),
         client_level=client_level.account(study, fitted.rounds),
         preparation=fitted.preparation.digest,
@@ -144,6 +196,7 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         personalised=study.personalisation.method if study.personalisation else None,
         predicted=_predicted(study, fitted),
         planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
+        sealed=Sealed.of(locked.seal),
     )
 
 
@@ -203,15 +256,18 @@ def local_models(
     start: Vector,
     journal: Journal,
     observer: Observer,
+    *,
+    sealed: bool = False,
 ) -> dict[str, Vector]:
     """Each training site's own model, from the study's start with the study's whole budget.
 
     None under DP, and none where they stay at home: each is then trained and judged there (`EvaluateRequest.alone`).
+    Once the run is `sealed`, those on disk: nobody trains who came since.
     """
     if not shows_own_models(study) or study.evaluation.local_models == "home":
         return {}
-    sites = talk.there(sites)
     paths = {site: journal.folder / "local" / f"{site}.safetensors" for site in sites}
+    sites = tuple(site for site in sites if paths[site].exists()) if sealed else talk.there(sites)
     todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
     observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
     if todo:

@@ -70,7 +70,8 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
     job = read_job(work)
     if job.keeper is not None:
         threading.Thread(target=_end_with_keeper, args=(job,), daemon=True).start()
-    exchange = GridExchange(grid, job.table, key=job.signer(), observer=observe)
+    key = job.signer()
+    exchange = GridExchange(grid, job.table, key=key, observer=observe)
     run_dir.mkdir(parents=True, exist_ok=True)
     match config["task"]:
         case "study":
@@ -81,9 +82,9 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
             if study.segmentation is None:
-                write_report(run_study(study, exchange, run_dir, observer=step, patient=True), run_dir)
+                write_report(run_study(study, exchange, run_dir, observer=step, patient=True, key=key), run_dir)
             else:
-                draw_study(study, exchange, run_dir, observer=step, patient=True)
+                draw_study(study, exchange, run_dir, observer=step, patient=True, key=key)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:
