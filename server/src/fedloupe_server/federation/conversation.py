@@ -125,6 +125,10 @@ class Conversation:
         """Those of these sites that take part: all but the `may` sites that did not come or went away."""
         return tuple(site for site in sites if site not in self._absent)
 
+    def leave_out(self, sites: Sequence[str]) -> None:
+        """These take no part, and nobody waits for them."""
+        self._absent |= set(sites)
+
     def welcome(self, site: str, hello: HelloReply) -> None:
         """The site takes part from now on."""
         self.hellos[site] = hello

@@ -81,9 +81,10 @@ def evaluate_sites(
     """
     there, hellos = talk.there(tuple(talk.hellos)), talk.hellos
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites if s.name in there}
-    steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    steps = 2 + len(fitted.further) + len(locals_) * ("all" in splits.values())
     everywhere = dict.fromkeys(splits, fitted.weights)
-    unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
+    validate = tuple(site for site in study.validate_sites if site in splits)
+    unshifted = validate if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
     def score(
         step: int,
@@ -109,17 +110,15 @@ def evaluate_sites(
     if shows_own_models(study) and not locals_:
         observer(Event("evaluation", first - 1, steps, "each site's own model, trained there"))
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(talk.there(study.train_sites), ("test", start))
-        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True)
+        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True) if asked else {}
     else:
         here = {site: weights for site, weights in locals_.items() if site in splits}
         own = score(first - 1, "local-{site}", "transformer", here)
-    elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
+    elsewhere: dict[str, list[Scores]] = {site: [] for site in validate}
     for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
-        for site, scores in score(
-            step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
-        ).items():
+        for site, scores in score(step, f"local-{origin}", "transformer", dict.fromkeys(validate, weights)).items():
             elsewhere[site].append(scores)
-    beside = score_beside(study, talk, study.validate_sites, fitted)
+    beside = score_beside(study, talk, validate, fitted)
     personal = _personal(study, talk, fitted, observer)
     observer(Event("evaluation", steps, steps))
     spent = {site: epsilon for record in fitted.rounds for site, epsilon in record.epsilon.items()}
@@ -164,6 +163,8 @@ def _personal(study: Study, talk: Conversation, fitted: Fitted, observer: Observ
         return {}
     took_part = {site for record in fitted.rounds for site in record.participants}
     sites = [site for site in talk.there(study.train_sites) if site in took_part]
+    if not sites:
+        return {}
     observer(Event("personal models", 0, len(sites), ", ".join(sites)))
     asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
     scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True)

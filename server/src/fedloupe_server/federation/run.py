@@ -26,6 +26,7 @@ from fedloupe_server.evidence.results import (
     Results,
     Scores,
     Sealed,
+    SiteResult,
 )
 from fedloupe_server.federation import client_level
 from fedloupe_server.federation.columns import agreed_columns
@@ -155,7 +156,7 @@ def _test(study: Study, talk: Conversation, journal: Journal, observer: Observer
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
         open_sites(talk, validate, locked.seal)
         agreed_columns(talk.hellos)
-        _open(talk, validate, fitted)
+        send_frozen(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     sites = evaluate_sites(study, talk, fitted, locked.start, locked.own, observer)
     if fitted.prediction:
@@ -163,10 +164,17 @@ def _test(study: Study, talk: Conversation, journal: Journal, observer: Observer
     left_out = (
         _leave_one_out(study, talk, features, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
     )
+    return results_of(study, talk.run, locked, sites, left_out)
 
+
+def results_of(
+    study: Study, run: str, locked: Locked, sites: tuple[SiteResult, ...], left_out: tuple[LeftOut, ...]
+) -> Results:
+    """The record of a run, or of one that validates a sealed run."""
+    fitted = locked.fitted
     trained = [s for s in sites if s.role == "train"]
     return Results(
-        run=talk.run,
+        run=run,
         version=__version__,
         study=study.study,
         title=study.title,
@@ -181,7 +189,7 @@ def _test(study: Study, talk: Conversation, journal: Journal, observer: Observer
         client_level=client_level.account(study, fitted.rounds),
         preparation=fitted.preparation.digest,
         preparation_origin=fitted.preparation.origin,
-        features=len(features),
+        features=len(locked.features),
         parameters=len(fitted.weights),
         threshold=fitted.threshold,
         threshold_sites=fitted.threshold_sites,
@@ -235,7 +243,7 @@ def _predicted(study: Study, fitted: Fitted) -> Predicted | None:
     )
 
 
-def _open(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> None:
+def send_frozen(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> None:
     """Send what is frozen to sites that took no part."""
     if fitted.harmonised:
         install_harmoniser(talk, sites, fitted.harmonised.harmoniser, "unseen")
@@ -296,7 +304,7 @@ def _leave_one_out(
         fold = journal.fold(site)
         about = talk.fold(f"{talk.run}/without-{site}", fold.folder)
         fitted = fit(study, about, rest, features, columns, fold, observer, stage=f"without {site}")
-        _open(about, (site,), fitted)
+        send_frozen(about, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
         def score(
