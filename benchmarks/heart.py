@@ -134,10 +134,10 @@ def run(study: Study, data: Path, folder: Path, name: str = "run", deal: Deal = 
         if not (home / "store").exists():
             ingest(load_site(home), study, home)
         approve(home, study, by="benchmark")
-    enrol_here(homes, folder)
+    key = enrol_here(homes, folder)
     with patch("fedloupe_client.site.site.load_cohort", load):
         rooms = {site: Site(home) for site, home in homes.items()}
-        exchange = inprocess_exchange({site: room.answer for site, room in rooms.items()})
+        exchange = inprocess_exchange({site: room.handle for site, room in rooms.items()}, key=key)
         results = run_study(study, exchange, folder / name)
     cohorts = {
         site: room.cohort(study) if study.role(site) == "train" else deal(study, homes[site], site, room.cohort(study))

@@ -18,6 +18,7 @@ from fedloupe_client.site.site import Site
 from fedloupe_server.federation import run_study
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 AGE = {"clinical": [{"name": "first", "column": "f00", "centre": 3, "scale": 7}]}
 
@@ -39,7 +40,7 @@ def described(make_study, tables, tmp_path_factory) -> tuple[dict, pd.DataFrame,
     def handler(name):
         def handle(blob: bytes) -> bytes:
             asked.append(decode(blob))
-            return sites[name].answer(blob)
+            return hearing(sites[name], folder / "run")(blob)
 
         return handle
 

@@ -34,6 +34,7 @@ from fedloupe_server.federation import run_study
 from fedloupe_server.federation.journal import read_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TOLERANCE = 1e-6
@@ -56,7 +57,8 @@ class Federation:
             self.__dict__.setdefault("sites", {})[site] = Site(home)
 
     def run(self, handlers: dict[str, Any] | None = None) -> Results:
-        exchange = inprocess_exchange({name: site.answer for name, site in self.sites.items()} | (handlers or {}))
+        sites = {name: hearing(site, self.run_dir) for name, site in self.sites.items()}
+        exchange = inprocess_exchange(sites | (handlers or {}))
         return run_study(self.study, exchange, self.run_dir)
 
     def cohort(self, site: str):
@@ -340,7 +342,7 @@ class TestGoesOn:
         def dies(blob: bytes) -> bytes:
             if isinstance(decode(blob), HarmoniseRequest):
                 raise RuntimeError("the site is killed")
-            return federation.sites["beta"].answer(blob)
+            return hearing(federation.sites["beta"], federation.run_dir)(blob)
 
         with pytest.raises(Exception, match="beta: no answer"):
             federation.run({"beta": dies})

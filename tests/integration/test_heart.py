@@ -24,6 +24,7 @@ from fedloupe_server.federation.fit import initial_weights
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SEEDS = (1, 2, 3, 4, 5)
@@ -42,8 +43,8 @@ def heart(seed: int, real_data: Path, folder: Path) -> tuple[dict[str, float], d
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
     enrol_here(homes, folder)
-    rooms = {site: Site(home) for site, home in homes.items()}
-    run_study(study, inprocess_exchange({site: room.answer for site, room in rooms.items()}), folder / "run")
+    rooms, run_dir = {site: Site(home) for site, home in homes.items()}, folder / "run"
+    run_study(study, inprocess_exchange({site: hearing(room, run_dir) for site, room in rooms.items()}), run_dir)
     preparation = Preparation.read(folder / "run/preparation.safetensors")
     cohorts = {site: room.cohort(study) for site, room in rooms.items()}
     rows = {site: cohort.rows("test") for site, cohort in cohorts.items()}

@@ -26,6 +26,7 @@ from fedloupe_server.simulation.auditing.membership import _behind
 from fedloupe_server.simulation.auditing.shadows import trained_on
 from fedloupe_server.simulation.scoring import trained_models
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 
 def finished(folder, tables, make_study, training, logistic_baseline=False):
@@ -40,7 +41,7 @@ def finished(folder, tables, make_study, training, logistic_baseline=False):
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
     run_dir = folder / study.study
-    run_study(study, inprocess_exchange({site: Site(home).answer for site, home in homes.items()}), run_dir)
+    run_study(study, inprocess_exchange({site: hearing(Site(home), run_dir) for site, home in homes.items()}), run_dir)
     return study, homes, run_dir
 
 
@@ -140,7 +141,7 @@ def private(tables, private_study, public_preparation, tmp_path_factory):
         approve(home, study, by="test")
     run_dir = folder / study.study
     write_atomic(Journal(run_dir).public_preparation_path, public_preparation.to_bytes())
-    run_study(study, inprocess_exchange({site: Site(home).answer for site, home in homes.items()}), run_dir)
+    run_study(study, inprocess_exchange({site: hearing(Site(home), run_dir) for site, home in homes.items()}), run_dir)
     return study, homes, run_dir
 
 

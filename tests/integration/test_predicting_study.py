@@ -30,6 +30,7 @@ from fedloupe_server.federation import run_study
 from fedloupe_server.federation.journal import JournalDamaged, read_tensors, write_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 SHARE = {
     "prediction": {"coverage": 0.8, "beyond": 0.05},
@@ -56,7 +57,7 @@ class Federation:
         def handler(site: str) -> Any:
             def handle(blob: bytes) -> bytes:
                 self.asked.append(decode(blob))
-                return self.sites[site].answer(blob)
+                return hearing(self.sites[site], self.run_dir)(blob)
 
             return handle
 

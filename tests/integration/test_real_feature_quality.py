@@ -19,6 +19,7 @@ from fedloupe_server.federation.run import run_study
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LIMIT = 0.95
@@ -36,7 +37,7 @@ def test_four_hospitals_agree_on_the_list_of_their_pooled_patients(real_data, tm
         ingest(load_site(home), study, home)
         approve(home, study, by="test")
     enrol_here(homes, tmp_path)
-    exchange = inprocess_exchange({site: Site(home).answer for site, home in homes.items()})
+    exchange = inprocess_exchange({site: hearing(Site(home), tmp_path / "run") for site, home in homes.items()})
     run_study(study, exchange, tmp_path / "run")
 
     cohorts = [load_cohort(home, study, site) for site, home in homes.items()]

@@ -25,6 +25,7 @@ from fedloupe_server.federation.journal import read_tensors, write_atomic
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.enrolling import enrol_here
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 PATIENTS = {"alpha": 60, "beta": 48, "gamma": 52, "delta": 40, "omega": 44}
 EVERYTHING: dict[str, Any] = {
@@ -57,7 +58,7 @@ class Federation:
             def handle(blob: bytes) -> bytes:
                 if self.lose(site, decode(blob)):
                     raise ConnectionError("the site is away")
-                answer = self.sites[site].answer(blob)
+                answer = hearing(self.sites[site], self.folder / name)(blob)
                 self.received[site].append(answer)
                 return answer
 

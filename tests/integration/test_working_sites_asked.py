@@ -21,10 +21,11 @@ from fedloupe_server.federation.journal import read_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import make_homes
+from sealing import hearing
 
 
 @contextmanager
-def behind_sockets(homes: dict[str, Path], patience_s: float) -> Iterator[object]:
+def behind_sockets(homes: dict[str, Path], run_dir: Path, patience_s: float) -> Iterator[object]:
     """An exchange with sites that answer on sockets, as couriers ask them."""
     with tempfile.TemporaryDirectory(prefix="fl-") as folder:
         sites = {name: Site(home) for name, home in homes.items()}
@@ -34,7 +35,7 @@ def behind_sockets(homes: dict[str, Path], patience_s: float) -> Iterator[object
         def entering(site: Site) -> Callable[[bytes], Entered]:
             def work(blob: bytes) -> bytes:
                 with turn:
-                    return site.answer(blob)
+                    return hearing(site, run_dir)(blob)
 
             return lambda blob: Entered(blob, lambda: work(blob))
 
@@ -65,7 +66,7 @@ class TestWorking:
         for both in homes.values():
             prepare_sites(study, both, lambda *_: None, workers=1)
         whole = tmp_path / "whole" / "trial"
-        run_study(study, inprocess_exchange({n: Site(h).answer for n, h in homes["one"].items()}), whole)
+        run_study(study, inprocess_exchange({n: hearing(Site(h), whole) for n, h in homes["one"].items()}), whole)
 
         trained: list[tuple[str, int]] = []
         ordinary = Bench.train
@@ -84,7 +85,7 @@ class TestWorking:
                 raise KeyboardInterrupt
 
         broken = tmp_path / "broken" / "trial"
-        with behind_sockets(homes["two"], patience_s=0.05) as exchange:
+        with behind_sockets(homes["two"], broken, patience_s=0.05) as exchange:
             with pytest.raises(KeyboardInterrupt):
                 run_study(study, exchange, broken, observer=tell)
             run_study(study, exchange, broken, observer=tell)

@@ -9,6 +9,8 @@ fedloupe sites FED                  where each site stands, and whose certificat
 fedloupe start FED                  run the study with its hospitals, and go on after any crash
 fedloupe status|logs|health FED     one look: the run, every site, who is missing and why
 fedloupe run FILE                   a study on one machine, from the sites' data to the report
+fedloupe freeze RUN                 seal a fitted run, or check that it is what was sealed
+fedloupe validate RUN FILE          further hospitals validate what was sealed
 fedloupe compare FILE               architectures, and federated against pooled and local, over several seeds
 fedloupe report RUN                 write the evidence pack of a finished run again
 fedloupe audit mechanism|membership attacks: is epsilon what it says, can a model tell who trained it?
@@ -17,7 +19,7 @@ fedloupe audit mechanism|membership attacks: is epsilon what it says, can a mode
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,6 +27,8 @@ from fedloupe.study import Study, load_study
 from fedloupe.terminal import console, keep_to_installed, say_json, speaking
 from fedloupe_server.audit_cli import app as audit_app
 from fedloupe_server.provision_cli import app as provision_app
+from fedloupe_server.sealing_cli import add_to as add_sealing
+from fedloupe_server.sealing_cli import say_seal
 from fedloupe_server.service_cli import add_to as add_service
 
 app = typer.Typer(
@@ -39,6 +43,7 @@ app.add_typer(study_app, name="study")
 app.add_typer(audit_app, name="audit")
 app.add_typer(provision_app)
 add_service(app)
+add_sealing(app)
 
 
 @app.callback()
@@ -118,17 +123,26 @@ def run(
         Path | None, typer.Option(help="where each site's data are; STUDY.sites.yaml if not given")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run; runs/STUDY if not given")] = None,
+    until: Annotated[
+        Literal["frozen"] | None, typer.Option(help="frozen: fit and seal, and open no site that only validates")
+    ] = None,
     fresh: Fresh = False,
     as_json: Json = False,
 ) -> None:
     """Run a study on one machine: every site with its own home, gate and model, through Flower's in-process Grid."""
-    from fedloupe_server.simulation.showing import Screen, run_files
+    from fedloupe_server.simulation.showing import Screen, freeze_files, run_files
 
     with speaking(as_json), Screen(quiet=as_json) as screen:
         study: Study = load_study(file)
-        sites_file = sites or file.with_suffix(".sites.yaml")
-        outcome = run_files(study, sites_file, data, out or Path("runs") / study.study, fresh=fresh, screen=screen)
-    _show(outcome, as_json)
+        sites_file, folder = sites or file.with_suffix(".sites.yaml"), out or Path("runs") / study.study
+        if until == "frozen":
+            seal = freeze_files(study, sites_file, data, folder, fresh=fresh, screen=screen)
+        else:
+            outcome = run_files(study, sites_file, data, folder, fresh=fresh, screen=screen)
+    if until == "frozen":
+        say_seal(seal, as_json, f"`fedloupe run {file}` opens the sites that only validate")
+    else:
+        _show(outcome, as_json)
 
 
 @app.command("compare")

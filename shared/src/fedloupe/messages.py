@@ -50,6 +50,8 @@ from fedloupe.scoring import EvaluateReply as EvaluateReply
 from fedloupe.scoring import EvaluateRequest as EvaluateRequest
 from fedloupe.scoring import MidpointReply as MidpointReply
 from fedloupe.scoring import MidpointRequest as MidpointRequest
+from fedloupe.scoring import OpenReply as OpenReply
+from fedloupe.scoring import OpenRequest as OpenRequest
 from fedloupe.scoring import OverlapReply as OverlapReply
 from fedloupe.scoring import OverlapRequest as OverlapRequest
 from fedloupe.scoring import ReleaseReply as ReleaseReply
@@ -293,6 +295,7 @@ Request = (
     | EmbedRequest
     | ConformRequest
     | CohortRequest
+    | OpenRequest
     | EvaluateRequest
     | ScoresRequest
     | AssessRequest
@@ -325,6 +328,7 @@ Reply = (
     | EmbedReply
     | ConformReply
     | CohortReply
+    | OpenReply
     | EvaluateReply
     | ScoresReply
     | AssessReply

@@ -2,6 +2,7 @@
 
     midpoint                        # sums that training sites give: of log-odds, for the threshold
     calibrate, embed, conform       # likewise: line, training range, prediction sets
+    open                            # validate-only sites, before anything else: the seal of what is frozen
     evaluate                        # any site: discrimination, calibration, coverage
     overlap                         # a drawing study's sites: Dice of drawn and own masks
     release                         # every site of a study with `prediction`: what it keeps of the frozen model
@@ -26,6 +27,10 @@ Architecture = Literal["transformer", "logistic", "trees"]
 """How weights are read: `transformer` stands for the study's own model, whatever `model.architecture` is."""
 TOO_FEW = ("FL-512", "FL-603")
 """Codes by which a site says that a split has too few patients of an outcome to be described."""
+
+
+LONGEST_SEAL = 2**18
+"""Characters of a seal's JSON."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -140,6 +145,20 @@ class ConformReply(Message):
     positives: int = says(C, "of them with the event", ge=0)
     misfits: Tensor = says(A, "(50) float64: patients by 1 - p(what happened); small bins merged, spread evenly")
     distances: Tensor = says(A, "(200) float64: patients by distance from the training patients; likewise")
+
+
+class OpenRequest(Message):
+    """Before a validate-only site is asked anything of a run: what was frozen, and who gave something to it."""
+
+    kind: Literal["open"] = "open"
+    seal: str = says(P, "the seal, canonical JSON (`fedloupe.freezing`)", max_length=LONGEST_SEAL)
+
+
+class OpenReply(Message):
+    """The site took no part, keeps the seal, and scores nothing else in this run."""
+
+    kind: Literal["open-reply"] = "open-reply"
+    seal: str = says(P, "SHA-256 of what is sealed", pattern=r"^[0-9a-f]{64}$")
 
 
 class EvaluateRequest(Message):

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from fedloupe.errors import FedLoupeError
 
-Purpose = Literal["request", "kit", "enrolment", "study", "sum-keys", "audit-head"]
+Purpose = Literal["request", "kit", "enrolment", "study", "sum-keys", "audit-head", "seal"]
 """What a signature is for: one made for a kit is worthless under a request."""
 
 

@@ -27,6 +27,7 @@ from fedloupe_client.gate import (
     approve,
     verify,
 )
+from sealing import open_site
 
 KINDS = ["hello", "describe", "sketch", "prepare", "newton", "train", "midpoint", "evaluate"]
 CONTRIBUTING = ["describe", "sketch", "newton", "train", "midpoint"]
@@ -144,9 +145,10 @@ class TestRefusedByRole:
         with pytest.raises(RoleRefused):
             Gate(home, "coast").admit(encode(ask(kind, site="coast")))
 
-    def test_a_validating_site_scores_all_its_patients_and_no_split(self, home, ask):
-        coast = Gate(home, "coast")
-        coast.admit(encode(ask("evaluate", site="coast", split="all")))
+    def test_a_validating_site_scores_all_its_patients_and_no_split(self, home, ask, study):
+        whole = ask("evaluate", site="coast", split="all")
+        coast = open_site(home, study, whole)
+        coast.admit(encode(whole))
         with pytest.raises(SplitRefused):
             coast.admit(encode(ask("evaluate", site="coast", split="test")))
         with pytest.raises(ValueError, match="split"):

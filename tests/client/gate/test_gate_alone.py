@@ -10,6 +10,7 @@ import pytest
 from fedloupe.messages import OverlapRequest, Request, encode
 from fedloupe.study import Study
 from fedloupe_client.gate import Gate, NotInStudy, RoleRefused, RoundRefused, SplitRefused, approve, rules
+from sealing import open_site
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ class TestAtHome:
             gate.admit(encode(ask("train", at_home, scope="local", round=0)))
 
     def test_a_site_that_only_validates_has_none(self, home, ask, at_home):
-        coast = Gate(home, "coast")
-        coast.admit(encode(ask("evaluate", at_home, site="coast", split="all")))
+        whole = ask("evaluate", at_home, site="coast", split="all")
+        coast = open_site(home, at_home, whole)
+        coast.admit(encode(whole))
         with pytest.raises(RoleRefused, match="own model"):
             coast.admit(encode(ask("evaluate", at_home, alone=True, site="coast", split="all")))
 

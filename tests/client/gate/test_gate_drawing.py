@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedloupe.messages import OverlapReply, OverlapRequest, decode, encode
-from fedloupe_client.gate import CellTooSmall, CohortTooSmall, Gate, NotInStudy, ReplyRefused, SplitRefused, approve
+from fedloupe_client.gate import CellTooSmall, CohortTooSmall, NotInStudy, ReplyRefused, SplitRefused, approve
+from sealing import open_site
 
 HEADER = ("version", "fingerprint", "run", "site")
 
@@ -59,9 +60,12 @@ class TestAsked:
         with pytest.raises(NotInStudy):
             gate.admit(encode(ask_overlap(study)))
 
-    def test_all_patients_are_drawn_where_a_site_only_validates_and_nowhere_else(self, gate, ask_overlap, home):
-        coast = Gate(home, "coast")
-        coast.admit(encode(ask_overlap(site="coast", split="all")))
+    def test_all_patients_are_drawn_where_a_site_only_validates_and_nowhere_else(
+        self, gate, ask_overlap, home, drawing
+    ):
+        whole = ask_overlap(site="coast", split="all")
+        coast = open_site(home, drawing, whole)
+        coast.admit(encode(whole))
         with pytest.raises(SplitRefused):
             coast.admit(encode(ask_overlap(site="coast")))
         with pytest.raises(SplitRefused):

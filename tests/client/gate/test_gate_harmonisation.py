@@ -27,6 +27,7 @@ from fedloupe_client.gate import (
     RoleRefused,
     approve,
 )
+from sealing import open_site
 
 COMBAT = ("crossproducts", "residuals", "prior")
 AGE = [{"name": "age", "column": "age"}]
@@ -68,7 +69,8 @@ class TestAdmitted:
         gate.admit(encode(ask("describe", harmonised, harmonised=True)))
 
     def test_a_site_that_only_validates_and_one_left_out_as_unseen(self, home, gate, ask, harmonised):
-        Gate(home, "coast").admit(encode(ask("harmonise", harmonised, site="coast", scope="unseen")))
+        unseen = ask("harmonise", harmonised, site="coast", scope="unseen")
+        open_site(home, harmonised, unseen).admit(encode(unseen))
         gate.admit(encode(ask("harmonise", harmonised, scope="unseen", run="run-1/without-north")))
         as_measured = {"run": "run-1/without-north", "split": "all", "shift": "none"}
         gate.admit(encode(ask("evaluate", harmonised, **as_measured)))

@@ -30,7 +30,7 @@ class TestPolicy:
         policy = load_policy(tmp_path)
         assert (policy.minimum_cohort, policy.minimum_cell, policy.epsilon_budget, policy.delta) == (20, 3, 10.0, 1e-5)
         assert (policy.require_dp, policy.require_secure_sums) == (False, False)
-        assert (len(policy.messages), policy.maximum_rounds) == (30, 500)
+        assert (len(policy.messages), policy.maximum_rounds) == (31, 500)
 
     def test_describes_every_limit(self):
         text = Policy().describe()

@@ -37,6 +37,7 @@ from fedloupe_client.gate import (
     rules,
 )
 from fedloupe_client.gate.cells import coarsen
+from sealing import open_site
 
 D = 3
 SUMS = ("calibrate", "embed", "conform")
@@ -145,8 +146,9 @@ class TestAsked:
         with pytest.raises(ValueError, match=r"line|precision"):
             request_of(kind, **change)
 
-    def test_it_keeps_the_model(self, home, request_of):
-        Gate(home, "coast").admit(encode(request_of("release", site="coast")))
+    def test_it_keeps_the_model(self, home, request_of, predicting):
+        request = request_of("release", site="coast")
+        open_site(home, predicting, request).admit(encode(request))
 
     def test_a_folds_model_is_kept_nowhere(self, gate, request_of):
         with pytest.raises(NotInStudy, match="fold"):

@@ -20,6 +20,7 @@ from fedloupe_client.preflight.permitted import look_at_gate, policy_line, speci
 from fedloupe_client.preflight.rehearsal import dry_round
 from fedloupe_client.preflight.terminal import say_result
 from fedloupe_client.training.private import planned_spend
+from sealing import open_site
 
 PRIVATE = {
     "privacy": {"mode": "dp-sgd", "epsilon": 8.0, "sampling_rate": 0.5},
@@ -81,15 +82,15 @@ class TestARequestOfEachKind:
         ("changes", "site", "kinds"),
         [
             ({}, "alpha", USUAL),
-            ({}, "coast", ("hello", "prepare", "evaluate")),
+            ({}, "coast", ("hello", "open", "prepare", "evaluate")),
             ({"evaluation": {"logistic_baseline": False}}, "alpha", tuple(k for k in USUAL if k != "newton")),
             ({"prediction": {}}, "alpha", (*USUAL[:-1], "calibrate", "embed", "conform", "evaluate", "release")),
-            ({"prediction": {}}, "coast", ("hello", "prepare", "evaluate", "release")),
+            ({"prediction": {}}, "coast", ("hello", "open", "prepare", "evaluate", "release")),
             (PRIVATE, "alpha", ("hello", "prepare", "train", "midpoint", "evaluate")),
             (DRAWING, "alpha", ("hello", "train", "overlap")),
-            (DRAWING, "coast", ("hello", "overlap")),
+            (DRAWING, "coast", ("hello", "open", "overlap")),
             (SECURE, "alpha", (*USUAL, *ADDING_UP)),
-            (SECURE, "coast", ("hello", "prepare", "evaluate")),
+            (SECURE, "coast", ("hello", "open", "prepare", "evaluate")),
             ({**SECURE, **PRIVATE}, "alpha", ("hello", "prepare", "train", "midpoint", "evaluate", *ADDING_UP)),
             ({**SECURE, **DRAWING}, "alpha", ("hello", "train", "overlap", *ADDING_UP)),
         ],
@@ -102,8 +103,11 @@ class TestARequestOfEachKind:
         assert permitted.requests == kinds
         assert [f.code for f in findings] == ["FL-501"]
         approve(tmp_path, study, by="officer")
-        gate = Gate(tmp_path, site)
+        gate, asked = Gate(tmp_path, site), [one for one in specimens(study, site) if one.kind in kinds]
         for request in specimens(study, site):
+            if request.kind == "open" and site == "coast":  # the specimen holds no seal, this one does
+                open_site(tmp_path, study, *asked)
+                continue
             if isinstance(request, SumRequest) and site != "coast":
                 continue  # it holds nothing; those that hold a request are sent below
             if request.kind in kinds:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests.server.federation.wire import SITES, SIZES, Wire
 
+from fedloupe.freezing import Seal
 from fedloupe.messages import (
     DescribeReply,
     DescribeRequest,
@@ -25,6 +26,8 @@ from fedloupe.messages import (
     MidpointRequest,
     NewtonReply,
     NewtonRequest,
+    OpenReply,
+    OpenRequest,
     PrepareReply,
     PrepareRequest,
     SketchReply,
@@ -130,6 +133,8 @@ class Hospitals:
             case MidpointRequest():
                 odds = np.array([5 * -0.7, 3 * (0.5 + self.shift(site) / 10)])
                 return MidpointReply(**header, patients=8, positives=3, odds=odds)
+            case OpenRequest():
+                return OpenReply(**header, seal=Seal.parse(request.seal).digest)
             case EvaluateRequest():
                 return self.scores(request)
         raise AssertionError(request)

@@ -185,7 +185,7 @@ class TestRun:
     def test_nothing_exact_is_asked_for(self, make_study, hospitals, run_dir):
         public(run_dir)
         results = run_study(private(make_study), hospitals, run_dir)
-        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "midpoint", "evaluate"}
+        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "midpoint", "open", "evaluate"}
         assert not hospitals.asked("train", scope="local")
         assert all(s.local is None and s.logistic is None for s in results.sites)
         assert results.pooled_local is None

@@ -89,7 +89,7 @@ class TestRun:
     def test_nothing_is_asked_of_a_validate_only_site_before_the_freeze(self, drawing, hospitals, run_dir):
         draw_study(drawing, answering(hospitals), run_dir)
         kinds = [request.kind for request in hospitals.log if request.site == "coast"]
-        assert kinds == ["hello", "overlap"]
+        assert kinds == ["hello", "open", "overlap"]
         first = next(i for i, request in enumerate(hospitals.log) if request.site == "coast")
         assert {"train"} == {r.kind for r in hospitals.log[first - 3 : first]}
         assert (

@@ -29,6 +29,7 @@ from fedloupe_server.federation.journal import JournalDamaged
 from fedloupe_server.federation.quality import NothingStable
 from fedloupe_server.federation.run import run_study
 from fedloupe_server.hub.inprocess import inprocess_exchange
+from sealing import hearing
 
 SITES = {"north": "train", "south": "train", "coast": "validate"}
 CASES = 24
@@ -96,8 +97,8 @@ def homes(tmp_path_factory) -> Path:
 class Listening:
     """An exchange that remembers which kinds each site was asked."""
 
-    def __init__(self, homes: Path) -> None:
-        self._exchange = inprocess_exchange({site: Site(homes / site).answer for site in SITES})
+    def __init__(self, homes: Path, run_dir: Path) -> None:
+        self._exchange = inprocess_exchange({site: hearing(Site(homes / site), run_dir) for site in SITES})
         self.asked: list[tuple[str, str]] = []
 
     def __call__(self, outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
@@ -119,7 +120,7 @@ class Listening:
 def finished(homes, tmp_path_factory):
     """A run to its end: results, folder, exchange."""
     run_dir = tmp_path_factory.mktemp("runs") / "first"
-    exchange = Listening(homes)
+    exchange = Listening(homes, run_dir)
     return run_study(study_of(), exchange, run_dir), run_dir, exchange
 
 
@@ -179,7 +180,7 @@ class TestGoingOn:
         run_dir = Path(shutil.copytree(finished[1], tmp_path / "first"))
         before = (run_dir / "quality.json").read_bytes()
         (run_dir / "preparation.safetensors").unlink()
-        exchange = Listening(homes)
+        exchange = Listening(homes, run_dir)
         again = run_study(study_of(), exchange, run_dir)
         assert not exchange.sites_asked("stability", "redundancy")
         assert (run_dir / "quality.json").read_bytes() == before
@@ -190,14 +191,14 @@ class TestGoingOn:
         path = run_dir / "quality.json"
         path.write_text(path.read_text().replace('"patients": ', '"patients": 1', 1))
         with pytest.raises(JournalDamaged):
-            run_study(study_of(), Listening(homes), run_dir)
+            run_study(study_of(), Listening(homes, run_dir), run_dir)
 
     def test_a_list_that_cannot_be_read_is_named(self, finished, homes, tmp_path):
         run_dir = Path(shutil.copytree(finished[1], tmp_path / "first"))
         (run_dir / "preparation.safetensors").unlink()
         (run_dir / "quality.json").write_text("{}")
         with pytest.raises(JournalDamaged, match="list of features"):
-            run_study(study_of(), Listening(homes), run_dir)
+            run_study(study_of(), Listening(homes, run_dir), run_dir)
 
 
 class TestRefusals:
@@ -205,7 +206,7 @@ class TestRefusals:
         copied = Path(shutil.copytree(homes, tmp_path / "homes"))
         (copied / "north" / "policy.yaml").write_text("{minimum_cohort: 50, minimum_cell: 2}")
         with pytest.raises(SiteRefused, match="FL-511"):
-            run_study(study_of(), Listening(copied), tmp_path / "second")
+            run_study(study_of(), Listening(copied, tmp_path / "second"), tmp_path / "second")
 
     def test_a_study_whose_rule_nothing_passes_says_so(self, homes, tmp_path):
         copied = Path(shutil.copytree(homes, tmp_path / "homes"))
@@ -213,4 +214,4 @@ class TestRefusals:
         for site in SITES:
             approve(copied / site, study, by="test")
         with pytest.raises(NothingStable, match="unstable"):
-            run_study(study, Listening(copied), tmp_path / "second")
+            run_study(study, Listening(copied, tmp_path / "second"), tmp_path / "second")

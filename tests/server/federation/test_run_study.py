@@ -13,6 +13,7 @@ from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.columns import FeaturesDiffer
 from fedloupe_server.federation.fit import NoPublicPreparation, initial_weights
+from fedloupe_server.federation.freezing import read_seal
 from fedloupe_server.federation.journal import read_tensors
 from fedloupe_server.federation.opening import run_name
 
@@ -142,18 +143,19 @@ class TestFreeze:
             if r.site == "coast":
                 frozen = json.loads((run_dir / "frozen.json").read_text())
                 assert set(frozen) == {"frozen", "threshold", "preparation", "weights"}
+                assert read_seal(run_dir).threshold == frozen["threshold"]
             return ...
 
         hospitals.hook = hook
         results = run_study(study, hospitals, run_dir)
-        assert [m.kind for m in hospitals.log if m.site == "coast"][:2] == ["hello", "prepare"]
-        assert {m.kind for m in hospitals.log if m.site == "coast"} == {"hello", "prepare", "evaluate"}
+        assert [m.kind for m in hospitals.log if m.site == "coast"][:3] == ["hello", "open", "prepare"]
+        assert {m.kind for m in hospitals.log if m.site == "coast"} == {"hello", "open", "prepare", "evaluate"}
         assert json.loads((run_dir / "frozen.json").read_text())["frozen"] == results.frozen
 
     def test_nothing_is_fitted_after_a_validating_site_was_opened(self, study, hospitals, run_dir):
         run_study(study, hospitals, run_dir)
         opened = next(i for i, m in enumerate(hospitals.log) if m.site == "coast")
-        assert {m.kind for m in hospitals.log[opened:]} == {"hello", "prepare", "evaluate"}
+        assert {m.kind for m in hospitals.log[opened:]} == {"hello", "open", "prepare", "evaluate"}
 
     def test_what_was_frozen_is_what_is_scored(self, study, hospitals, run_dir):
         results = run_study(study, hospitals, run_dir)
@@ -230,7 +232,7 @@ class TestComparisons:
             else ...
         )
         results = run_study(study, hospitals, run_dir)
-        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "midpoint", "evaluate"}
+        assert {m.kind for m in hospitals.log} == {"hello", "prepare", "train", "midpoint", "open", "evaluate"}
         assert not hospitals.asked("train", scope="local")
         assert {s.site: s.epsilon for s in results.sites} == {"north": 3, "south": 3, "east": 3, "coast": None}
         assert all(r.loss is None for r in results.rounds)

@@ -110,7 +110,7 @@ class TestTheJob:
         folder, run = job
         seen = {}
 
-        def run_study(study, exchange, run_dir, *, observer, patient):
+        def run_study(study, exchange, run_dir, *, observer, patient, key):
             from fedloupe_server.federation import Event
 
             assert patient, "a deployed run pauses where it lacks a site"

@@ -24,6 +24,7 @@ from fedloupe_server.federation import Exchange, draw_study
 from fedloupe_server.federation.exchange import Arrival, Outbox
 from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.simulation.showing import drawing_table
+from sealing import hearing
 
 SHAPE, CASES = (16, 16, 16), 16
 SITES = ("north", "south")
@@ -85,13 +86,13 @@ def configure(home: Path, site: str, **more: str) -> None:
     (home / "site.yaml").write_text(yaml.safe_dump({"site": site, "source": source}))
 
 
-def exchange_with(homes: Mapping[str, Path]) -> Exchange:
+def exchange_with(homes: Mapping[str, Path], run_dir: Path) -> Exchange:
     """The hospitals of these homes, in this process."""
-    sites = {name: Site(home) for name, home in homes.items()}
+    sites = {name: hearing(Site(home), run_dir) for name, home in homes.items()}
 
     def exchange(outbox: Outbox, timeout_s: float) -> Iterator[Arrival | None]:
         for name, blob in outbox:
-            yield Arrival(name, sites[name].answer(blob))
+            yield Arrival(name, sites[name](blob))
 
     return exchange
 
@@ -109,7 +110,7 @@ class TestTogether:
         for name, home in homes.items():
             ingest(load_site(home), drawing, home)
             approve(home, drawing, by="test")
-        card = draw_study(drawing, exchange_with(homes), tmp_path / "run")
+        card = draw_study(drawing, exchange_with(homes, tmp_path / "run"), tmp_path / "run")
         assert [s.site for s in card.sites] == list(SITES)
         assert all(s.mean > 0.7 and s.own_mean is not None for s in card.sites)
         assert "SYNTHETIC" in str(drawing_table(card).title)
@@ -149,7 +150,7 @@ class TestThroughRealProcesses:
         for home in homes.values():
             ingest(load_site(home), drawing, home)
             approve(home, drawing, by="test")
-        card = draw_study(drawing, exchange_with(homes), tmp_path / "here")
+        card = draw_study(drawing, exchange_with(homes, tmp_path / "here"), tmp_path / "here")
         file = tmp_path / "study.json"
         file.write_text(drawing.canonical)
         run_deployed(file, homes, tmp_path / "there", tmp_path / "work", site_command=start_site, timeout_s=400)

@@ -280,6 +280,48 @@ class CoordinatorsDamaged(GateRefused):
     title = "the site's record of trusted coordinators is damaged"
 
 
+class NotSealed(GateRefused):
+    """A validate-only site is asked before it was shown what is frozen."""
+
+    code = "FL-542"
+    title = "the run was not sealed before this site was opened"
+
+
+class NotExternal(GateRefused):
+    """This site's patients already gave something to what is to be tested on them."""
+
+    code = "FL-543"
+    title = "the site took part in what it is to validate"
+
+
+class SealRefused(GateRefused):
+    """The seal is not one, not its coordinator's, or of another study or run."""
+
+    code = "FL-544"
+    title = "the seal does not stand for the approved study"
+
+
+class SealChanged(GateRefused):
+    """The run comes with another seal than the one that this site keeps."""
+
+    code = "FL-545"
+    title = "the run was sealed otherwise before"
+
+
+class NotAsSealed(GateRefused):
+    """What is sent is not what was sealed before this site was opened."""
+
+    code = "FL-546"
+    title = "the request differs from what was sealed"
+
+
+class SealDamaged(GateRefused):
+    """The seal that this site keeps of a run cannot be read."""
+
+    code = "FL-547"
+    title = "the site's copy of a seal is damaged"
+
+
 class GateFault(GateRefused):
     """Something unexpected inside the gate; treated as a refusal."""
 

@@ -19,12 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
+from fedloupe.contributing import CONTRIBUTING
 from fedloupe.errors import FedLoupeError
+from fedloupe.freezing import Seal
 from fedloupe.masking import sum_digest
 from fedloupe.messages import (
+    HelloRequest,
     KeysRequest,
     Message,
     MessageRefused,
+    OpenReply,
+    OpenRequest,
     Reply,
     Request,
     SealedRequest,
@@ -34,7 +39,7 @@ from fedloupe.messages import (
     decode,
 )
 from fedloupe.study import Study
-from fedloupe_client.gate import rules
+from fedloupe_client.gate import rules, unsealing
 from fedloupe_client.gate.approvals import approved_study
 from fedloupe_client.gate.errors import GateFault, KindNotAllowed, StudyNotApproved
 from fedloupe_client.gate.leaving import Outgoing, digest_of
@@ -136,8 +141,8 @@ class Gate(Outgoing):
             )
         return inner
 
-    def set_up(self, request: KeysRequest | SharesRequest | UnmaskRequest, study: Study) -> bytes:
-        """The answer to a step of a secure sum: public keys, sealed shares, shares that unmask a sum.
+    def set_up(self, request: KeysRequest | SharesRequest | UnmaskRequest | OpenRequest, study: Study) -> bytes:
+        """The answer to a step of a secure sum: public keys, sealed shares, shares that unmask a sum; or to a seal.
 
         Raises:
             SumRefused, SetupUnknown: see there.
@@ -150,6 +155,9 @@ class Gate(Outgoing):
                 reply = self._sums.shares(request, study)
             case UnmaskRequest():
                 reply = self._sums.unmask(request)
+            case OpenRequest():
+                header = {name: getattr(request, name) for name in Message.model_fields}
+                reply = OpenReply(**header, seal=Seal.parse(request.seal).digest)
         return self._out(reply)
 
     def mask(self, request: SumRequest, study: Study, blob: bytes, coordinator: str = "") -> bytes:
@@ -206,9 +214,28 @@ class Gate(Outgoing):
             summed=summed,
         )
         self._decisions.check(request, policy, coordinator, summed=summed)
-        if isinstance(request, rules.CONTRIBUTING) or rules.makes_own(request):
-            self._runs.take_part(request.run, rules.counted(request), digest)
+        if isinstance(request, CONTRIBUTING) or rules.makes_own(request):
+            self._runs.take_part(request.run, rules.counted(request), digest, study.fingerprint)
+        if study.role(self.site) == "validate":
+            self._check_sealed(request, study, coordinator)
         return study
+
+    def _check_sealed(self, request: Request, study: Study, coordinator: str) -> None:
+        """A site that only validates keeps the run's seal first, and then answers what is as sealed."""
+        unsealing.check_memory(self._runs.gave_to(request.run, study.fingerprint))
+        if isinstance(request, HelloRequest):
+            return
+        seal = kept = self._runs.seal(request.run)
+        if isinstance(request, OpenRequest):
+            seal = unsealing.read(request, study, coordinator, kept)
+        if seal is None:
+            raise unsealing.not_sealed(request)
+        unsealing.check_memory(self._runs.gave_to(seal.run, seal.fingerprint))
+        unsealing.check_external(seal, self.site)
+        if isinstance(request, OpenRequest):
+            self._runs.keep_seal(request.run, seal)
+        else:
+            unsealing.check_as_sealed(request, seal)
 
 
 def _read(blob: bytes) -> Message | None:

@@ -39,6 +39,7 @@ RequestKind = Literal[
     "embed",
     "conform",
     "cohort",
+    "open",
     "evaluate",
     "scores",
     "assess",

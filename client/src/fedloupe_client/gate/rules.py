@@ -1,4 +1,5 @@
-"""Which request an approved study and the site's policy allow; pure rules, no files.
+"""Which request an approved study and the site's policy allow; pure rules, no files. What a site that only validates is
+asked must also be as it was sealed: `unsealing`.
 
 check_request(request, study, policy, site="north", took_part=False, asked=set(), digest=digest)   # or GateRefused
 """
@@ -10,34 +11,26 @@ from collections.abc import Set
 import numpy as np
 
 import fedloupe
+from fedloupe.contributing import COMBAT, CONTRIBUTING, DESCRIBING, JUDGING, PREDICTING
 from fedloupe.masking import is_summed
 from fedloupe.messages import (
     AssessRequest,
-    BucketsRequest,
-    CalibrateRequest,
-    ConformRequest,
-    CovarianceRequest,
-    CrossProductsRequest,
     DescribeRequest,
-    EmbedRequest,
     EvaluateRequest,
     GrowRequest,
     HarmoniseRequest,
     HelloRequest,
     KeysRequest,
-    MidpointRequest,
     NewtonRequest,
+    OpenRequest,
     OverlapRequest,
     PrepareRequest,
-    PriorRequest,
     RedundancyRequest,
     ReleaseRequest,
     Request,
-    ResidualsRequest,
     SharesRequest,
     SketchRequest,
     StabilityRequest,
-    SummaryRequest,
     SumRequest,
     TrainRequest,
     UnmaskRequest,
@@ -59,24 +52,7 @@ from fedloupe_client.gate.errors import (
 from fedloupe_client.gate.policy import Policy
 from fedloupe_client.gate.tabulating import check_tabulating
 
-# The site's patients shape the model through these; a validate-only site answers none of them.
-DESCRIBING = (SummaryRequest, BucketsRequest, CovarianceRequest)
-COMBAT = (CrossProductsRequest, ResidualsRequest, PriorRequest)
-JUDGING = (StabilityRequest, RedundancyRequest)
-PREDICTING = (CalibrateRequest, EmbedRequest, ConformRequest)
 ADDING_UP = (KeysRequest, SharesRequest, SumRequest, UnmaskRequest)
-CONTRIBUTING = (
-    *DESCRIBING,
-    DescribeRequest,
-    *COMBAT,
-    *JUDGING,
-    SketchRequest,
-    NewtonRequest,
-    TrainRequest,
-    GrowRequest,
-    MidpointRequest,
-    *PREDICTING,
-)
 _ASK = "ask the coordinator; a request outside the approved study should not have been sent"
 
 
@@ -143,8 +119,9 @@ def check_request(
     role = study.role(site)
     if role is None:
         raise WrongSite(f"the study names no site `{site}`", where=study.study, remedy=_ASK)
-    if role == "validate" and isinstance(request, (*CONTRIBUTING, *ADDING_UP)):
-        raise RoleRefused(f"`{request.kind}` at a site that only validates", where=study.study, remedy=_ASK)
+    if isinstance(request, (*CONTRIBUTING, *ADDING_UP) if role == "validate" else OpenRequest):
+        does = "only validates" if role == "validate" else "trains"
+        raise RoleRefused(f"`{request.kind}` at a site that {does}", where=study.study, remedy=_ASK)
     _check_run(request, study)
     _check_purpose(request, study)
     _check_preparation(request, study)
@@ -242,7 +219,7 @@ def _check_run(request: Request, study: Study) -> None:
 def _check_purpose(request: Request, study: Study) -> None:
     """A drawing study is asked to train and to draw, another study never to draw."""
     draws = study.segmentation is not None
-    if draws and not isinstance(request, (HelloRequest, TrainRequest, OverlapRequest, *ADDING_UP)):
+    if draws and not isinstance(request, (HelloRequest, OpenRequest, TrainRequest, OverlapRequest, *ADDING_UP)):
         raise NotInStudy(f"`{request.kind}` in a study that trains a drawing model", where=study.study, remedy=_ASK)
     if not draws and isinstance(request, OverlapRequest):
         raise NotInStudy("the study trains no drawing model", where=study.study, remedy=_ASK)

@@ -1,19 +1,22 @@
 """What this site did in each run: where it took part, and the answers it worked out, before anything was held back.
 
-    runs.take_part(run, digest)              # before anything is computed
+    runs.take_part(run, kind, digest, fingerprint)      # before anything is computed
     runs.store(run, digest, blob)            # after: the same request is not worked on again, also after a restart
+    runs.keep_seal(run, seal)                # at a site that only validates: what it was opened for
 
-`digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>`,
-`gate/answers/<run>/<digest>.safetensors` and `gate/failed/<run>/<digest>.txt`.
+`digest` is the SHA-256 of the request. On disk: `gate/trained/<run>/<kind>.<digest>`, which holds the study's
+fingerprint, `gate/answers/<run>/<digest>.safetensors`, `gate/failed/<run>/<digest>.txt` and `gate/sealed/<run>.json`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from fedloupe.freezing import Seal
 from fedloupe.messages import MessageRefused, decode
+from fedloupe.signing import SignatureWrong
 from fedloupe_client.gate.disk import gate_folder, write_atomic
-from fedloupe_client.gate.errors import AnswerDamaged
+from fedloupe_client.gate.errors import AnswerDamaged, SealDamaged
 
 
 class Runs:
@@ -30,15 +33,56 @@ class Runs:
         """Whether the site's patients shaped anything in this run."""
         return bool(self._marks(run))
 
+    def gave_to(self, run: str, fingerprint: str) -> str | None:
+        """A run in which the site's patients shaped something: this one, a fold of it, or any of this study."""
+        folder = self._home / "gate" / "trained"
+        for path in sorted(folder.iterdir()) if folder.exists() else ():
+            name = path.name.replace("+", "/")
+            marks = self._marks(name)
+            if marks and name.split("/")[0] == run:
+                return name
+            if any((path / mark).read_text(encoding="ascii") == fingerprint for mark in marks):
+                return name
+        return None
+
     def contributions(self, run: str, kind: str) -> set[str]:
         """Digests of the different requests of this kind that the site agreed to work on in this run."""
         return {digest for found, _, digest in (mark.partition(".") for mark in self._marks(run)) if found == kind}
 
-    def take_part(self, run: str, kind: str, digest: str) -> None:
+    def take_part(self, run: str, kind: str, digest: str, fingerprint: str) -> None:
         """Remember, before the work begins, that the site takes part."""
         path = gate_folder(self._home, "trained", _folder(run)) / f"{kind}.{digest}"
         if not path.exists():
-            write_atomic(path, b"")
+            write_atomic(path, fingerprint.encode("ascii"))
+
+    def seal(self, run: str) -> Seal | None:
+        """What the site was opened for in this run; None where it was not.
+
+        Raises:
+            SealDamaged: the file is no longer a seal that its coordinator signed.
+        """
+        path = self._seal_path(run)
+        if not path.exists():
+            return None
+        try:
+            seal = Seal.parse(path.read_bytes())
+            seal.check()
+        except (OSError, ValueError, SignatureWrong) as error:
+            raise SealDamaged(
+                f"not a signed seal: {type(error).__name__}",
+                where=str(path),
+                remedy="find out who changed it and restore it from a copy; until then this run is answered nothing",
+            ) from None
+        return seal
+
+    def keep_seal(self, run: str, seal: Seal) -> None:
+        """Keep it; the same again changes nothing."""
+        if not self._seal_path(run).exists():
+            gate_folder(self._home, "sealed")
+            write_atomic(self._seal_path(run), seal.text.encode("ascii"))
+
+    def _seal_path(self, run: str) -> Path:
+        return self._home / "gate" / "sealed" / f"{_folder(run)}.json"
 
     def answer(self, run: str, digest: str) -> bytes | None:
         """The stored answer to this request.

@@ -35,6 +35,7 @@ from fedloupe.messages import (
     KeysRequest,
     MidpointRequest,
     NewtonRequest,
+    OpenRequest,
     OverlapRequest,
     PrepareRequest,
     PriorRequest,
@@ -157,6 +158,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
     line, range_ = np.array([0.0, 1.0]), {"centre": none, "precision": np.zeros((0, 0))}
     content: tuple[tuple[type[Request], dict[str, object]], ...] = (
         (HelloRequest, {}),
+        (OpenRequest, {"seal": ""}),
         (SummaryRequest, {}),
         (BucketsRequest, {"centre": none, "scale": none}),
         (CovarianceRequest, {"columns": none.astype(np.int64)}),
@@ -180,7 +182,7 @@ def specimens(study: Study, site: str) -> tuple[Request, ...]:
         (
             EvaluateRequest,
             {
-                "label": "federated",
+                "label": "federated-raw",
                 "architecture": "transformer",
                 "split": split,
                 "threshold": 0.5,

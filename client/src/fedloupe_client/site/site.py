@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedloupe.contributing import COMBAT, CONTRIBUTING, DESCRIBING
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import (
     AssessRequest,
@@ -34,6 +35,7 @@ from fedloupe.messages import (
     MidpointRequest,
     NewtonReply,
     NewtonRequest,
+    OpenRequest,
     OverlapRequest,
     PrepareRequest,
     PriorRequest,
@@ -60,7 +62,7 @@ from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset import Cohort, cohort_digest, cohort_table, derive, load_cohort
 from fedloupe_client.gate import Gate, load_policy
-from fedloupe_client.gate.rules import COMBAT, CONTRIBUTING, DESCRIBING, makes_own
+from fedloupe_client.gate.rules import makes_own
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
 from fedloupe_client.site import assessing, harmonising, releasing
@@ -151,7 +153,7 @@ class Site:
         request: Request | None = None
         try:
             request, study = self.gate.admit(blob, coordinator)
-            if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest):
+            if isinstance(request, KeysRequest | SharesRequest | UnmaskRequest | OpenRequest):
                 return self.gate.set_up(request, study)
             if isinstance(request, SumRequest):
                 answer = self._work(self.gate.asked(request), study, coordinator, summed=True)
@@ -243,7 +245,7 @@ class Site:
             case ReleaseRequest():
                 preparation, shifts = self._prepared.of(request.run), self._harmonised_path(request.run)
                 reply = releasing.answer(header, request, study, cohort, preparation, self.home, shifts)
-            case KeysRequest() | SharesRequest() | SumRequest() | UnmaskRequest():
+            case KeysRequest() | SharesRequest() | SumRequest() | UnmaskRequest() | OpenRequest():
                 raise TypeError("the gate answers these")
             case _:
                 reply = self._sums(header, request, study, cohort)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +10,9 @@ from fedloupe.messages import EvaluateReply
 from fedloupe.study import Evidence, LinePrior
 from fedloupe_server.evidence.assessed import Assessed, CohortTable, PooledScores
 from fedloupe_server.statistics.quality import QualitySummary
+
+if TYPE_CHECKING:
+    from fedloupe.freezing import Seal  # brings the models along
 
 
 class _Frozen(BaseModel):
@@ -170,6 +173,20 @@ class LeftOut(_Frozen):
     assessed: Assessed | None = None
 
 
+class Sealed(_Frozen):
+    """What was fixed before a validate-only site was opened, `seal.json`; the same whoever signed it."""
+
+    digest: str  # SHA-256
+    run: str  # that was sealed
+    fingerprint: str  # of its study
+    contributed: tuple[str, ...]  # sites that gave anything to it
+
+    @classmethod
+    def of(cls, seal: Seal) -> Sealed:
+        """What results say of a seal."""
+        return cls(digest=seal.digest, run=seal.run, fingerprint=seal.fingerprint, contributed=seal.contributed)
+
+
 class Results(_Frozen):
     """One run."""
 
@@ -206,3 +223,4 @@ class Results(_Frozen):
     client_level: ClientAccount | None = None  # a study under `client-dp`; its sites have no epsilon of their own
     evidence: Evidence | None = None  # the study's section: what was declared before validation
     pooled_scores: PooledScores | None = None  # federated model, test patients of the training sites added up
+    sealed: Sealed | None = None

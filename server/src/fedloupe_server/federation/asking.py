@@ -19,6 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from fedloupe.contributing import CONTRIBUTING
 from fedloupe.messages import TOO_FEW, Failure, Message, Request, Working
 from fedloupe_server.federation.exchange import NOT_CONNECTED, Arrival, Outbox
 from fedloupe_server.federation.state import HELD, UNAPPROVED
@@ -34,7 +35,9 @@ UNSAFE = "FL-521"
 """Code by which a site refuses what could show its answer, as one request over two sets of sites."""
 REPLAYED, OUT_OF_TIME = "FL-528", "FL-529"
 """Codes by which a site refuses a seal, and not what is under it."""
-FINAL = (LOST, UNSAFE, *TOO_FEW)
+UNSEALED = ("FL-543", "FL-544", "FL-545", "FL-546")
+"""Codes by which a site refuses to be a test: it took part, or what it is shown is not what was sealed."""
+FINAL = (LOST, UNSAFE, *TOO_FEW, *UNSEALED)
 """Refusals that waiting does not change."""
 NO_ANSWER = "no answer"
 GUEST_PAUSE_S = 60.0
@@ -175,6 +178,8 @@ class Asking(Generic[R]):
                 self.seconds[site] = self._now - (self._now if line.began is None else line.began)
                 self._talk.refusals.pop(site, None)
                 self._talk.watch.answered(site, reply)
+                if isinstance(self._requests[site], CONTRIBUTING):
+                    self._talk.contributed.note(site)
                 yield site, cast(R, reply)
 
     def _refused(self, site: str, line: _Line, failure: Failure) -> None:

@@ -31,6 +31,7 @@ from fedloupe.statistics import shapes
 from fedloupe.study import Study
 from fedloupe_server.federation.asking import Asking
 from fedloupe_server.federation.columns import FeaturesDiffer, differing
+from fedloupe_server.federation.contributed import Contributed
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.joining import Entry, Guest
 from fedloupe_server.federation.state import Watch
@@ -82,6 +83,7 @@ class Conversation:
         hellos: of the sites that said hello.
         entry: what a training site needs that comes late; None where none may come.
         sums: of answers that are only ever added.
+        contributed: who gave something to this run or fold.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Conversation:
         self._absent: set[str] = set()
         self._guests: dict[str, Guest] = {}
         self.sums = Sums(self, folder / "sums.json" if folder else None)
+        self.contributed = Contributed(folder / "contributed.json" if folder else None)
 
     def fold(self, run: str, folder: Path) -> Conversation:
         """The same sites about another fit."""
@@ -121,6 +124,10 @@ class Conversation:
     def there(self, sites: Sequence[str]) -> tuple[str, ...]:
         """Those of these sites that take part: all but the `may` sites that did not come or went away."""
         return tuple(site for site in sites if site not in self._absent)
+
+    def leave_out(self, sites: Sequence[str]) -> None:
+        """These take no part, and nobody waits for them."""
+        self._absent |= set(sites)
 
     def welcome(self, site: str, hello: HelloReply) -> None:
         """The site takes part from now on."""

@@ -20,11 +20,20 @@ from fedloupe import __version__
 from fedloupe.drawing import CARD, MODEL, DrawingCard, DrawingScores, model_bytes
 from fedloupe.messages import OverlapReply, OverlapRequest
 from fedloupe.models import build_unet, flatten
+from fedloupe.signing import Signer
 from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation, SiteRefused
 from fedloupe_server.federation.evaluating import shows_own_models
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
+from fedloupe_server.federation.freezing import (
+    drawing_seal,
+    keep_seal,
+    open_sites,
+    read_seal,
+    signer_beside,
+    summed_sites,
+)
 from fedloupe_server.federation.joining import Entry
 from fedloupe_server.federation.journal import Journal, write_atomic
 from fedloupe_server.federation.opening import opened
@@ -44,6 +53,7 @@ def draw_study(
     observer: Observer = silent,
     patient: bool = False,
     clock: Clock = CLOCK,
+    key: Signer | None = None,
 ) -> DrawingCard:
     """Run or continue a drawing study, and write its model.
 
@@ -54,21 +64,24 @@ def draw_study(
         exchange: how to reach the sites.
         run_dir: the run's folder; its name is the run's name.
         observer: told of every step.
-        patient, clock: as in `run_study`.
+        patient, clock, key: as in `run_study`.
 
     Raises:
         FedLoupeError: RunTaken, QuorumNotMet, SiteRefused, WrongAnswer, AnotherStudy, JournalDamaged; the run can be
             continued after each.
+        SealBroken, NotExternal: see there; it cannot.
     """
     assert study.segmentation is not None, "only a drawing study draws"
     with opened(study, exchange, run_dir, observer, clock, patient=patient) as (journal, talk):
-        card, content = _drawn(study, talk, journal, talk.watch.observe)
+        card, content = _drawn(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir))
         write_atomic(run_dir / FOLDER / MODEL, content)
         write_atomic(run_dir / FOLDER / CARD, (card.model_dump_json(indent=1) + "\n").encode())
     return card
 
 
-def _drawn(study: Study, talk: Conversation, journal: Journal, observer: Observer) -> tuple[DrawingCard, bytes]:
+def _drawn(
+    study: Study, talk: Conversation, journal: Journal, observer: Observer, key: Signer
+) -> tuple[DrawingCard, bytes]:
     assert study.segmentation is not None, "only a drawing study draws"
     train, validate = study.train_sites, study.validate_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
@@ -77,13 +90,15 @@ def _drawn(study: Study, talk: Conversation, journal: Journal, observer: Observe
 
     start = flatten(build_unet(study))
     weights, _ = train_rounds(study, talk, train, start, journal, observer, "rounds", Entry())
-    own = local_models(study, talk, train, start, journal, observer)
+    own = local_models(study, talk, train, start, journal, observer, sealed=read_seal(journal.folder) is not None)
     content = model_bytes(weights)
     name = hashlib.sha256(content).hexdigest()
+    gave = {*talk.contributed.sites, *summed_sites(journal), *own}
+    seal = keep_seal(journal.folder, drawing_seal(study, talk.run, weights, tuple(gave)).signed(key))
     journal.freeze({"frozen": name})
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.say_hello(validate, begun=True)
+        open_sites(talk, validate, seal)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     observer(Event("evaluation", 0, 2, "federated"))
     federated = _overlap(study, talk, "federated", dict.fromkeys(talk.there((*train, *validate)), weights))

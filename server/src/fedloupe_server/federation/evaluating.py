@@ -97,9 +97,10 @@ def evaluate_sites(
     kept: dict[str, dict[str, EvaluateRequest]] = {}
     there, hellos = talk.there(tuple(talk.hellos)), talk.hellos
     splits: dict[str, Split] = {s.name: "test" if s.role == "train" else "all" for s in study.sites if s.name in there}
-    steps = 2 + len(fitted.further) + len(locals_) * bool(study.validate_sites)
+    steps = 2 + len(fitted.further) + len(locals_) * ("all" in splits.values())
     everywhere = dict.fromkeys(splits, fitted.weights)
-    unshifted = study.validate_sites if study.harmonisation and study.harmonisation.unseen == "none" else ()
+    validate = tuple(site for site in study.validate_sites if site in splits)
+    unshifted = validate if study.harmonisation and study.harmonisation.unseen == "none" else ()
 
     def score(
         step: int,
@@ -127,16 +128,18 @@ def evaluate_sites(
     if shows_own_models(study) and not locals_:
         observer(Event("evaluation", first - 1, steps, "each site's own model, trained there"))
         asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(talk.there(study.train_sites), ("test", start))
-        own = score_sites(talk, "local-{site}", "transformer", fitted.raw_threshold, asked, alone=True, asked_for=kept)
+        own = {}
+        if asked:
+            at = fitted.raw_threshold
+            own = score_sites(talk, "local-{site}", "transformer", at, asked, alone=True, asked_for=kept)
     else:
-        own = score(first - 1, "local-{site}", "transformer", locals_)
-    elsewhere: dict[str, list[Scores]] = {site: [] for site in study.validate_sites}
+        here = {site: weights for site, weights in locals_.items() if site in splits}
+        own = score(first - 1, "local-{site}", "transformer", here)
+    elsewhere: dict[str, list[Scores]] = {site: [] for site in validate}
     for step, (origin, weights) in enumerate(sorted(locals_.items()), start=first):
-        for site, scores in score(
-            step, f"local-{origin}", "transformer", dict.fromkeys(study.validate_sites, weights)
-        ).items():
+        for site, scores in score(step, f"local-{origin}", "transformer", dict.fromkeys(validate, weights)).items():
             elsewhere[site].append(scores)
-    beside = score_beside(study, talk, study.validate_sites, fitted)
+    beside = score_beside(study, talk, validate, fitted)
     personal = _personal(study, talk, fitted, observer, kept)
     observer(Event("evaluation", steps, steps))
     judged = judge(study, talk, kept, observer)
@@ -214,6 +217,8 @@ def _personal(
         return {}
     took_part = {site for record in fitted.rounds for site in record.participants}
     sites = [site for site in talk.there(study.train_sites) if site in took_part]
+    if not sites:
+        return {}
     observer(Event("personal models", 0, len(sites), ", ".join(sites)))
     asked: dict[str, tuple[Split, Vector]] = dict.fromkeys(sites, ("test", fitted.weights))
     scores = score_sites(talk, "personal", "transformer", fitted.raw_threshold, asked, personal=True, asked_for=kept)

@@ -49,7 +49,7 @@ def grow_trees(
         WrongAnswer: a reply that is not one tree within the study's limits.
         JournalDamaged: a round's file is not what was written.
     """
-    trees, done = _kept(journal)
+    trees, done = kept_trees(journal)
     limits = Limits(features=features, depth=plan.depth, grid=plan.grid, trees=1)
     for number in range(done + 1, plan.rounds + 1):
         there = talk.there(sites)
@@ -71,7 +71,7 @@ def grow_trees(
     return trees
 
 
-def _kept(journal: Journal) -> tuple[Trees, int]:
+def kept_trees(journal: Journal) -> tuple[Trees, int]:
     """The trees of the last complete round on disk, and its number."""
     done = 0
     while _path(journal, done + 1).exists():

@@ -14,7 +14,9 @@ run/
   prediction.safetensors      a study with `prediction`: calibration line, sets and training range
   sums.json                   the sites in each secure sum, written before it is opened; sums/ what it came to
   local/<site>.safetensors    each site's own model, with `evaluation.local_models: everywhere`
+  contributed.json            the sites that gave a statistic or weight to the run
   frozen.json                 digest of everything fixed before validate-only sites are opened
+  seal.json                   what these sites are shown: the same by item, who contributed, the plan; signed
   folds/<site>/...            the same for a left-out site
   results.json  report.html   written last
 """
@@ -37,6 +39,9 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.models import digest
 from fedloupe.study import Study
 from fedloupe_server.evidence.results import RoundRecord
+
+SEALED_RUN = "sealed-run.txt"
+"""In the folder of a run that validates another: where that one is, seen from here."""
 
 
 class AnotherStudy(FedLoupeError):
@@ -158,6 +163,28 @@ class Journal:
         """Whether sites have worked for this run already."""
         return self.preparation_path.exists() or (self.folder / "rounds").exists()
 
+    def keep_columns(self, features: tuple[str, ...], groups: tuple[str, ...]) -> None:
+        """Keep names and groups of the feature columns, once they are agreed: the run is sealed with them."""
+        content = {"features": list(features), "groups": list(groups)}
+        write_atomic(self.folder / "columns.json", (json.dumps(content, indent=0) + "\n").encode())
+
+    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """Names and groups of the feature columns; None where they are not agreed.
+
+        Raises:
+            JournalDamaged: the file cannot be read.
+        """
+        path = self.folder / "columns.json"
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_bytes())
+            return tuple(map(str, found["features"])), tuple(map(str, found["groups"]))
+        except (ValueError, KeyError, TypeError):
+            raise JournalDamaged(
+                "the run's columns cannot be read", where=str(path), remedy="delete it: they are asked again"
+            ) from None
+
     def intend(self, intent: Intent) -> None:
         """Keep what a round is about to do, before anybody hears of it."""
         write_atomic(self._intent(intent.round), (intent.model_dump_json(indent=1) + "\n").encode())
@@ -227,30 +254,6 @@ class Journal:
                 remedy=self._repeat("delete this round's JSON"),
             )
         return tensors["weights"], state
-
-    def agree(self, features: tuple[str, ...], groups: tuple[str, ...]) -> None:
-        """Keep the names of the feature columns and the group of each; who reads the model later needs them."""
-        content = {"features": features, "groups": groups}
-        write_atomic(self.folder / "columns.json", (json.dumps(content) + "\n").encode())
-
-    def columns(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
-        """Names and groups of the feature columns; None in a run of before they were kept.
-
-        Raises:
-            JournalDamaged: the file cannot be read.
-        """
-        path = self.folder / "columns.json"
-        if not path.exists():
-            return None
-        try:
-            content = json.loads(path.read_text())
-            return tuple(map(str, content["features"])), tuple(map(str, content["groups"]))
-        except (ValueError, KeyError, TypeError):
-            raise JournalDamaged(
-                "the names of the feature columns cannot be read",
-                where=str(path),
-                remedy="delete it and run again: sites say them again, and the run continues",
-            ) from None
 
     def freeze(self, content: Mapping[str, object]) -> None:
         """Write `frozen.json`; a second freeze must say the same.

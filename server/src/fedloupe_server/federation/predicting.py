@@ -236,6 +236,17 @@ def release(
     )
 
 
+def read_prediction(journal: Journal) -> FittedPrediction | None:
+    """What was fitted in this run or fold; None where it was not.
+
+    Raises:
+        JournalDamaged: the file is not one.
+    """
+    path = journal.folder / "prediction.safetensors"
+    found = read_tensors(path)
+    return None if found is None else _read(path, *found, np.size(found[0].get("centre", ())))
+
+
 def _read(path: Path, arrays: Mapping[str, NDArray[Any]], words: Mapping[str, str], size: int) -> FittedPrediction:
     shapes = {"line": (2,), "centre": (size,), "precision": (size, size), "numbers": (2,), "counts": (2,)}
     if {name: array.shape for name, array in arrays.items()} != shapes or "sites" not in words:

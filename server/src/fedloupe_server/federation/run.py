@@ -5,9 +5,11 @@ Every stage goes on from what the journal holds, so the same command after any c
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedloupe import __version__
+from fedloupe.freezing import Seal
 from fedloupe.messages import (
     Architecture,
     EvaluateRequest,
@@ -15,7 +17,9 @@ from fedloupe.messages import (
     TrainRequest,
 )
 from fedloupe.metrics import pool_auc
+from fedloupe.signing import Signer
 from fedloupe.study import DpSgd, Study, numbers
+from fedloupe_server.evidence.assessed import PooledScores
 from fedloupe_server.evidence.code import source_digest
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
@@ -24,6 +28,8 @@ from fedloupe_server.evidence.results import (
     Predicted,
     Results,
     Scores,
+    Sealed,
+    SiteResult,
 )
 from fedloupe_server.federation import client_level
 from fedloupe_server.federation.cohorts import cohort_tables
@@ -42,12 +48,33 @@ from fedloupe_server.federation.evaluating import (
 from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, fit, initial_weights, install
+from fedloupe_server.federation.freezing import keep_seal, make_seal, open_sites, read_seal, signer_beside, summed_sites
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.federation.opening import opened
 from fedloupe_server.federation.predicting import FittedPrediction, release
 from fedloupe_server.federation.waiting import CLOCK, Clock
 from fedloupe_server.statistics.quality import QualitySummary
+
+
+@dataclass(frozen=True)
+class Locked:
+    """A run in which nothing is fitted any more.
+
+    Attributes:
+        seal: of everything below.
+        features, columns: names and groups of the feature columns.
+        start: (m) from which sites' own models are trained.
+        fitted: on the training sites.
+        own: their own models that left them.
+    """
+
+    seal: Seal
+    features: tuple[str, ...]
+    columns: tuple[str, ...]
+    start: Vector
+    fitted: Fitted
+    own: dict[str, Vector]
 
 
 def run_study(
@@ -58,6 +85,7 @@ def run_study(
     observer: Observer = silent,
     patient: bool = False,
     clock: Clock = CLOCK,
+    key: Signer | None = None,
 ) -> Results:
     """Run or continue a study.
 
@@ -70,30 +98,48 @@ def run_study(
         patient: a run that lacks sites it needs pauses, says so in `state.json` and goes on when they are there;
             otherwise it fails after `quorum.attempts`.
         clock: tells and passes time.
+        key: of the coordinator, who signs the seal; where None the one beside the folder, made where there is none.
 
     Raises:
         FedLoupeError: RunTaken, QuorumNotMet, SiteRefused, WrongAnswer, FeaturesDiffer, NoPublicPreparation,
             AnotherStudy, JournalDamaged, NoiseDrawn; the run can be continued after each.
+        SealBroken, NotExternal: see there; it cannot.
     """
     with opened(study, exchange, run_dir, observer, clock, patient=patient) as (journal, talk):
-        results = _run(study, talk, journal, talk.watch.observe)
+        locked = _lock(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir))
+        results = _test(study, talk, journal, talk.watch.observe, locked)
         write_atomic(run_dir / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
 
 
-def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer) -> Results:
-    train, validate = study.train_sites, study.validate_sites
+def freeze_study(
+    study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent, key: Signer | None = None
+) -> Seal:
+    """Run or continue a study until it is sealed: no site that only validates hears of it. As `run_study`.
 
+    `run_study` in the same folder goes on from there.
+    """
+    with opened(study, exchange, run_dir, observer, CLOCK, patient=False) as (journal, talk):
+        return _lock(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir)).seal
+
+
+def _lock(study: Study, talk: Conversation, journal: Journal, observer: Observer, key: Signer) -> Locked:
+    """Fit on the training sites, and seal what came of it."""
+    train = study.train_sites
     observer(Event("hello", 0, 1, "asking the training sites"))
     features, columns = agreed_columns(talk.say_hello(train, begun=journal.begun))
     observer(Event("hello", 1, 1, ", ".join(talk.hellos)))
+    journal.keep_columns(features, columns)
 
-    journal.agree(features, columns)
     if study.evaluation.describe:
         describe_sites(study, talk, train, features, columns, journal)
     fitted = fit(study, talk, train, features, columns, journal, observer)
     start = initial_weights(study, columns)
-    locals_ = local_models(study, talk, train, start, journal, observer)
+    sealed = read_seal(journal.folder) is not None
+    own = local_models(study, talk, train, start, journal, observer, sealed=sealed)
+    gave = (*talk.contributed.sites, *summed_sites(journal))
+    seal = make_seal(study, talk.run, (features, columns), fitted, own, gave).signed(key)
+    seal = keep_seal(journal.folder, seal)
     journal.freeze(
         {
             "frozen": fitted.digest,
@@ -105,24 +151,43 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
             **({"prediction": fitted.prediction.digest} if fitted.prediction else {}),
         }
     )
+    return Locked(seal, features, columns, start, fitted, own)
+
+
+def _test(study: Study, talk: Conversation, journal: Journal, observer: Observer, locked: Locked) -> Results:
+    """Open the sites that only validate, and score everything everywhere."""
+    train, validate = study.train_sites, study.validate_sites
+    fitted, features, columns = locked.fitted, locked.features, locked.columns
     if validate:
         observer(Event("validation", 0, len(validate), "opening sites that never trained"))
-        talk.say_hello(validate, begun=True)
+        open_sites(talk, validate, locked.seal)
         agreed_columns(talk.hellos)
-        _open(talk, validate, fitted)
+        send_frozen(talk, validate, fitted)
         observer(Event("validation", len(validate), len(validate), f"opened {', '.join(validate)}"))
     cohorts = cohort_tables(study, talk, tuple(talk.hellos))
-    evaluated = evaluate_sites(study, talk, fitted, start, locals_, observer)
+    evaluated = evaluate_sites(study, talk, fitted, locked.start, locked.own, observer)
     sites = tuple(s.model_copy(update={"cohort": cohorts.get(s.site)}) for s in evaluated.sites)
     if fitted.prediction:
         release(talk, (*train, *validate), fitted.prediction, fitted.weights, fitted.threshold)
     left_out = (
         _leave_one_out(study, talk, features, columns, journal, observer) if study.evaluation.leave_one_site_out else ()
     )
+    return results_of(study, talk.run, locked, sites, left_out, evaluated.pooled_scores)
 
+
+def results_of(
+    study: Study,
+    run: str,
+    locked: Locked,
+    sites: tuple[SiteResult, ...],
+    left_out: tuple[LeftOut, ...],
+    pooled_scores: PooledScores | None,
+) -> Results:
+    """The record of a run, or of one that validates a sealed run."""
+    fitted = locked.fitted
     trained = [s for s in sites if s.role == "train"]
     return Results(
-        run=talk.run,
+        run=run,
         version=__version__,
         code=source_digest(),
         study=study.study,
@@ -133,12 +198,12 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         seed=study.seed,
         strategy=_strategy(study),
         aggregation=study.aggregation,
-        local_models="everywhere" if locals_ else "home",
+        local_models="everywhere" if locked.own else "home",
         privacy=numbers(study.privacy),
         client_level=client_level.account(study, fitted.rounds),
         preparation=fitted.preparation.digest,
         preparation_origin=fitted.preparation.origin,
-        features=len(features),
+        features=len(locked.features),
         parameters=len(fitted.weights),
         threshold=fitted.threshold,
         threshold_sites=fitted.threshold_sites,
@@ -154,7 +219,8 @@ def _run(study: Study, talk: Conversation, journal: Journal, observer: Observer)
         predicted=_predicted(study, fitted),
         planned_epsilon=study.privacy.epsilon if isinstance(study.privacy, DpSgd) else None,
         evidence=study.evidence,
-        pooled_scores=evaluated.pooled_scores,
+        pooled_scores=pooled_scores,
+        sealed=Sealed.of(locked.seal),
     )
 
 
@@ -193,7 +259,7 @@ def _predicted(study: Study, fitted: Fitted) -> Predicted | None:
     )
 
 
-def _open(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> None:
+def send_frozen(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> None:
     """Send what is frozen to sites that took no part."""
     if fitted.harmonised:
         install_harmoniser(talk, sites, fitted.harmonised.harmoniser, "unseen")
@@ -214,15 +280,18 @@ def local_models(
     start: Vector,
     journal: Journal,
     observer: Observer,
+    *,
+    sealed: bool = False,
 ) -> dict[str, Vector]:
     """Each training site's own model, from the study's start with the study's whole budget.
 
     None under DP, and none where they stay at home: each is then trained and judged there (`EvaluateRequest.alone`).
+    Once the run is `sealed`, those on disk: nobody trains who came since.
     """
     if not shows_own_models(study) or study.evaluation.local_models == "home":
         return {}
-    sites = talk.there(sites)
     paths = {site: journal.folder / "local" / f"{site}.safetensors" for site in sites}
+    sites = tuple(site for site in sites if paths[site].exists()) if sealed else talk.there(sites)
     todo = tuple(site for site in sites if read_tensors(paths[site]) is None)
     observer(Event("local models", len(sites) - len(todo), len(sites), ", ".join(todo)))
     if todo:
@@ -251,7 +320,7 @@ def _leave_one_out(
         fold = journal.fold(site)
         about = talk.fold(f"{talk.run}/without-{site}", fold.folder)
         fitted = fit(study, about, rest, features, columns, fold, observer, stage=f"without {site}")
-        _open(about, (site,), fitted)
+        send_frozen(about, (site,), fitted)
         unshifted = (site,) if study.harmonisation and study.harmonisation.unseen == "none" else ()
         kept: dict[str, dict[str, EvaluateRequest]] = {}
 

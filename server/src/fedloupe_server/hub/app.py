@@ -70,7 +70,8 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
     job = read_job(work)
     if job.keeper is not None:
         threading.Thread(target=_end_with_keeper, args=(job,), daemon=True).start()
-    exchange = GridExchange(grid, job.table, key=job.signer(), observer=observe)
+    key = job.signer()
+    exchange = GridExchange(grid, job.table, key=key, observer=observe)
     run_dir.mkdir(parents=True, exist_ok=True)
     match config["task"]:
         case "study":
@@ -81,11 +82,11 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
                 observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
 
             if study.segmentation is None:
-                run_study(study, exchange, run_dir, observer=step, patient=True)
+                run_study(study, exchange, run_dir, observer=step, patient=True, key=key)
                 for note in write_pack(run_dir).notes:
                     observe(note)
             else:
-                draw_study(study, exchange, run_dir, observer=step, patient=True)
+                draw_study(study, exchange, run_dir, observer=step, patient=True, key=key)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:

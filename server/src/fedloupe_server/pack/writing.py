@@ -23,7 +23,7 @@ from fedloupe_server.evidence.model_files import write_model
 from fedloupe_server.evidence.pdf import write_pdf
 from fedloupe_server.evidence.report import ReportUnwritable, write_report
 from fedloupe_server.evidence.results import Results
-from fedloupe_server.federation.journal import Journal, write_atomic
+from fedloupe_server.federation.journal import SEALED_RUN, Journal, write_atomic
 from fedloupe_server.pack.lists import write_checklists
 from fedloupe_server.pack.provenance import provenance
 from fedloupe_server.pack.words import index, model_card, protocol
@@ -88,7 +88,8 @@ def write_pack(run_dir: Path) -> Pack:
 
 def _model(run_dir: Path, folder: Path, results: Results, study: Study) -> Mapping[str, str]:
     """The frozen model's files; nothing for a run without rounds, or of before columns were kept."""
-    journal = Journal(run_dir)
+    sealed = run_dir / SEALED_RUN
+    journal = Journal(run_dir / sealed.read_text().strip() if sealed.exists() else run_dir)
     columns, preparation = journal.columns(), Preparation.read(journal.preparation_path)
     records = journal.rounds()
     if columns is None:

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedloupe.drawing import DrawingCard
+from fedloupe.freezing import Seal
 from fedloupe.study import Study
 from fedloupe_client.ingest import load_store
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation import Exchange, Observer, draw_study, run_study
 from fedloupe_server.federation.drawing import FOLDER
 from fedloupe_server.federation.events import silent
+from fedloupe_server.federation.run import freeze_study
+from fedloupe_server.federation.validating import validate_run
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.pack import Pack, write_pack
 from fedloupe_server.simulation.cohort import CohortSpec
@@ -72,6 +75,39 @@ def run_here(
     with _sites(study, homes, run_dir, tell, cohort, workers) as exchange:
         results = run_study(study, exchange, run_dir, observer=observer)
     return Outcome(results, write_pack(run_dir))
+
+
+def freeze_here(
+    study: Study,
+    homes: Mapping[str, Path],
+    run_dir: Path,
+    *,
+    tell: Tell,
+    observer: Observer = silent,
+    cohort: tuple[Path, CohortSpec] | None = None,
+    workers: int | None = None,
+) -> Seal:
+    """Prepare the training sites, fit and seal; arguments as in `run_here`, which goes on from there."""
+    training = {site: homes[site] for site in study.train_sites}
+    with _sites(study, training, run_dir, tell, cohort, workers) as exchange:
+        return freeze_study(study, exchange, run_dir, observer=observer)
+
+
+def validate_here(
+    study: Study,
+    homes: Mapping[str, Path],
+    run_dir: Path,
+    out: Path,
+    *,
+    tell: Tell,
+    observer: Observer = silent,
+    cohort: tuple[Path, CohortSpec] | None = None,
+    workers: int | None = None,
+) -> Outcome:
+    """Prepare the sites of these homes, open them with a sealed run, report; arguments as in `validate_run`."""
+    with _sites(study, homes, run_dir, tell, cohort, workers) as exchange:
+        results = validate_run(run_dir, study, exchange, out, observer=observer)
+    return Outcome(results, write_pack(out))
 
 
 def draw_here(

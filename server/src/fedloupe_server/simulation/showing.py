@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 
 from fedloupe.drawing import DrawingCard
+from fedloupe.freezing import Seal
 from fedloupe.study import Study
 from fedloupe.terminal import console
 from fedloupe_server.comparing import comparison_page
@@ -25,12 +26,14 @@ from fedloupe_server.evidence.loading import load_results
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.summary import summary_table
 from fedloupe_server.federation.events import Event
+from fedloupe_server.federation.frozen import NotSealable
 from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.federation.validating import to_validate
 from fedloupe_server.hub.deployment import run_deployed
 from fedloupe_server.pack import write_pack
 from fedloupe_server.simulation.compare import Compared, compare_study
 from fedloupe_server.simulation.demo import demo_cohort, demo_homes, demo_study
-from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, run_here
+from fedloupe_server.simulation.local import Drawn, Outcome, draw_here, freeze_here, run_here, validate_here
 from fedloupe_server.simulation.phantoms import public_preparation
 from fedloupe_server.simulation.preparing import prepare_sites
 from fedloupe_server.simulation.sites import sites_of
@@ -136,6 +139,40 @@ def run_files(
         _prepare_publicly(study, folder / study.study, folder, screen)
     run = run_here if study.segmentation is None else draw_here
     return run(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe, cohort=cohort)
+
+
+def freeze_files(
+    study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
+) -> Seal:
+    """As `run_files`, until the run is sealed; raises NotSealable for a drawing study."""
+    if study.segmentation is not None:
+        raise NotSealable("a drawing study is not stopped there", where=study.study, remedy="run it without --until")
+    homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
+    if cohort:
+        _prepare_publicly(study, folder / study.study, folder, screen)
+    return freeze_here(study, homes, folder / study.study, tell=screen.tell, observer=screen.observe, cohort=cohort)
+
+
+def validate_files(
+    run_dir: Path, study: Study, sites_file: Path, data: Path | None, out: Path, *, screen: Screen
+) -> Outcome:
+    """Validate a sealed run at the sites of a study that have not validated it yet, in homes beside the run's.
+
+    Raises:
+        NotSealable, SealBroken: see there, before anything is prepared.
+        NoData, SitesInvalid, GeneratedForReal: see `sites_of`.
+    """
+    asked = to_validate(run_dir, study)
+    homes, cohort = sites_of(study, sites_file, data, run_dir.resolve().parent)
+    return validate_here(
+        study,
+        {site: homes[site] for site in asked},
+        run_dir,
+        out,
+        tell=screen.tell,
+        observer=screen.observe,
+        cohort=cohort,
+    )
 
 
 def _prepare_publicly(study: Study, run_dir: Path, folder: Path, screen: Screen) -> None:

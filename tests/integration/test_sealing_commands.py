@@ -1,0 +1,58 @@
+"""`fedloupe run --until frozen`, `freeze` and `validate` on synthetic tables, with real homes and gates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fedloupe.freezing import Seal
+from fedloupe_server.cli import app
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+TRAIN = [{"name": "alpha", "role": "train"}, {"name": "beta", "role": "train"}]
+
+
+def say(*words: str | Path, code: int = 0) -> dict:
+    done = CliRunner().invoke(app, [*map(str, words), "--json"])
+    assert done.exit_code == code, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def study_file(make_study, tables, tmp_path):
+    def write(name: str, **changes) -> Path:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(json.loads(make_study(**changes).canonical)))
+        (tmp_path / f"{name}.sites.yaml").write_text((tables / "sites.yaml").read_text())
+        return path
+
+    return write
+
+
+def test_fitted_and_sealed_then_validated_by_a_hospital_that_was_not_in_the_study(study_file, tables, tmp_path):
+    evaluation = {"logistic_baseline": True, "local_models": "everywhere"}
+    first = study_file("first", sites=TRAIN, evaluation=evaluation)
+    folder, data = tmp_path / "runs", ("--data", tables)
+    run_dir = folder / "small-tables"
+    said = say("run", first, *data, "--out", folder, "--until", "frozen")
+    assert said["contributed"] == ["alpha", "beta"] and not (run_dir / "results.json").exists()
+    assert say("freeze", run_dir) == said
+    assert say("run", first, *data, "--out", folder)["sites"]
+
+    more = [*TRAIN, {"name": "omega", "role": "validate"}]
+    second = study_file("second", sites=more, title="Synthetic tables, one more hospital", evaluation=evaluation)
+    rows = say("validate", run_dir, second, *data)["sites"]
+    assert [row["site"] for row in rows if row["role"] == "validate"] == ["omega"]
+    kept = (folder / "sites" / "omega" / "gate" / "sealed" / "small-tables-validated.json").read_bytes()
+    assert (Seal.parse(kept).digest, Seal.parse(kept).run) == (said["digest"], "small-tables")
+    assert (folder / "small-tables-validated" / "report.html").is_file()
+
+    path = run_dir / "threshold.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": 0.123}))
+    for words in (("freeze", run_dir), ("validate", run_dir, second, *data, "--out", folder / "again")):
+        done = CliRunner().invoke(app, [*map(str, words)])
+        assert done.exit_code == 1 and ("FL-736" in done.output or "FL-736" in done.stderr), done.output
