@@ -11,8 +11,9 @@ from fedloupe.assessing import Described
 from fedloupe.messages import CohortReply, CohortRequest, decode, encode
 from fedloupe.study import Study
 from fedloupe_client.gate import Gate, NotInStudy, Policy, ReplyRefused, approve
-from fedloupe_client.gate.errors import KindNotAllowed
+from fedloupe_client.gate.errors import KindNotAllowed, NotSealed
 from fedloupe_client.gate.tabulating import check_tabulating, kept, protect
+from sealing import open_site
 
 CELL = 5
 SUBGROUPS = [
@@ -74,8 +75,16 @@ class TestAsked:
         approve(home, study, by="officer")
         for site in ("north", "coast"):
             header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": "run-1", "site": site}
-            request, _ = Gate(home, site).admit(encode(CohortRequest(**header)))
+            asked = CohortRequest(**header)
+            gate = Gate(home, site) if site == "north" else open_site(home, study, asked)
+            request, _ = gate.admit(encode(asked))
             assert request.kind == "cohort"
+
+    def test_not_of_a_validate_only_site_before_the_seal(self, home, study):
+        approve(home, study, by="officer")
+        header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": "run-1", "site": "coast"}
+        with pytest.raises(NotSealed):
+            Gate(home, "coast").admit(encode(CohortRequest(**header)))
 
     def test_never_where_the_study_declares_none_or_is_private(self, gate, home, ask, make_study, private_study, study):
         for other in (make_study(), private_study):
