@@ -182,3 +182,22 @@ class TestHistograms:
         approve(home, secure, by="officer")
         set_policy(metrics=[])
         assert np.ptp(told(of=secure).positives_by_score) == 0
+
+
+def test_of_two_variables_on_one_column_the_first_is_told(make_study, home, gate):
+    groups = [{"name": f"age-{cut}", "column": "age", "cuts": [cut]} for cut in (60, 61)]
+    study = make_study(evidence={"subgroups": groups})
+    approve(home, study, by="officer")
+    header = {"version": fedloupe.__version__, "fingerprint": study.fingerprint, "run": "run-1", "site": "north"}
+    request = AssessRequest(**header, label="federated", scored="ab" * 32, split="test", threshold=0.5, against=())
+    reply = AssessReply(
+        **header, label="federated", split="test", patients=60, positives=20, low=0.6, high=0.9, expected=0.4,
+        centre=-0.4, spread=1.0, curve=np.zeros((4, 0)),
+        subgroups=(
+            level("lt-60", 30, 8, "age-60"), level("ge-60", 30, 12, "age-60"),
+            level("lt-61", 31, 9, "age-61"), level("ge-61", 29, 11, "age-61"),
+        ),
+    )  # fmt: skip
+    found = decode(gate.release(reply, request))
+    assert [one.variable for one in found.subgroups] == ["age-60", "age-60"]
+    assert found.withheld == ("age-61",)

@@ -50,6 +50,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         "auc_low": 0.5, "auc_high": 0.9, "brier": 0.2, "accuracy": 0.7, "sensitivity": 0.5, "specificity": 1.0,
         "calibration": ((0.25, 0.2, 5), (0.75, 1.0, 4)), "reference_auc": None,
     },
+    "open": {"seal": "{}"},
+    "open-reply": {"seal": "ab" * 32},
     "cohort-reply": {
         "candidates": 80, "patients": 70, "shared": 0, "splits": "ab" * 32, "withheld": ("stage",),
         "lines": (

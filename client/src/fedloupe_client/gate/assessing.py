@@ -63,9 +63,10 @@ def protect(reply: ScoresReply | AssessReply, study: Study, policy: Policy) -> S
     shown: dict[str, object] = {}
     withheld: list[str] = []
     subgroups: list[Subset] = []
+    told = first_of_each(study)
     for variable in dict.fromkeys(one.variable for one in reply.subgroups):
         members = [one for one in reply.subgroups if one.variable == variable]
-        kept = _large(members, reply, cell) if "subgroups" in policy.metrics else []
+        kept = _large(members, reply, cell) if variable in told and "subgroups" in policy.metrics else []
         subgroups += kept
         withheld += [variable] if len(kept) < len(members) else []
     grades = _shown_grades(reply, cell) if "subgroups" in policy.metrics else ()
@@ -81,6 +82,18 @@ def protect(reply: ScoresReply | AssessReply, study: Study, policy: Policy) -> S
         if min(*judged, positives - judged[0], negatives - judged[1]) < cell:
             shown["recalibration"] = None
     return changed(reply, **shown, subgroups=tuple(subgroups), grades=grades, withheld=tuple(withheld))
+
+
+def first_of_each(study: Study) -> set[str]:
+    """Subgroup variables that are told: of several on one column the first, for others cut the same patients elsewhere.
+
+    Cuts at 60 and at 61 would show who is 60 by difference.
+    """
+    groups = study.evidence.subgroups if study.evidence else ()
+    first: dict[tuple[str | None, str | None], str] = {}
+    for group in groups:
+        first.setdefault((group.column, group.header), group.name)
+    return set(first.values())
 
 
 def _histograms(reply: ScoresReply, policy: Policy, *, secure: bool) -> ScoresReply:

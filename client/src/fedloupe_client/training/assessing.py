@@ -60,6 +60,7 @@ def assess(
     labels, odds = cohort.labels[rows], log_odds(scores)
     boot = bootstrap_auc(labels, scores, resamples=plan.resamples, seed=_seed(study, header["site"], request.split))
     large, slope = calibration_in_the_large(labels, odds), calibration_slope(labels, odds)
+    pairs = min(labels.sum(), len(labels) - labels.sum()) > 1  # DeLong's covariance needs two patients of each outcome
     grades = [cohort.grades[row] for row in rows] if cohort.grades else []
     return AssessReply(
         **header,
@@ -78,7 +79,7 @@ def assess(
         slope_se=slope.se if slope else None,
         curve=_curve(labels, odds),
         recalibration=recalibration(study, header["site"], cohort, rows, odds, plan.recalibration),
-        paired=tuple(_paired(labels, scores, name, other) for name, other in others.items()),
+        paired=tuple(_paired(labels, scores, name, other) for name, other in others.items()) if pairs else (),
         subgroups=_subsets(cohort, rows, scores, request.threshold),
         **_by_grade(study, grades, scores, request.threshold),
     )

@@ -60,15 +60,14 @@ def random_effects(effects: Sequence[float], ses: Sequence[float]) -> Meta:
     sites the choice among DerSimonian-Laird, REML and Paule-Mandel moved its coverage by less than 0.01, so the one
     without iteration stays.
 
-    **New site.** Mean +- t(k-2) sqrt(tau^2 + se^2) (Higgins et al., J R Stat Soc A 2009;172:137) covers too seldom,
-    0.86 to 0.93 of new sites at tau 0.2 to 0.5: it takes tau^2 as known, and often as 0. Here the doubt about tau^2
-    is kept, as Nagashima et al., Stat Methods Med Res 2019;28:1689 do: generalised Q(tau^2) = sum w (y -
-    m(tau^2))^2, with w = 1 / (se^2 + tau^2) and m the weighted mean, is chi^2(k-1) at the true tau^2 (Viechtbauer,
-    Stat Med 2007;26:37). So the tau^2 that solves Q(tau^2) = q for every quantile q of chi^2(k-1), 0 where Q(0) is
-    below q, is a confidence distribution. Given tau^2, a new site lies about m(tau^2) with variance tau^2 + 1 / sum
-    w; the limits are the 2.5 and 97.5 % quantiles of this mixture of normals. Without sampling error it is the
-    classical interval of one more observation, t(k-1) s sqrt(1 + 1/k). It holds the mean's interval at least: a new
-    site is never surer than the mean.
+    **New site.** Mean +- t(k-2) sqrt(tau^2 + se^2) (Higgins et al., J R Stat Soc A 2009;172:137) covers 0.86 to
+    0.93 of new sites at tau 0.2 to 0.5: it takes tau^2 as known, and often as 0. Here the doubt about tau^2 is kept, as
+    in Nagashima et al., Stat Methods Med Res 2019;28:1689: generalised Q(tau^2) = sum w (y - m(tau^2))^2, with w =
+    1 / (se^2 + tau^2) and m the weighted mean, is chi^2(k-1) at the true tau^2 (Viechtbauer, Stat Med 2007;26:37). So
+    the tau^2 that solves Q(tau^2) = q for every quantile q of chi^2(k-1), 0 where Q(0) is below q, is a confidence
+    distribution. Given tau^2, a new site lies about m(tau^2) with variance tau^2 + 1 / sum w; the limits are the 2.5
+    and 97.5 % quantiles of this mixture of normals. Without sampling error it is the classical interval of one more
+    observation, t(k-1) s sqrt(1 + 1/k). It holds the mean's interval at least: a new site is never surer than the mean.
 
     A single site keeps its own estimate and normal interval.
 
