@@ -25,6 +25,7 @@ from fedloupe_client.quality import chosen_rows, load_versions
 from fedloupe_client.site.site import Site
 from fedloupe_server.federation.conversation import SiteRefused
 from fedloupe_server.federation.exchange import Arrival, Outbox
+from fedloupe_server.federation.freezing import KEY
 from fedloupe_server.federation.journal import JournalDamaged
 from fedloupe_server.federation.quality import NothingStable
 from fedloupe_server.federation.run import run_study
@@ -124,6 +125,12 @@ def finished(homes, tmp_path_factory):
     return run_study(study_of(), exchange, run_dir), run_dir, exchange
 
 
+def copied(run_dir: Path, folder: Path) -> Path:
+    """A run in another folder, with its coordinator's key beside it."""
+    shutil.copy2(run_dir.parent / KEY, folder / KEY)
+    return Path(shutil.copytree(run_dir, folder / run_dir.name))
+
+
 def listed(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {v["name"]: v for v in json.loads((run_dir / "quality.json").read_text())["features"]}
 
@@ -177,7 +184,7 @@ class TestAgreement:
 
 class TestGoingOn:
     def test_a_list_that_was_agreed_holds_after_a_crash(self, finished, homes, tmp_path):
-        run_dir = Path(shutil.copytree(finished[1], tmp_path / "first"))
+        run_dir = copied(finished[1], tmp_path)
         before = (run_dir / "quality.json").read_bytes()
         (run_dir / "preparation.safetensors").unlink()
         exchange = Listening(homes, run_dir)
@@ -187,14 +194,14 @@ class TestGoingOn:
         assert again.frozen == finished[0].frozen
 
     def test_a_list_that_changed_after_the_freeze_stops_the_run(self, finished, homes, tmp_path):
-        run_dir = Path(shutil.copytree(finished[1], tmp_path / "first"))
+        run_dir = copied(finished[1], tmp_path)
         path = run_dir / "quality.json"
         path.write_text(path.read_text().replace('"patients": ', '"patients": 1', 1))
         with pytest.raises(JournalDamaged):
             run_study(study_of(), Listening(homes, run_dir), run_dir)
 
     def test_a_list_that_cannot_be_read_is_named(self, finished, homes, tmp_path):
-        run_dir = Path(shutil.copytree(finished[1], tmp_path / "first"))
+        run_dir = copied(finished[1], tmp_path)
         (run_dir / "preparation.safetensors").unlink()
         (run_dir / "quality.json").write_text("{}")
         with pytest.raises(JournalDamaged, match="list of features"):
@@ -203,15 +210,15 @@ class TestGoingOn:
 
 class TestRefusals:
     def test_a_cohort_below_the_policys_least_gives_no_sums(self, homes, tmp_path):
-        copied = Path(shutil.copytree(homes, tmp_path / "homes"))
-        (copied / "north" / "policy.yaml").write_text("{minimum_cohort: 50, minimum_cell: 2}")
+        there = Path(shutil.copytree(homes, tmp_path / "homes"))
+        (there / "north" / "policy.yaml").write_text("{minimum_cohort: 50, minimum_cell: 2}")
         with pytest.raises(SiteRefused, match="FL-511"):
-            run_study(study_of(), Listening(copied, tmp_path / "second"), tmp_path / "second")
+            run_study(study_of(), Listening(there, tmp_path / "second"), tmp_path / "second")
 
     def test_a_study_whose_rule_nothing_passes_says_so(self, homes, tmp_path):
-        copied = Path(shutil.copytree(homes, tmp_path / "homes"))
+        there = Path(shutil.copytree(homes, tmp_path / "homes"))
         study = study_of(quality={"perturbations": [{"noise_sd": 2.0}], "minimum_icc": 1.0})
         for site in SITES:
-            approve(copied / site, study, by="test")
+            approve(there / site, study, by="test")
         with pytest.raises(NothingStable, match="unstable"):
-            run_study(study, Listening(copied, tmp_path / "second"), tmp_path / "second")
+            run_study(study, Listening(there, tmp_path / "second"), tmp_path / "second")
