@@ -27,6 +27,7 @@ from fedloupe_client.training.predicting import model_logits, vectors
 from fedloupe_server.evidence.predicting import words
 from fedloupe_server.evidence.tables import provenance
 from fedloupe_server.federation import run_study
+from fedloupe_server.federation.freezing import SealBroken
 from fedloupe_server.federation.journal import JournalDamaged, read_tensors, write_tensors
 from fedloupe_server.hub.inprocess import inprocess_exchange
 from fedloupe_server.simulation.sites import make_homes
@@ -219,7 +220,7 @@ class TestRelease:
 
     def test_a_site_that_only_validates_is_asked_for_no_sums(self, finished):
         federation, _ = finished
-        assert federation.kinds("omega") == {"hello", "harmonise", "prepare", "evaluate", "release"}
+        assert federation.kinds("omega") == {"hello", "open", "harmonise", "prepare", "evaluate", "release"}
         assert {"calibrate", "embed", "conform", "release"} <= federation.kinds("alpha")
 
     def test_nothing_is_released_before_validation(self, finished):
@@ -258,7 +259,7 @@ class TestFreeze:
         arrays, words = read_tensors(copied / "prediction.safetensors")
         write_tensors(copied / "prediction.safetensors", arrays | {"line": arrays["line"] + 0.01}, **words)
         altered = Federation(federation.study, federation.homes, copied)
-        with pytest.raises(JournalDamaged, match="after the freeze"):
+        with pytest.raises(SealBroken, match="threshold, line"):
             altered.run()
 
     def test_a_calibration_of_another_model_is_named(self, finished, tmp_path):
