@@ -67,7 +67,7 @@ $(VENV)/made:
 $(VENV)/installed: $(MANIFESTS) | $(VENV)/made
 	@echo "installing FedLoupe into $(VENV): some minutes the first time"
 	$(PIP) pip
-	$(PIP) -e shared -e 'client[courier]' -e 'server[simulation]'
+	$(PIP) -e shared -e 'client[courier]' -e 'server[simulation,pdf]'
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed

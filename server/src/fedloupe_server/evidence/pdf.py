@@ -18,8 +18,8 @@ from types import ModuleType
 from fedloupe.errors import FedLoupeError
 
 MISSING = (
-    "no PDF was written: the libraries that lay it out are not there. Install Pango (Debian: libpango-1.0-0 "
-    "libpangoft2-1.0-0 libharfbuzz-subset0) and write the report again, or print report.html from a browser"
+    "no PDF was written: what lays it out is not there. Install WeasyPrint (pip: fedloupe-server[pdf]) and Pango "
+    "(Debian: libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0), write the report again, or print report.html"
 )
 
 
