@@ -207,6 +207,8 @@ class Study(Frozen):
             raise ValueError(wrong)
         if self.evaluation.leave_one_site_out and len(train) < 2:
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
+        if self.evidence and self.segmentation:
+            raise ValueError("`evidence` is not for a study that trains a drawing model")
         if self.evidence and (taken := self.evidence.taken([variable.name for variable in self.clinical])):
             raise ValueError(f"`evidence` has tables of its own named {taken}: give the variables other names")
         if self.evaluation.reference_score and not self.synthetic:
@@ -290,7 +292,7 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _predicts_openly(self) -> Self:
-        for name in ("prediction", "personalisation", "evidence"):
+        for name in ("prediction", "personalisation"):
             if getattr(self, name) is None:
                 continue
             if self.private:
