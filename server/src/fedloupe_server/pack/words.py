@@ -75,6 +75,8 @@ def model_card(results: Results, study: Study, *, files: bool) -> str:
         benefit=" ".join(wording.benefit(results)),
         limits=wording.limits(results),
         interval=_interval,
+        declared=study.evidence.declared if study.evidence else None,
+        required=formats.listed([s.name for s in study.sequences if s.required]) or "the same feature columns",
     )
 
 
