@@ -26,7 +26,7 @@ def seal_of(study: Study, *requests: Request, **changes: Any) -> Seal:
     found: dict[str, Any] = {
         **{"version": fedloupe.__version__, "study": study.study, "title": study.title, "sites": study.sites},
         **{"fingerprint": study.fingerprint, "run": first.run, "contributed": study.train_sites, "plan": {}},
-        "models": {"nothing": SealedModel(weights="0" * 64)},
+        "models": {"trees": SealedModel(weights="0" * 64)},
     }
     for request in requests:
         match request:

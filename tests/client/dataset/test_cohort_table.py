@@ -266,7 +266,9 @@ def test_sequences_are_present_or_absent(tmp_path):
     (tmp_path / "site.yaml").write_text(yaml.safe_dump({"site": "island", "source": source}))
     ingest(load_site(tmp_path), study, tmp_path)
     records = load_store(tmp_path).ready
-    cohort = type("Some", (), {"labels": np.arange(6) % 2, "split": np.full(6, "test"), "grades": ["0", "1"] * 3})
+    cohort = type(
+        "Some", (), {"labels": np.arange(6) % 2, "split": np.full(6, "test"), "grades": ["0", "1"] * 3, "groups": {}}
+    )
     lines = cohort_table.describe(study, cohort, records)
     found = {(line.variable, line.level): line.count for line in lines}
     assert found["sequence t2w", "present"], found["sequence t2w", "absent"] == (6, 0)

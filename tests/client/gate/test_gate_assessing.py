@@ -8,7 +8,7 @@ import pytest
 import fedloupe
 from fedloupe.messages import AssessReply, AssessRequest, ScoresReply, ScoresRequest, decode, encode
 from fedloupe_client.gate import Gate, approve
-from fedloupe_client.gate.errors import CellTooSmall, NotInStudy, ReplyRefused, RoleRefused, SplitRefused
+from fedloupe_client.gate.errors import CellTooSmall, NotInStudy, ReplyRefused, RoleRefused, RoundRefused, SplitRefused
 
 KINDS = {
     "scores": (ScoresRequest, {"bins": 256}),
@@ -18,9 +18,15 @@ LEVEL = {"auc": 0.8, "auc_se": 0.1, "low": 0.6, "high": 0.9, "sensitivity": 0.7,
 FIT = {"in_the_large": 0.1, "in_the_large_se": 0.2, "slope": 0.9, "slope_se": 0.2, "observed": 1.1, "brier": 0.2}
 
 
+def level(name, patients, positives, variable="sex"):
+    return {"variable": variable, "level": name, "patients": patients, "positives": positives, **LEVEL}
+
+
 @pytest.fixture
 def judged(make_study, home):
-    study = make_study(evidence={"bins": 256, "subgroups": [{"name": "sex", "column": "sex"}]})
+    recist = {"recist": {"positive": ["CR", "PR"], "negative": ["SD", "PD"]}}
+    endpoint = {"name": "response", "column": "response", "positive": ["1"], "negative": ["0"], "scales": recist}
+    study = make_study(endpoint=endpoint, evidence={"bins": 256, "subgroups": [{"name": "sex", "column": "sex"}]})
     approve(home, study, by="officer")
     return study
 
@@ -50,10 +56,6 @@ def leaves(gate, want):
         return decode(gate.release(AssessReply(**{**body, **changes}), request))
 
     return release
-
-
-def level(name, patients, positives, variable="sex"):
-    return {"variable": variable, "level": name, "patients": patients, "positives": positives, **LEVEL}
 
 
 class TestWhatMayBeAsked:
@@ -88,21 +90,31 @@ class TestSubgroups:
         assert [one.level for one in found.subgroups] == ["f", "m"]
         assert found.withheld == ()
 
-    def test_a_small_level_takes_another_with_it_where_the_rest_would_tell_it(self, leaves):
-        found = leaves(subgroups=(level("f", 4, 2), level("m", 26, 8), level("x", 30, 10)))
-        # f has two events; everybody less m and x is f, so the smaller of the two goes as well
-        assert [one.level for one in found.subgroups] == ["x"]
+    @pytest.mark.parametrize("small", [level("f", 4, 2), level("f", 12, 10)])
+    def test_a_small_level_takes_all_of_its_variable_with_it(self, leaves, small):
+        found = leaves(subgroups=(small, level("m", 20, 6), level("x", 20, 6)))
+        assert found.subgroups == ()
         assert found.withheld == ("sex",)
 
-    def test_a_small_level_is_hidden_among_patients_whose_level_is_not_known(self, leaves):
-        found = leaves(subgroups=(level("f", 4, 2), level("m", 20, 6), level("x", 20, 6)))
-        # 20 patients are neither m nor x, 8 of them with the event: f cannot be worked out of these
-        assert [one.level for one in found.subgroups] == ["m", "x"]
-        assert found.withheld == ("sex",)
-
-    def test_one_patient_without_a_level_hides_everything_until_the_rest_is_large(self, leaves):
+    def test_few_patients_whose_level_is_not_known_hide_the_others(self, leaves):
         found = leaves(subgroups=(level("f", 29, 8), level("m", 30, 12)))
-        assert [one.level for one in found.subgroups] == ["m"]
+        assert (found.subgroups, found.withheld) == ((), ("sex",))
+        many = leaves(subgroups=(level("f", 20, 6), level("m", 20, 6)))
+        assert [one.level for one in many.subgroups] == ["f", "m"]
+
+    def test_of_a_training_site_left_out_no_group_is_told(self, gate, judged, want, leaves):
+        request = want("assess", split="all", run="run-1/without-north")
+        found = leaves(request, subgroups=(level("f", 30, 8), level("m", 30, 12)))
+        assert (found.subgroups, found.withheld) == ((), ("sex",))
+
+    @pytest.mark.parametrize("name", ["Meier, Anna", "19610302", "a" * 40])
+    def test_a_level_that_may_be_a_name_or_a_number_does_not_leave(self, leaves, name):
+        with pytest.raises(ReplyRefused, match="level"):
+            leaves(subgroups=(level(name, 30, 8), level("m", 30, 12)))
+
+    def test_a_variable_that_the_study_does_not_have_does_not_leave(self, leaves):
+        with pytest.raises(ReplyRefused, match="level"):
+            leaves(subgroups=(level("a", 30, 8, "ward"), level("b", 30, 12, "ward")))
 
     def test_a_policy_may_keep_them_all(self, leaves, set_policy):
         set_policy(metrics=["calibration"])
@@ -125,6 +137,30 @@ class TestGrades:
         found = leaves(grades=({**self.GRADES[0], **small}, *self.GRADES[1:]), concordance=0.7, concordance_se=0.05)
         assert (found.grades, found.concordance, found.withheld) == ((), None, ("grade",))
 
+    def test_a_grade_of_no_scale_does_not_leave(self, leaves):
+        with pytest.raises(ReplyRefused, match="grade"):
+            leaves(grades=({**self.GRADES[0], "grade": "Meier"}, *self.GRADES[1:]))
+
+
+class TestOnce:
+    def test_a_second_threshold_in_one_run_is_refused_and_the_same_again_is_not(self, gate, want):
+        gate.admit(encode(want("assess")))
+        gate.admit(encode(want("assess")))
+        with pytest.raises(RoundRefused):
+            gate.admit(encode(want("assess", threshold=0.51)))
+        gate.admit(encode(want("assess", threshold=0.51, run="run-2")))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_so_is_another_model(self, gate, want, kind):
+        gate.admit(encode(want(kind)))
+        with pytest.raises(RoundRefused):
+            gate.admit(encode(want(kind, scored="cd" * 32)))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_only_the_federated_model_is_judged(self, gate, want, kind):
+        with pytest.raises(NotInStudy, match="`other`"):
+            gate.admit(encode(want(kind, label="other")))
+
 
 class TestTheRest:
     def test_too_few_of_an_outcome_is_refused(self, leaves):
@@ -141,6 +177,7 @@ class TestTheRest:
         set_policy(metrics=["subgroups"])
         found = leaves()
         assert (found.slope, found.in_the_large, found.curve.shape) == (None, None, (4, 0))
+        assert (found.expected, found.centre, found.spread) == (None, None, None)  # events over them would tell it
         assert found.low == 0.6
 
     def test_a_curve_of_other_points_is_refused(self, leaves):
@@ -194,8 +231,8 @@ def test_of_two_variables_on_one_column_the_first_is_told(make_study, home, gate
         **header, label="federated", split="test", patients=60, positives=20, low=0.6, high=0.9, expected=0.4,
         centre=-0.4, spread=1.0, curve=np.zeros((4, 0)),
         subgroups=(
-            level("lt-60", 30, 8, "age-60"), level("ge-60", 30, 12, "age-60"),
-            level("lt-61", 31, 9, "age-61"), level("ge-61", 29, 11, "age-61"),
+            level("<60", 30, 8, "age-60"), level(">=60", 30, 12, "age-60"),
+            level("<61", 31, 9, "age-61"), level(">=61", 29, 11, "age-61"),
         ),
     )  # fmt: skip
     found = decode(gate.release(reply, request))

@@ -20,6 +20,8 @@ from fedloupe.study import ScaleName, Study
 from fedloupe.study.levels import OUTCOMES, PRESENCE, grade_levels, named_levels, value_levels
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset.cohort import Cohort
+from fedloupe_client.dataset.grouping import told_apart
+from fedloupe_client.gate.policy import load_policy
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
 
@@ -46,7 +48,7 @@ def answer(header: dict[str, Any], study: Study, cohort: Cohort, home: Path) -> 
         shared=sum(len(found) > 1 for found in splits.values()),
         scale=scale,
         splits=splits_digest(records, cohort.split, site_key(home)),
-        lines=describe(study, cohort, records, scale),
+        lines=describe(study, cohort, records, scale, load_policy(home).minimum_cell),
     )
 
 
@@ -57,7 +59,11 @@ def splits_digest(records: Sequence[CaseRecord], split: NDArray[np.str_], secret
 
 
 def describe(
-    study: Study, cohort: Cohort, records: Sequence[CaseRecord], scale: ScaleName | None = None
+    study: Study,
+    cohort: Cohort,
+    records: Sequence[CaseRecord],
+    scale: ScaleName | None = None,
+    cell: int = 1,
 ) -> tuple[Described, ...]:
     """Table 1 of each part that has patients; a variable's lines stand together, levels in the study's order.
 
@@ -66,6 +72,7 @@ def describe(
         cohort: the site's patients.
         records: (n) of the same cases.
         scale: of the outcome, that the site declares.
+        cell: smallest group that may be described.
     """
     tested = cohort.split == "test"
     parts: tuple[tuple[Part, NDArray[np.bool_]], ...] = (("development", ~tested), ("evaluation", tested))
@@ -73,7 +80,7 @@ def describe(
         line
         for part, chosen in parts
         if chosen.any()
-        for line in _part(part, study, cohort, records, np.flatnonzero(chosen).tolist(), scale)
+        for line in _part(part, study, cohort, records, np.flatnonzero(chosen).tolist(), scale, cell)
     )
 
 
@@ -84,6 +91,7 @@ def _part(
     records: Sequence[CaseRecord],
     rows: list[int],
     scale: ScaleName | None,
+    cell: int,
 ) -> Iterable[Described]:
     chosen = [records[row] for row in rows]
     yield from _levels("outcome", part, [OUTCOMES[1 - int(cohort.labels[row])] for row in rows], OUTCOMES)
@@ -98,9 +106,10 @@ def _part(
             told = ["" if value is None else names.get(value, "") for value in values]
             yield from _levels(variable.name, part, told, dict.fromkeys(names.values()))
     categorical = {variable.name for variable in study.clinical if variable.levels is not None}
+    apart = told_apart({name: [levels[row] for row in rows] for name, levels in cohort.groups.items()}, cell)
     for group in study.evidence.subgroups if study.evidence else ():
-        if group.name in categorical:
-            continue  # the same patients by the same name, counted above
+        if group.name in categorical or group.name not in apart:
+            continue  # the same patients, counted above by the same name or nearly so
         told = [cohort.groups[group.name][row] for row in rows]
         yield from _levels(group.name, part, told, named_levels(group) or sorted({*told} - {""}))
     for sequence in study.sequences:

@@ -24,6 +24,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.freezing import Seal
 from fedloupe.masking import sum_digest
 from fedloupe.messages import (
+    AssessRequest,
     HelloRequest,
     KeysRequest,
     Message,
@@ -32,6 +33,7 @@ from fedloupe.messages import (
     OpenRequest,
     Reply,
     Request,
+    ScoresRequest,
     SealedRequest,
     SharesRequest,
     SumRequest,
@@ -40,8 +42,9 @@ from fedloupe.messages import (
 )
 from fedloupe.study import Study
 from fedloupe_client.gate import rules, unsealing
-from fedloupe_client.gate.approvals import approved_study
-from fedloupe_client.gate.errors import GateFault, KindNotAllowed, StudyNotApproved
+from fedloupe_client.gate.approvals import approved, approved_study
+from fedloupe_client.gate.assessing import judged_as
+from fedloupe_client.gate.errors import GateFault, KindNotAllowed, RoundRefused, StudyNotApproved
 from fedloupe_client.gate.leaving import Outgoing, digest_of
 from fedloupe_client.gate.passages import fault
 from fedloupe_client.gate.policy import load_policy
@@ -218,11 +221,22 @@ class Gate(Outgoing):
             self._runs.take_part(request.run, rules.counted(request), digest, study.fingerprint)
         if study.role(self.site) == "validate":
             self._check_sealed(request, study, coordinator)
+        if isinstance(request, ScoresRequest | AssessRequest):
+            self._check_once(request)
         return study
+
+    def _check_once(self, request: ScoresRequest | AssessRequest) -> None:
+        if not self._runs.judged(request.run, *judged_as(request)):
+            raise RoundRefused(
+                f"`{request.kind}` at another threshold or of another model than before in this run",
+                where=f"run {request.run}",
+                remedy="find out why the coordinator asked again; a new run has another name",
+            )
 
     def _check_sealed(self, request: Request, study: Study, coordinator: str) -> None:
         """A site that only validates keeps the run's seal first, and then answers what is as sealed."""
-        unsealing.check_memory(self._runs.gave_to(request.run, study.fingerprint))
+        same = {found for found, one in approved(self._home).items() if one.study.study == study.study}
+        unsealing.check_memory(self._runs.gave_to(request.run, same))
         if isinstance(request, HelloRequest):
             return
         seal = kept = self._runs.seal(request.run)
@@ -230,11 +244,12 @@ class Gate(Outgoing):
             seal = unsealing.read(request, study, coordinator, kept)
         if seal is None:
             raise unsealing.not_sealed(request)
-        unsealing.check_memory(self._runs.gave_to(seal.run, seal.fingerprint))
+        unsealing.check_memory(self._runs.gave_to(seal.run, {seal.fingerprint}))
         unsealing.check_external(seal, self.site)
         if isinstance(request, OpenRequest):
             self._runs.keep_seal(request.run, seal)
         else:
+            unsealing.check_of(seal, study, request)
             unsealing.check_as_sealed(request, seal)
 
 

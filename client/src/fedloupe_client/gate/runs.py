@@ -10,6 +10,7 @@ fingerprint, `gate/answers/<run>/<digest>.safetensors`, `gate/failed/<run>/<dige
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from fedloupe.freezing import Seal
@@ -33,15 +34,15 @@ class Runs:
         """Whether the site's patients shaped anything in this run."""
         return bool(self._marks(run))
 
-    def gave_to(self, run: str, fingerprint: str) -> str | None:
-        """A run in which the site's patients shaped something: this one, a fold of it, or any of this study."""
+    def gave_to(self, run: str, fingerprints: Collection[str]) -> str | None:
+        """A run in which the site's patients shaped something: this one, a fold of it, or any of these studies."""
         folder = self._home / "gate" / "trained"
         for path in sorted(folder.iterdir()) if folder.exists() else ():
             name = path.name.replace("+", "/")
             marks = self._marks(name)
-            if marks and name.split("/")[0] == run:
+            if marks and name.split("/")[0] == run.split("/", maxsplit=1)[0]:
                 return name
-            if any((path / mark).read_text(encoding="ascii") == fingerprint for mark in marks):
+            if any((path / mark).read_text(encoding="ascii") in fingerprints for mark in marks):
                 return name
         return None
 
@@ -54,6 +55,13 @@ class Runs:
         path = gate_folder(self._home, "trained", _folder(run)) / f"{kind}.{digest}"
         if not path.exists():
             write_atomic(path, fingerprint.encode("ascii"))
+
+    def judged(self, run: str, name: str, of: str) -> bool:
+        """Remember of what a judgement was made in this run; False where it was made of something else before."""
+        path = gate_folder(self._home, "judged", _folder(run)) / name
+        if not path.exists():
+            write_atomic(path, of.encode("ascii"))
+        return path.read_text(encoding="ascii") == of
 
     def seal(self, run: str) -> Seal | None:
         """What the site was opened for in this run; None where it was not.

@@ -118,7 +118,7 @@ def kept(counts: Mapping[str, int], totals: Mapping[str, int], cell: int) -> fro
 
 def _drop_second_groupings(shown: dict[Key, Lines], study: Study) -> None:
     """Of several variables with levels of one column, the first stays."""
-    sources = _sources(study)
+    sources = sources_of(study)
     seen: dict[Part, set[str]] = {}
     for key, lines in shown.items():
         if key.number or not lines or key.variable not in sources:
@@ -126,15 +126,16 @@ def _drop_second_groupings(shown: dict[Key, Lines], study: Study) -> None:
         if seen.setdefault(key.part, set()) & sources[key.variable]:
             shown[key] = []
         seen[key.part] |= sources[key.variable]
-    if study.evaluation.describe and study.aggregation == "plain":
-        # the training patients' sums leave too: less them, a table's would be the few tuning patients' own
+    if study.aggregation == "plain":
+        # sums of training patients leave too, for description, baseline or harmonisation: less them, a table's would be
+        # the few tuning patients' own
         columns = {variable.column for variable in study.clinical}
         for key in shown:
             if key.part == "development" and sources.get(key.variable, set()) & columns:
                 shown[key] = []
 
 
-def _sources(study: Study) -> dict[str, set[str]]:
+def sources_of(study: Study) -> dict[str, set[str]]:
     """Columns, or the header's attribute, that each declared variable is read from."""
     sources = {variable.name: {variable.column} for variable in study.clinical}
     for group in study.evidence.subgroups if study.evidence else ():

@@ -53,6 +53,23 @@ def read(request: OpenRequest, study: Study, coordinator: str, kept: Seal | None
         raise SealRefused("not written as a seal is", where=where, remedy=_ASK)
     if seal.coordinator != coordinator:
         raise SealRefused("sealed by another coordinator than the one who asks", where=where, remedy=_ASK)
+    check_of(seal, study, request)
+    if strange := sorted(set(seal.models) - labels_of(study)):
+        raise SealRefused(f"{len(strange)} models that the study does not make", where=where, remedy=_ASK)
+    if kept is not None and (items := kept.differing(seal)):
+        raise SealChanged(
+            f"this site keeps another seal of this run; differing: {', '.join(items)}"[:400], where=where, remedy=_ASK
+        )
+    return seal
+
+
+def check_of(seal: Seal, study: Study, request: Request) -> None:
+    """The seal is the approved study's, and of this run where it is of this very study.
+
+    Raises:
+        SealRefused: see above.
+    """
+    where = f"run {request.run}"
     if not seal.is_of(study):
         raise SealRefused(
             "of a study that differs from the approved one in more than its title and further sites that only validate",
@@ -61,11 +78,13 @@ def read(request: OpenRequest, study: Study, coordinator: str, kept: Seal | None
         )
     if (seal.fingerprint == study.fingerprint) != (seal.run == request.run):
         raise SealRefused(f"of run {seal.run}", where=where, remedy=_ASK)
-    if kept is not None and (items := kept.differing(seal)):
-        raise SealChanged(
-            f"this site keeps another seal of this run; differing: {', '.join(items)}"[:400], where=where, remedy=_ASK
-        )
-    return seal
+
+
+def labels_of(study: Study) -> set[str]:
+    """Labels of the models that a study can have scored at sites that only validate; one model each."""
+    shifted = ("estimate", "none") if study.harmonisation else ()
+    named = {FEDERATED, "logistic", *(f"{name}-{rule}" for name in (FEDERATED, "logistic") for rule in shifted)}
+    return named | {"federated-raw", "clinical", "trees", *(f"local-{site}" for site in study.train_sites)}
 
 
 def not_sealed(request: Request) -> NotSealed:

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from fedloupe.errors import FedLoupeError
-from fedloupe.messages import EvaluateRequest
+from fedloupe.messages import EvaluateRequest, Request
+from fedloupe_client.dataset import Cohort
 from fedloupe_client.site.files import keep, opened
 
 
@@ -75,6 +76,20 @@ class Scored:
             where=run,
             remedy="the coordinator must send `evaluate` with this very model first: start the run again, it goes on",
         )
+
+    def has(self, request: Request, cohort: Cohort) -> bool:
+        """Whether the scores of this very evaluation are here; so is what any other request rests on.
+
+        Without them its stored answer is not enough: it is worked on again.
+        """
+        if not isinstance(request, EvaluateRequest):
+            return True
+        try:
+            patients = len(cohort.rows(request.split))
+            self.of(request.run, request.label, request.split, patients=patients, rests_on=request.rests_on)
+        except NotScored:
+            return False
+        return True
 
     def _path(self, run: str, label: str, split: str) -> Path:
         return self._home / "runs" / run / "scores" / f"{split}.{label}.safetensors"

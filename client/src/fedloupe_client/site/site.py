@@ -173,7 +173,9 @@ class Site:
         """The answer, worked out or as it was stored; of a sum's term it stays here."""
         if not isinstance(request, ReleaseRequest):  # a model that was lost or replaced is written again
             self._check_same_data(request.run, study)
-            if (stored := self.gate.stored_answer(request, summed=summed, coordinator=coordinator)) is not None:
+            there = study.evidence is None or self._scored.has(request, self.cohort(study))
+            stored = self.gate.stored_answer(request, summed=summed, coordinator=coordinator) if there else None
+            if stored is not None:
                 self._forget(request)
                 return stored
         reply, entry = self._answer(request, study)
@@ -193,7 +195,7 @@ class Site:
         self.progress(done, total)
 
     def _check_same_data(self, run: str, study: Study) -> None:
-        """A run sees one state of the data from its first request to its last; its stored answers rest on it."""
+        """A run sees one state of the data from its first request to its last."""
         cohort = self.cohort(study)
         if study.fingerprint not in self._digests:
             self._digests[study.fingerprint] = cohort_digest(self.home, cohort)
@@ -310,7 +312,7 @@ class Site:
     ) -> Reply:
         """Scores of the weights that came, or of the site's own model, which is made first and stays here."""
         if isinstance(request, AssessRequest | ScoresRequest):
-            return assessing.answer(header, request, study, cohort, self._scored)
+            return assessing.answer(header, request, study, cohort, self.home)
         preparation, asked = None if isinstance(request, OverlapRequest) else self._prepared.of(request.run), request
         if makes_own(request):
             self.gate.check_cohort(len(cohort.rows("train")))

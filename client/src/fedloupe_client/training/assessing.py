@@ -28,8 +28,10 @@ from fedloupe.metrics import (
     smooth_calibration,
     threshold_metrics,
 )
-from fedloupe.study import SCALES, Evidence, Study
+from fedloupe.study import Evidence, ScaleName, Study
+from fedloupe.study.levels import grade_levels
 from fedloupe_client.dataset import Cohort
+from fedloupe_client.dataset.grouping import told_apart
 from fedloupe_client.training.evaluation import EXTREME
 
 Floats = NDArray[np.float64]
@@ -44,6 +46,8 @@ def assess(
     cohort: Cohort,
     scores: Floats,
     others: Mapping[str, Floats],
+    scale: ScaleName | None = None,
+    cell: int = 1,
 ) -> AssessReply:
     """What the site can say of a model on a split.
 
@@ -54,12 +58,15 @@ def assess(
         cohort: the site's patients.
         scores: (n) probabilities of the split's patients.
         others: likewise, of the models to compare with.
+        scale: of the outcome, that the site declares.
+        cell: smallest group that the site's policy allows to be described.
     """
     plan = study.evidence or Evidence()
     rows = cohort.rows(request.split)
     labels, odds = cohort.labels[rows], log_odds(scores)
     boot = bootstrap_auc(labels, scores, resamples=plan.resamples, seed=_seed(study, header["site"], request.split))
     large, slope = calibration_in_the_large(labels, odds), calibration_slope(labels, odds)
+    groups = _subsets(cohort, rows, scores, request.threshold, cell)
     pairs = min(labels.sum(), len(labels) - labels.sum()) > 1  # DeLong's covariance needs two patients of each outcome
     grades = [cohort.grades[row] for row in rows] if cohort.grades else []
     return AssessReply(
@@ -79,9 +86,10 @@ def assess(
         slope_se=slope.se if slope else None,
         curve=_curve(labels, odds),
         recalibration=recalibration(study, header["site"], cohort, rows, odds, plan.recalibration),
-        paired=tuple(_paired(labels, scores, name, other) for name, other in others.items()) if pairs else (),
-        subgroups=_subsets(cohort, rows, scores, request.threshold),
-        **_by_grade(study, grades, scores, request.threshold),
+        paired=_compared(labels, scores, others) if pairs else (),
+        subgroups=tuple(one for some in groups.values() for one in some),
+        withheld=tuple(name for name, some in groups.items() if not some),
+        **_by_grade(list(grade_levels(study, scale)), grades, scores, request.threshold),
     )
 
 
@@ -168,21 +176,29 @@ def _curve(labels: NDArray[np.int64], odds: Floats) -> Floats:
     return np.array([found.predicted, found.observed, found.low, found.high], dtype=np.float64)
 
 
-def _paired(labels: NDArray[np.int64], scores: Floats, name: str, other: Floats) -> Paired:
-    found = paired_delong(labels, scores, other)
-    return Paired(against=name, difference=found.difference, se=found.se, p=found.p)
+def _compared(labels: NDArray[np.int64], scores: Floats, others: Mapping[str, Floats]) -> tuple[Paired, ...]:
+    """Differences that have an error; without one, as where few patients are ranked alike, nothing can be tested."""
+    found = {name: paired_delong(labels, scores, other) for name, other in others.items()}
+    return tuple(
+        Paired(against=name, difference=one.difference, se=one.se, p=one.p) for name, one in found.items() if one.se > 0
+    )
 
 
-def _subsets(cohort: Cohort, rows: NDArray[np.int64], scores: Floats, threshold: float) -> tuple[Subset, ...]:
-    """Every level with patients of both outcomes; which of them may be shown is for the gate to say."""
-    labels, found = cohort.labels[rows], []
-    for variable, levels in cohort.groups.items():
-        here = np.array([levels[row] for row in rows])
-        for level in sorted({name for name in here.tolist() if name}):
+def _subsets(
+    cohort: Cohort, rows: NDArray[np.int64], scores: Floats, threshold: float, cell: int
+) -> dict[str, tuple[Subset, ...]]:
+    """Every level of each variable; none of one in which a level has patients of one outcome only, or which parts the
+    patients nearly as an earlier one does. Whether the rest may be shown is for the gate to say."""
+    labels, told = cohort.labels[rows], dict[str, tuple[Subset, ...]]()
+    levels_of = {name: [levels[row] for row in rows] for name, levels in cohort.groups.items()}
+    apart = told_apart(levels_of, cell)
+    for variable, levels in levels_of.items():
+        here, found = np.array(levels), []
+        names = sorted({name for name in levels if name})
+        one_sided = any(len(set(labels[here == name].tolist())) < 2 for name in names)
+        for level in names if variable in apart and not one_sided else ():
             inside = here == level
             truth, values = labels[inside], scores[inside]
-            if len(set(truth.tolist())) < 2:
-                continue
             area, at = delong(truth, values), threshold_metrics(truth, values, threshold)
             found.append(
                 Subset(
@@ -199,12 +215,14 @@ def _subsets(cohort: Cohort, rows: NDArray[np.int64], scores: Floats, threshold:
                     predicted=float(values.mean()),
                 )
             )
-    return tuple(found)
+        if names:
+            told[variable] = tuple(found)
+    return told
 
 
-def _by_grade(study: Study, grades: list[str], scores: Floats, threshold: float) -> dict[str, Any]:
-    """How the probability lies in each grade of the outcome, best first, where there are more than two."""
-    order = [grade for grade in _ordered(study) if grade in set(grades)]
+def _by_grade(ordered: list[str], grades: list[str], scores: Floats, threshold: float) -> dict[str, Any]:
+    """How the probability lies in each grade of the outcome, the best first, where there are more than two."""
+    order = [grade for grade in ordered if grade in set(grades)]
     if len(order) < 3 or set(grades) - set(order):
         return {}
     here = np.array(grades)
@@ -222,12 +240,6 @@ def _by_grade(study: Study, grades: list[str], scores: Floats, threshold: float)
     if concordance.se is None:
         return {"grades": tuple(found)}
     return {"grades": tuple(found), "concordance": concordance.value, "concordance_se": concordance.se}
-
-
-def _ordered(study: Study) -> list[str]:
-    """Grades that the study's outcome may have, the best first: its scales', or its own words in their order."""
-    own = [*study.endpoint.positive, *study.endpoint.negative]
-    return [*(grade for name in study.endpoint.scales for grade in SCALES[name].grades), *own]
 
 
 def _seed(study: Study, site: str, split: str) -> int:

@@ -28,9 +28,9 @@ class Assessed(_Frozen):
     positives: int
     low: float
     high: float
-    expected: float
-    centre: float
-    spread: float
+    expected: float | None
+    centre: float | None
+    spread: float | None
     in_the_large: float | None
     in_the_large_se: float | None
     slope: float | None

@@ -126,7 +126,7 @@ def splits(study: Study, results: Results) -> Table:
     split = study.split
     shares = f"{formats.percent(split.test)} evaluate, {formats.percent(split.tune)} tune, the others train"
     if split.folds:
-        shares = f"part {split.fold} of {split.folds} equal ones evaluates, {formats.percent(split.tune)} tune"
+        shares = f"part {split.fold + 1} of {split.folds} equal ones evaluates, {formats.percent(split.tune)} tune"
     external = ", ".join(study.validate_sites) or "none"
     rows = [
         ("Unit", "patient: two cases of one patient at a site are refused"),

@@ -129,7 +129,8 @@ def words(results: Results) -> list[str]:
         return []
     said = [
         "The interval of a mean says how well the average over hospitals like these is known. The prediction interval "
-        "says what a single new hospital like these may find, and is wider: hospitals may differ by more than chance.",
+        "says what a single new hospital like these may find, and is at least as wide: hospitals may differ by more "
+        "than chance.",
         "It needs at least three sites, and with few of them it is itself rough.",
         "A slope of 1, an intercept of 0 (calibration in the large) and an O/E of 1 are right. A slope below 1: risks "
         "are too extreme. An O/E above 1: more events than predicted.",

@@ -19,6 +19,8 @@ from fedloupe_server.evidence.tables import Table
 
 OWN = "Own model"
 LEVEL = 0.05
+LEAST = 3
+"""Sites of which a mean difference is formed: the interval over two is wider than differences can be."""
 COLUMNS = ("site", "against", "difference", "se", "low", "high", "p", "p_holm")
 
 
@@ -98,15 +100,14 @@ def compared(results: Results) -> Table | None:
 
 
 def means(results: Results) -> list[tuple[str, str, Meta]]:
-    """(role, other model, random-effects mean difference) where at least two sites of a role tell an error above 0."""
+    """(role, other model, random-effects mean difference) where at least three sites of a role tested it."""
     groups: dict[tuple[str, str], list[Difference]] = {}
     for d in differences(results):
         groups.setdefault((d.role, d.other), []).append(d)
     found = []
     for (role, other), group in groups.items():
-        known = [d for d in group if d.se > 0]
-        if len(known) > 1:
-            found.append((role, other, random_effects([d.value for d in known], [d.se for d in known])))
+        if len(group) >= LEAST:
+            found.append((role, other, random_effects([d.value for d in group], [d.se for d in group])))
     return sorted(found, key=lambda x: x[0])
 
 
@@ -155,10 +156,13 @@ def words(results: Results) -> list[str]:
         said.append(f"It is worse at {formats.listed(worse)}.")
     if open_:
         said.append(f"At {formats.listed(open_)} the difference may be chance.")
+    told = {d.site for d in own}
+    if silent := [s.site for s in results.sites if s.local and s.site not in told]:
+        said.append(f"Not tested at {formats.listed(silent)}: too few patients, or both models rank them alike.")
     for role, other, mean in means(results):
         if role == "train" and other == OWN:
             said.append(
-                f"On average over {formats.count(mean.sites, 'training site')} the difference is "
+                f"On average over the {formats.count(mean.sites, 'training site')} that tested it the difference is "
                 f"{_signed(mean.estimate, mean.low, mean.high)}"
                 + ("." if mean.low > 0 or mean.high < 0 else ": that interval includes none.")
             )

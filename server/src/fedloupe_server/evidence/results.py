@@ -48,6 +48,11 @@ class Scores(_Frozen):
     single: float | None = None
     beyond: float | None = None
 
+    @property
+    def poolable(self) -> bool:
+        """Whether the AUC has an error: with a single patient of an outcome none can be estimated."""
+        return min(self.positives, self.patients - self.positives) > 1
+
     @classmethod
     def of(cls, reply: EvaluateReply) -> Scores:
         """The scores in a site's reply."""

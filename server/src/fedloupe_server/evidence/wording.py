@@ -104,7 +104,8 @@ def certainty(results: Results) -> list[str]:
     else:
         said.append(
             f"A new hospital like these should expect an AUC between {formats.auc(pooled.prediction_low)} and "
-            f"{formats.auc(pooled.prediction_high)} (95 % prediction interval)."
+            f"{formats.auc(pooled.prediction_high)} (95 % prediction interval). This rests on test patients of "
+            "hospitals that trained; one that did not may do worse."
         )
         if pooled.prediction_low <= 0.5:
             said.append("That range includes 0.5: at a new hospital the model may do no better than chance.")
@@ -113,9 +114,11 @@ def certainty(results: Results) -> list[str]:
     smallest = min(results.sites, key=lambda s: s.federated.auc_low - s.federated.auc_high)
     half = (smallest.federated.auc_high - smallest.federated.auc_low) / 2
     said.append(
-        f"Single sites are less certain than the pooled figure: the widest interval, at {smallest.site}, "
-        f"is ±{half:.2f}. Differences between sites account for {formats.percent(pooled.i2)} of the variation (I²)."
+        f"The widest interval of a single site, at {smallest.site}, is ±{half:.2f}. By estimate differences between "
+        f"sites account for {formats.percent(pooled.i2)} of the variation (I²); so few sites cannot rule out more."
     )
+    if alone := [s.site for s in training(results) if not s.federated.poolable]:
+        said.append(f"With a single patient of one outcome to test on, {formats.listed(alone)} could not be pooled.")
     return said
 
 

@@ -14,11 +14,14 @@ from fedloupe.study import Study
 from fedloupe_server.evidence.assessed import Assessed, PooledScores
 from fedloupe_server.federation.conversation import Conversation
 
+NOT_ALLOWED = "FL-505"
+"""Code by which a hospital's policy says that it answers no such request: its results then stand without."""
+
 
 def assess_sites(
     talk: Conversation, judged: Mapping[str, EvaluateRequest], others: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Assessed]:
-    """What each site says of the model that it scored; one exchange.
+    """What each site says of the model that it scored; one exchange. A site whose policy does not answer is not there.
 
     Args:
         talk: to the sites.
@@ -42,7 +45,9 @@ def assess_sites(
             against=others.get(header["site"], ()),
         )
 
-    replies = talk.ask_all(tuple(judged), ask, AssessReply)
+    replies = talk.ask({site: ask(talk.header(site)) for site in judged}, AssessReply)
+    unwilling = [s for s in judged if s not in replies and talk.refusals.get(s, "").startswith(NOT_ALLOWED)]
+    talk.require_all({**replies, **dict.fromkeys(unwilling)}, tuple(judged))
     return {site: Assessed.of(reply) for site, reply in replies.items()}
 
 

@@ -267,9 +267,10 @@ def send_frozen(talk: Conversation, sites: tuple[str, ...], fitted: Fitted) -> N
 
 
 def _pool(scores: list[Scores]) -> Pooled | None:
-    if len(scores) < 2:
+    known = [s for s in scores if s.poolable]
+    if len(known) < 2:
         return None
-    pooled = pool_auc([(s.auc, s.auc_se, s.patients) for s in scores])
+    pooled = pool_auc([(s.auc, s.auc_se, s.patients) for s in known])
     return Pooled.model_validate(pooled, from_attributes=True)
 
 

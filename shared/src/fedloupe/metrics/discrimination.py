@@ -85,7 +85,8 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> Auc:
 def paired_delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> PairedDifference:
     """Difference of two correlated AUCs, its DeLong standard error and the two-sided normal p-value.
 
-    An AUC of exactly 0 or 1 enters the variance with the one-patient correction of `delong`.
+    An AUC of exactly 0 or 1 enters the variance with the one-patient correction of `delong`. An error of 0, as few
+    patients may have, tests nothing: p is 1.
 
     Args:
         labels: (n) 0 or 1.
@@ -107,7 +108,7 @@ def paired_delong(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> Pai
     difference, se = auc_a - auc_b, sqrt(variance)
     if difference == 0:
         return PairedDifference(0.0, se, 1.0)
-    return PairedDifference(difference, se, 2 * float(norm.sf(abs(difference) / se)) if se else 0.0)
+    return PairedDifference(difference, se, 2 * float(norm.sf(abs(difference) / se)) if se else 1.0)
 
 
 def welch(variances: Sequence[float], degrees: Sequence[float]) -> float:

@@ -209,6 +209,9 @@ class Study(Frozen):
             raise ValueError("`evaluation.leave_one_site_out` needs at least two training sites")
         if self.evidence and self.segmentation:
             raise ValueError("`evidence` is not for a study that trains a drawing model")
+        groups = self.evidence.subgroups if self.evidence else ()
+        if same := [group.name for group in groups if group.column == self.endpoint.column]:
+            raise ValueError(f"`evidence.subgroups` {same} are read from the outcome's column")
         if self.evidence and (taken := self.evidence.taken([variable.name for variable in self.clinical])):
             raise ValueError(f"`evidence` has tables of its own named {taken}: give the variables other names")
         if self.evaluation.reference_score and not self.synthetic:
