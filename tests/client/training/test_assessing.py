@@ -175,11 +175,12 @@ class TestGroups:
             "dworak": {"positive": ["4", "3"], "negative": ["2", "1", "0"]},
         }
         study = make_study(evidence=EVIDENCE, endpoint={"name": "r", "column": "r", "scales": scales})
-        grades = tuple(str(one) for one in np.digitize(truth, np.quantile(truth, [0.2, 0.4, 0.6, 0.8])))
+        noisy = truth + np.random.default_rng(6).normal(0, 0.3, 240)
+        grades = tuple(str(one) for one in np.digitize(noisy, np.quantile(noisy, [0.2, 0.4, 0.6, 0.8])))
         request = AssessRequest(**HEADER, label="federated", scored="ab" * 32, split="all", threshold=0.4, against=())
         found = assess(HEADER, request, study, replace(cohort, grades=grades), scores, {}, "dworak")
         assert [one.grade for one in found.grades] == ["4", "3", "2", "1", "0"]
-        assert found.concordance > 0.9
+        assert found.concordance > 0.85  # ranked by both scales at once it was below one half
 
     def test_a_variable_with_a_level_of_one_outcome_only_is_left_out_whole(self, study, patients):
         cohort, scores, _ = patients
