@@ -26,7 +26,7 @@ from fedloupe.metrics import (
     score_histogram,
     threshold_metrics,
 )
-from fedloupe.study import Evidence
+from fedloupe.study import Evidence, Subgroup
 from fedloupe_server.evidence import LeftOut, Pooled, Results, RoundRecord, Scores, SiteResult
 from fedloupe_server.evidence.assessed import Assessed, PooledScores
 
@@ -310,7 +310,13 @@ def judged(**changes: Any) -> Results:
         "pooled": Pooled(**asdict(pool_auc(pool))),
         "pooled_local": Pooled(**asdict(pool_auc(own))),
         "left_out": tuple(left_out(at) for at in train),
-        "evidence": Evidence(decision=(0.1, 0.6)),
+        "evidence": Evidence(
+            decision=(0.1, 0.6),
+            subgroups=tuple(
+                Subgroup(name=name, column=name, fairness=name in ("age", "sex"))
+                for name in ("age", "sex", "stage", "vendor")
+            ),
+        ),
         "pooled_scores": PooledScores(
             label="federated",
             sites=tuple(TRAIN),

@@ -87,14 +87,14 @@ class TestVariants:
 
     def test_sets_of_inputs_keep_of_the_harmonisation_what_they_can_use(self):
         """Without features there is nothing to harmonise; without clinical values there is no covariate."""
-        study = changed(demo_study(1), harmonisation={"covariates": ["age"]})
+        study = changed(demo_study(1), harmonisation={"covariates": ["age"]}, quality=None)
         found = {v.group: v.study.harmonisation for v in variants(study, Plan((1,), modalities=True))}
         assert found["images"] is None and found["clinical"] is None
         assert found["radiomics"] is not None and found["radiomics"].covariates == ()
         assert all(found[name].covariates == ("age",) for name in ("MRI+CT", "MRI", "CT"))
 
     def test_modalities_restrict_the_inputs_and_keep_the_derived_data(self):
-        study = demo_study(1)
+        study = changed(demo_study(1), quality=None)  # features are judged for all inputs together
         found = {v.group: v for v in variants(study, Plan(seeds=(1,), modalities=True))}
         assert list(found) == ["MRI+CT", "MRI", "CT", "radiomics", "images", "clinical"]
         assert set(found["CT"].study.model.inputs) == {"radiomics-ct", "image-ct", "clinical"}

@@ -139,4 +139,5 @@ def _cell(scores: Scores | None) -> str:
 
 
 def _pooled(scores: list[Scores]) -> PooledAuc | None:
-    return pool_auc([(s.auc, s.auc_se, s.patients) for s in scores]) if len(scores) > 1 else None
+    known = [(s.auc, s.auc_se, s.patients) for s in scores if s.poolable]
+    return pool_auc(known) if len(known) > 1 else None

@@ -1,13 +1,23 @@
-"""The code that made a run, as one digest."""
+"""The code that made a run, as one digest, and what it ran with."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import fedloupe
 import fedloupe_server
+
+LIBRARIES = ("numpy", "scipy", "torch", "monai", "opacus", "flwr", "safetensors", "cryptography")
+"""Whose versions the numbers may depend on."""
+
+
+def libraries() -> dict[str, str]:
+    """Versions of Python and of `LIBRARIES`, as they run here."""
+    return {"python": ".".join(map(str, sys.version_info[:3]))} | {name: version(name) for name in LIBRARIES}
 
 
 @cache

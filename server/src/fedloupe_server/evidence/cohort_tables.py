@@ -139,7 +139,9 @@ def splits(study: Study, results: Results) -> Table:
     shared = 0
     for site, table in with_tables(results):
         shared += table.shared
-        rows.append((f"Patients of {site.site}: train / tune / test", f"{site.train} / {site.tune} / {site.test}"))
+        counted = f"{site.train} / {site.tune} / {site.test}; {formats.count(site.positives, 'event')} in all"
+        counted += f", {site.federated.positives} among those scored"
+        rows.append((f"Patients of {site.site}: train / tune / test", counted))
         rows.append((f"Splits of {site.site} (keyed digest)", table.splits))
     silent = [site.site for site in results.sites if site.cohort is None]
     rows.append(("Patients in more than one split of a site", str(shared) if len(silent) < len(results.sites) else "–"))

@@ -76,7 +76,8 @@ def table(results: Results) -> Table | None:
         auc = (level.auc, level.low, level.high)
         numbers.append((level.variable, level.level, *counts, *both, expected, observed, *auc))
     return Table(
-        f"The federated model by group at the frozen threshold of {results.threshold:.2f}, over all sites that show it",
+        f"The federated model by group at the frozen threshold of {results.threshold:.2f}, over all sites that show it "
+        "(training and external together)",
         (
             "Group",
             "Sites",
@@ -139,6 +140,7 @@ def words(results: Results) -> list[str]:
         f"{formats.number(100 * widest.high, 0)}).",
         "Small groups can neither exclude nor prove a difference: an interval that includes 0 does not show that "
         "groups are treated alike, and of several gaps the largest is partly chance, so its interval is too narrow.",
+        "Patients of training and of external hospitals are taken together here, for few hospitals show a group.",
         "Sites show different groups, so a gap between groups can also be one between hospitals; the table of "
         "subgroups by site shows which.",
     ]
@@ -155,8 +157,10 @@ def newcombe(one: tuple[int, int], other: tuple[int, int]) -> Interval:
 
 
 def _compared(results: Results) -> list[Level]:
-    """Levels of variables that have two with patients of both outcomes."""
-    found = [x for x in levels(results) if all(called(x, m)[1] for m in ("sensitivity", "specificity"))]
+    """Levels of the variables of which the study asks fairness, where two have patients of both outcomes."""
+    asked = {group.name for group in results.evidence.subgroups if group.fairness} if results.evidence else set()
+    told = [x for x in levels(results) if x.variable in asked]
+    found = [x for x in told if all(called(x, m)[1] for m in ("sensitivity", "specificity"))]
     often = [level.variable for level in found]
     return [level for level in found if often.count(level.variable) > 1]
 

@@ -99,7 +99,7 @@ def left_out(results: Results) -> Figure | None:
         rows += [Row.of(f"{fold.site}, {x}", x, s, LOGISTIC) for x, s in baselines.scored(fold).items()]
     for model in ("federated", *baselines.labels(results)):
         every = [{"federated": f.federated, **baselines.scored(f)} for f in results.left_out]
-        if scores := [at[model] for at in every if model in at]:
+        if scores := [at[model] for at in every if model in at and at[model].poolable]:
             mean = pool_auc([(s.auc, s.auc_se, s.patients) for s in scores])
             label = "Pooled" if model == "federated" else f"Pooled, {model}"
             rows.append(Row("diamond", label, model, INK, mean.patients, None, mean.auc, mean.low, mean.high))

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import exp
 
-from fedloupe.metrics import log_observed_expected, pool_auc, pool_observed_expected, random_effects
+from fedloupe.metrics import pool_auc, pool_observed_expected, random_effects
 from fedloupe.metrics.discrimination import Z95
 from fedloupe_server.evidence import formats
 from fedloupe_server.evidence.assessed import Assessed
 from fedloupe_server.evidence.drawing import EXTERNAL, FEDERATED, INK, SOFT, Cell, Figure
 from fedloupe_server.evidence.forests import Axis, Line, chart
 from fedloupe_server.evidence.results import LeftOut, Results, SiteResult
-from fedloupe_server.evidence.tables import Table
+from fedloupe_server.evidence.tables import Table, ratio
 
 GROUPS = {"train": "training sites", "validate": "external sites", "left": "sites left out"}
 """The folds of leave-one-site-out are a group of their own: all patients of sites that a model was fitted without."""
@@ -168,16 +167,6 @@ def observed_expected(results: Results) -> Figure | None:
     return _forest("forest_observed_expected", title, lines, 1.0, (0.25, 4.0), log=True)
 
 
-def ratio(a: Assessed) -> tuple[float, float, float] | None:
-    """Observed over expected events at a site, with its 95 % interval (normal on the log scale)."""
-    if not a.expected:
-        return None
-    expected = a.expected * a.patients
-    centre, se = log_observed_expected(a.positives, expected, a.patients)
-    value = a.positives / expected
-    return value, min(value, exp(centre - Z95 * se)), max(value, exp(centre + Z95 * se))
-
-
 def _normal(value: float | None, se: float | None) -> tuple[float, float, float] | None:
     return None if value is None or se is None else (value, value - Z95 * se, value + Z95 * se)
 
@@ -222,9 +211,10 @@ def _forest(
 
 
 def _auc(sites: list[Place]) -> Across | None:
-    if len(sites) < 2:
+    known = [(f.auc, f.auc_se, f.patients) for s in sites if (f := s.federated).poolable]
+    if len(known) < 2:
         return None
-    m = pool_auc([(s.federated.auc, s.federated.auc_se, s.federated.patients) for s in sites])
+    m = pool_auc(known)
     return Across(m.sites, m.auc, m.low, m.high, m.prediction_low, m.prediction_high, m.tau2, "logit", m.i2)
 
 

@@ -198,6 +198,7 @@ class Results(_Frozen):
     run: str
     version: str
     code: str | None = None  # SHA-256 of the packages that the coordinator ran
+    libraries: dict[str, str] = {}  # versions that the coordinator ran with
     study: str
     title: str
     synthetic: bool

@@ -160,7 +160,7 @@ def words(results: Results) -> list[str]:
 
 
 def _pooled(subsets: Sequence[Subset]) -> tuple[float, float, float]:
-    known = [s for s in subsets if 0 < s.auc_se < 1]
+    known = [s for s in subsets if 0 < s.auc_se < 1 and 1 < s.positives < s.patients - 1]
     if len(known) < 2:
         one = (known or subsets)[0]
         return one.auc, one.low, one.high

@@ -6,8 +6,12 @@ sites(results), calibration(results), provenance(results)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 
+from fedloupe.metrics import log_observed_expected
+from fedloupe.metrics.discrimination import Z95
 from fedloupe_server.evidence import formats, private
+from fedloupe_server.evidence.assessed import Assessed
 from fedloupe_server.evidence.drawing import Cell, rows_as_csv
 from fedloupe_server.evidence.results import Results, Scores, SiteResult
 from fedloupe_server.evidence.summary import mean_elsewhere
@@ -118,33 +122,56 @@ def quality(found: QualitySummary) -> Table:
 
 
 def calibration(results: Results) -> Table:
-    """Brier score beside that of always saying the site's event rate, and expected against observed events."""
+    """Mean prediction and outcome, how they agree in height and spread, and the Brier score."""
     rows, numbers = [], []
     for s in results.sites:
-        rate = s.federated.positives / s.federated.patients
+        rate, told = s.federated.positives / s.federated.patients, s.assessed
         shown = sum(n for *_, n in s.federated.calibration)
         whole = shown == s.federated.patients
-        predicted = sum(p * n for p, _, n in s.federated.calibration) / shown if whole else None
+        grouped = sum(p * n for p, _, n in s.federated.calibration) / shown if whole else None
+        predicted = told.expected if told else grouped
+        found = ratio(told) if told else None
+        alone = f"{rate / predicted:.1f}" if predicted else formats.ABSENT
+        large = (told.in_the_large, told.in_the_large_se) if told else (s.federated.in_the_large, None)
+        slope = (told.slope, told.slope_se) if told else (s.federated.slope, None)
         rows.append(
             (
                 s.site,
                 formats.percent(predicted),
                 formats.percent(rate),
-                f"{rate / predicted:.1f}" if predicted else formats.ABSENT,
+                formats.signed_interval(*found) if found else alone,
+                formats.with_error(*large),
+                formats.with_error(*slope),
                 f"{s.federated.brier:.2f}",
                 f"{rate * (1 - rate):.2f}",
             )
         )
-        o_e = rate / predicted if predicted else None
-        numbers.append((s.site, predicted, rate, o_e, s.federated.brier, rate * (1 - rate)))
+        o_e = found or (rate / predicted if predicted else None, None, None)
+        numbers.append((s.site, predicted, rate, *o_e, *large, *slope, s.federated.brier, rate * (1 - rate)))
     return Table(
-        "Mean prediction and outcome",
-        ("Site", "Predicted", "Observed", "Observed / expected", "Brier score", "Brier of the event rate alone"),
+        "Mean prediction and outcome; intercept at slope 1 and slope with their standard errors",
+        (
+            *("Site", "Predicted", "Observed", "O/E (95 % interval)", "In the large", "Slope"),
+            *("Brier score", "Brier of the event rate alone"),
+        ),
         tuple(rows),
         _apart(results),
-        ("site", "predicted", "observed", "observed_expected", "brier", "brier_of_the_event_rate"),
+        (
+            *("site", "predicted", "observed", "observed_expected", "low", "high", "in_the_large", "in_the_large_se"),
+            *("slope", "slope_se", "brier", "brier_of_the_event_rate"),
+        ),
         tuple(numbers),
     )
+
+
+def ratio(told: Assessed) -> tuple[float, float, float] | None:
+    """Observed over expected events at a site, with its 95 % interval (normal on the log scale)."""
+    if not told.expected:
+        return None
+    expected = told.expected * told.patients
+    centre, se = log_observed_expected(told.positives, expected, told.patients)
+    value = told.positives / expected
+    return value, min(value, exp(centre - Z95 * se)), max(value, exp(centre + Z95 * se))
 
 
 def privacy(results: Results) -> Table:

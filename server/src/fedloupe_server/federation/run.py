@@ -20,7 +20,7 @@ from fedloupe.metrics import pool_auc
 from fedloupe.signing import Signer
 from fedloupe.study import DpSgd, Study, numbers
 from fedloupe_server.evidence.assessed import PooledScores
-from fedloupe_server.evidence.code import source_digest
+from fedloupe_server.evidence.code import libraries, source_digest
 from fedloupe_server.evidence.results import (
     HarmonisedBy,
     LeftOut,
@@ -190,6 +190,7 @@ def results_of(
         run=run,
         version=__version__,
         code=source_digest(),
+        libraries=libraries(),
         study=study.study,
         title=study.title,
         synthetic=study.synthetic,

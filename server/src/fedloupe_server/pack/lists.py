@@ -122,7 +122,8 @@ def _report(results: Results, study: Study) -> Iterator[tuple[Key, bool]]:
     there: Callable[[str], bool] = lambda start: any(line.variable.startswith(start) for line in lines)  # noqa: E731
     scanners = {line.variable for line in lines}
     external = bool(wording.validating(results))
-    subgroups = any(one.subgroups for one in assessed)
+    variables = {one.variable for told in assessed for one in told.subgroups}
+    subgroups = len(variables) > 1
     yield from ((key, True) for key in (K.SITES, K.SPLITS, K.MODEL, K.DISCRIMINATION, K.INTERNAL, K.OPERATING))
     yield K.PRECISION, True
     yield K.MULTICENTRE, len(sites) > 1 and bool(study.sequences)
@@ -136,7 +137,7 @@ def _report(results: Results, study: Study) -> Iterator[tuple[Key, bool]]:
     yield K.FEATURES, results.quality is not None
     yield K.STABILITY, results.quality is not None and bool(study.quality and study.quality.perturbations)
     yield K.REDUNDANCY, results.features > 0
-    yield K.CALIBRATION, every
+    yield K.CALIBRATION, every and all(one.in_the_large is not None for one in assessed)
     yield K.RECALIBRATION, any(one.recalibration for one in assessed)
     yield K.DECISION, results.evidence is not None
     yield K.HETEROGENEITY, results.pooled is not None and results.pooled.prediction_low is not None

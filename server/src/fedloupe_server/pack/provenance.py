@@ -10,9 +10,7 @@ no date: a run has many, and equal runs have equal provenance.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 from fedloupe.features import parse_settings
@@ -22,8 +20,6 @@ from fedloupe_server.evidence.results import Results, RoundRecord
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD = "urn:fedloupe:federated-training:1"
-LIBRARIES = ("numpy", "scipy", "torch", "monai", "opacus", "flwr", "safetensors", "cryptography")
-"""Whose versions the numbers may depend on."""
 IBSI = {
     "digital phantom": (482, 482),
     "CT phantom A": (346, 346),
@@ -66,8 +62,8 @@ def provenance(results: Results, study: Study, files: Mapping[str, str], seal: s
                 "resolvedDependencies": [
                     {"name": "protocol", "digest": {"sha256": results.fingerprint}},
                     {
-                        "name": f"fedloupe {results.version}",
-                        "annotations": {"licence": "Apache-2.0"},
+                        "name": f"fedloupe {results.version}, the coordinator's packages",
+                        "annotations": {"licence": "Apache-2.0", "at each site": f"fedloupe-client {results.version}"},
                         **({"digest": {"sha256": results.code}} if results.code else {}),
                     },
                     *({"name": f"data of {s.site}", "digest": {"hmac-sha256": s.data_digest}} for s in results.sites),
@@ -75,7 +71,10 @@ def provenance(results: Results, study: Study, files: Mapping[str, str], seal: s
                 ],
             },
             "runDetails": {
-                "builder": {"id": "urn:fedloupe:coordinator", "version": _versions(results)},
+                "builder": {
+                    "id": "urn:fedloupe:coordinator",
+                    "version": {"fedloupe": results.version, **results.libraries},
+                },
                 "metadata": {"invocationId": results.run},
                 "byproducts": [
                     {
@@ -109,12 +108,6 @@ def _engine(results: Results, study: Study) -> dict[str, Any]:
             data: f"{within} of {offered}" for data, (within, offered) in IBSI.items()
         },
     }
-
-
-def _versions(results: Results) -> dict[str, str]:
-    """Of what writes this, beside what made the run."""
-    running = {"python": ".".join(map(str, sys.version_info[:3])), "fedloupe-of-the-run": results.version}
-    return running | {name: version(name) for name in LIBRARIES}
 
 
 def _models_used(results: Results) -> list[dict[str, Any]]:

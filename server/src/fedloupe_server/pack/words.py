@@ -6,18 +6,19 @@ text = model_card(results, study, files=True)
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedloupe.features import parse_settings
 from fedloupe.study import SCALES, Study, privacy_in_words
 from fedloupe_server.evidence import formats, private, wording
 from fedloupe_server.evidence.checklists import NAMES, load
 from fedloupe_server.evidence.results import Results, Scores
 
-UNCODED = "as measured"
+SAID = ("rounds", "local_epochs", "batch_size", "learning_rate", "strategy", "start", "preparation")
+"""Keys of `training` that the page says in words."""
 
 
 def protocol(study: Study, features: int) -> str:
@@ -43,7 +44,11 @@ def protocol(study: Study, features: int) -> str:
         },
         scales={name: SCALES[name].title for name in study.endpoint.scales},
         intensities=", ".join(sorted({s.intensity for s in study.sequences})),
-        settings=hashlib.sha256(json.dumps(study.radiomics.settings, sort_keys=True).encode()).hexdigest(),
+        settings=parse_settings(study.radiomics.settings).digest if study.radiomics.source == "computed" else "",
+        shown=json.dumps(study.radiomics.settings, indent=1),
+        training={k: v for k, v in study.training.model_dump().items() if k not in SAID},
+        model={k: v for k, v in study.model.model_dump().items() if v is not None and k != "architecture"},
+        evaluation=study.evaluation.model_dump(exclude={"reference_score"}),
         labels=study.evidence.labels if study.evidence else None,
         declared=study.evidence.declared if study.evidence else None,
         privacy=privacy_in_words(study.privacy),

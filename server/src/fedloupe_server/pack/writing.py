@@ -66,6 +66,8 @@ def write_pack(run_dir: Path) -> Pack:
     folder = run_dir / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "study.json", study.canonical)  # its SHA-256 is the fingerprint that hospitals approved
+        write_atomic(folder / "results.json", (run_dir / "results.json").read_bytes())
         _write(folder / "protocol.md", protocol(study, results.features))
         models = _model(run_dir, folder / "model", results, study)
         _write(folder / "model-card.md", model_card(results, study, files=bool(models)))

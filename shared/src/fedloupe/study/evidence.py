@@ -35,6 +35,7 @@ class Subgroup(Frozen):
     column: str | None = Field(default=None, description="of the site's clinical table; a site may lack it")
     header: Header | None = Field(default=None, description="of the DICOM header of the study's first sequence")
     cuts: tuple[float, ...] = Field(default=(), max_length=8)
+    fairness: bool = Field(default=False, description="groups of people who should be treated alike: sex, age")
     levels: dict[Name, tuple[str, ...]] = Field(default={}, description="name of a level to the table's words for it")
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ class Key(StrEnum):
     # declared by a person in the sealed study or a site's label sheet
     ELIGIBILITY = "eligibility", "protocol.md#eligibility", "who may enter and who may not, clinically and technically"
     TREATMENT = "treatment", "protocol.md#eligibility", "treatment between imaging and outcome, and how it was handled"
-    DESIGN = "design", "protocol.md#question", "whether patients were collected prospectively or retrospectively"
+    DESIGN = "design", "protocol.md#eligibility", "whether patients were collected prospectively or retrospectively"
     SETTING = "setting", "protocol.md#sites", "place and level of care of each centre"
     SOURCE = "source", "protocol.md#sites", "what each site's patients come from: routine care, registry or trial"
     ACCRUAL = "accrual", "protocol.md#sites", "first and last year of imaging at each site, and the end of follow-up"
@@ -88,7 +88,7 @@ class Key(StrEnum):
     EXTERNAL = "external", "report.html#external", "results at sites that never trained, as shipped"
     BASELINES = "baselines", "report.html#baselines", "simpler models on the same patients"
     CLINICAL = "clinical", "report.html#baselines", "clinical values alone, and with images, on the same patients"
-    PAIRED = "paired", "report.html#baselines", "paired test or interval of each comparison, multiplicity stated"
+    PAIRED = "paired", "report.html#benefit", "paired test or interval of each comparison, multiplicity stated"
     UNIPARAMETRIC = "uniparametric", "report.html#baselines", "one imaging set, or a formal comparison with fewer"
     LEFT_OUT = "left-out", "report.html#left-out", "everything fitted again without each site"
     SCANNERS = "scanners", "report.html#scanners", "whether and how shifts of scanners were taken out"
