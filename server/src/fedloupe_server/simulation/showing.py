@@ -239,6 +239,8 @@ def result_table(results: Results) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        show_edge=False,
+        padding=(0, 1, 0, 0),  # eight columns in eighty characters
         title=title,
         title_justify="left",
         caption=_caption(results),
