@@ -37,7 +37,7 @@ def development_against_evaluation(results: Results) -> Table | None:
         "small (Austin 2009). "
         "Sites count where they show all of a variable"
     )
-    header = ("Variable", "Development", *(f"{column.site}, evaluation" for column in evaluating), ALL)
+    header = ("Variable", "Development", *(column.site for column in evaluating), ALL)
     return Table(caption, header, tuple(kept)) if kept else None
 
 

@@ -93,7 +93,8 @@ def by_part(table: Table) -> list[Table]:
         header = (table.header[0], *(table.header[i].removesuffix(f", {part}") for i in columns))
         rows = tuple((row[0], *(row[i] for i in columns)) for row in table.rows)
         kept = tuple(row for row in rows if not set(row[1:]) <= {NOBODY, formats.ABSENT})
-        found.append(Table(f"{part.capitalize()} patients. {table.caption}", header, kept))
+        if kept:
+            found.append(Table(f"{part.capitalize()} patients. {table.caption}", header, kept))
     return found
 
 

@@ -104,8 +104,8 @@ def certainty(results: Results) -> list[str]:
     else:
         said.append(
             f"A new hospital like these should expect an AUC between {formats.auc(pooled.prediction_low)} and "
-            f"{formats.auc(pooled.prediction_high)} (95 % prediction interval). This rests on test patients of "
-            "hospitals that trained; one that did not may do worse."
+            f"{formats.auc(pooled.prediction_high)} (95 % prediction interval). It rests on hospitals that "
+            "trained; one that did not may do worse."
         )
         if pooled.prediction_low <= 0.5:
             said.append("That range includes 0.5: at a new hospital the model may do no better than chance.")
