@@ -42,7 +42,7 @@ from fedloupe.messages import (
 )
 from fedloupe.study import Study
 from fedloupe_client.gate import rules, unsealing
-from fedloupe_client.gate.approvals import approved, approved_study
+from fedloupe_client.gate.approvals import approved_study
 from fedloupe_client.gate.assessing import judged_as
 from fedloupe_client.gate.errors import GateFault, KindNotAllowed, RoundRefused, StudyNotApproved
 from fedloupe_client.gate.leaving import Outgoing, digest_of
@@ -235,8 +235,7 @@ class Gate(Outgoing):
 
     def _check_sealed(self, request: Request, study: Study, coordinator: str) -> None:
         """A site that only validates keeps the run's seal first, and then answers what is as sealed."""
-        same = {found for found, one in approved(self._home).items() if one.study.study == study.study}
-        unsealing.check_memory(self._runs.gave_to(request.run, same))
+        unsealing.check_memory(self._runs.gave_to(request.run, {study.fingerprint}))
         if isinstance(request, HelloRequest):
             return
         seal = kept = self._runs.seal(request.run)
