@@ -238,3 +238,10 @@ def test_of_two_variables_on_one_column_the_first_is_told(make_study, home, gate
     found = decode(gate.release(reply, request))
     assert [one.variable for one in found.subgroups] == ["age-60", "age-60"]
     assert found.withheld == ("age-61",)
+
+
+def test_runs_of_two_studies_may_have_one_name(make_study, home, gate, want, judged):
+    other = make_study(evidence={"bins": 256}, seed=7)
+    approve(home, other, by="officer")
+    gate.admit(encode(want("assess")))
+    gate.admit(encode(want("assess", of=other, scored="cd" * 32)))

@@ -52,11 +52,12 @@ def check_assessing(request: Message, study: Study, role: str) -> None:
 def judged_as(request: ScoresRequest | AssessRequest) -> tuple[str, str]:
     """Under which name a judgement is remembered in a run, and of what it was: each is made once.
 
-    At two thresholds, or of two models, the same groups would differ by single patients.
+    At two thresholds, or of two models, the same groups would differ by single patients. Runs of two studies may have
+    one name.
     """
     if isinstance(request, ScoresRequest):
-        return "scores.test", request.scored
-    return f"assess.{request.split}", f"{request.threshold!r} {request.scored}"
+        return f"scores.test.{request.fingerprint}", request.scored
+    return f"assess.{request.split}.{request.fingerprint}", f"{request.threshold!r} {request.scored}"
 
 
 def protect(reply: ScoresReply | AssessReply, study: Study, policy: Policy) -> ScoresReply | AssessReply:
