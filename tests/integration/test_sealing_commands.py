@@ -49,7 +49,7 @@ def test_fitted_and_sealed_then_validated_by_a_hospital_that_was_not_in_the_stud
     assert [row["site"] for row in rows if row["role"] == "validate"] == ["omega"]
     kept = (folder / "sites" / "omega" / "gate" / "sealed" / "small-tables-validated.json").read_bytes()
     assert (Seal.parse(kept).digest, Seal.parse(kept).run) == (said["digest"], "small-tables")
-    assert (folder / "small-tables-validated" / "report.html").is_file()
+    assert (folder / "small-tables-validated" / "pack" / "report.html").is_file()
 
     path = run_dir / "threshold.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": 0.123}))
