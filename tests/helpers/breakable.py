@@ -163,10 +163,13 @@ class Hospital:
         return self.federation.processes.running["courier-north"].process.pid
 
     def pid(self, name: str) -> int:
-        """Process id of `supernode` or `executor`."""
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                if parent == self.supervisor and f"courier.{name}" in (folder / "cmdline").read_text():
-                    return int(folder.name)
+        """Process id of `supernode` or `executor`; one that is being started again is waited for."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                    if parent == self.supervisor and f"courier.{name}" in (folder / "cmdline").read_text():
+                        return int(folder.name)
+            time.sleep(0.2)
         raise AssertionError(f"no {name}")
