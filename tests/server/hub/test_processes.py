@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +37,21 @@ def test_one_that_is_kept_is_started_again_and_counted(processes):
     first.wait()
     processes.check()
     assert processes.running["one"].process.pid != first.pid and processes.running["one"].starts == 2
+
+
+def test_two_threads_that_watch_start_it_once(processes):
+    processes.start("one", SLEEP, keep=True)
+    first = processes.running["one"].process
+    first.kill()
+    first.wait()
+    told = []
+    processes.progress = lambda line: (told.append(line), time.sleep(0.5))  # so the other has time to do the same
+    watchers = [threading.Thread(target=processes.check) for _ in range(2)]
+    for one in watchers:
+        one.start()
+    for one in watchers:
+        one.join()
+    assert processes.running["one"].starts == 2 and told == ["one ended with code -9; starting it again"]
 
 
 def test_one_that_is_not_kept_is_an_error_with_its_log(processes):

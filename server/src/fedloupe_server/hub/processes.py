@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class Running:
 
 @dataclass
 class Processes:
-    """The processes that this object started, by name.
+    """The processes that this object started, by name; several threads may watch over them.
 
     Attributes:
         logs: folder for one log file a process.
@@ -69,6 +70,7 @@ class Processes:
     log_bytes: int = 64 * 2**20
     running: dict[str, Running] = field(default_factory=dict)
     _starts: dict[str, int] = field(default_factory=dict)
+    _watch: threading.RLock = field(default_factory=threading.RLock)  # or two threads would start one process twice
 
     def __enter__(self) -> Self:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -109,19 +111,20 @@ class Processes:
         Raises:
             ProcessEnded: another one ended.
         """
-        for name, one in list(self.running.items()):
-            if one.log.stat().st_size > self.log_bytes:  # the process appends: emptied, it goes on at the start
-                shutil.copyfile(one.log, one.log.with_suffix(".log.1"))
-                os.truncate(one.log, 0)
-            if (code := one.process.poll()) is None:
-                continue
-            if not one.keep:
-                raise ProcessEnded(
-                    f"{name} ended with code {code}: {self.tail(name)}", where=str(one.log), remedy="read its log"
-                )
-            if time.monotonic() - one.started >= self.pause_s:
-                self.progress(f"{name} ended with code {code}; starting it again")
-                self.start(name, one.command, one.env, keep=True)
+        with self._watch:
+            for name, one in list(self.running.items()):
+                if one.log.stat().st_size > self.log_bytes:  # the process appends: emptied, it goes on at the start
+                    shutil.copyfile(one.log, one.log.with_suffix(".log.1"))
+                    os.truncate(one.log, 0)
+                if (code := one.process.poll()) is None:
+                    continue
+                if not one.keep:
+                    raise ProcessEnded(
+                        f"{name} ended with code {code}: {self.tail(name)}", where=str(one.log), remedy="read its log"
+                    )
+                if time.monotonic() - one.started >= self.pause_s:
+                    self.progress(f"{name} ended with code {code}; starting it again")
+                    self.start(name, one.command, one.env, keep=True)
 
     def again(self, name: str) -> None:
         """End a process and start it again, as it was started."""
@@ -159,7 +162,8 @@ class Processes:
 
     def end_together(self, names: Sequence[str]) -> list[int]:
         """As `end`, asking all of them before waiting for any."""
-        ending = [self.running.pop(name).process for name in names]
+        with self._watch:
+            ending = [self.running.pop(name).process for name in names]
         for process in ending:
             if process.poll() is None:
                 process.terminate()
