@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -45,11 +46,17 @@ def test_fitted_and_sealed_then_validated_by_a_hospital_that_was_not_in_the_stud
 
     more = [*TRAIN, {"name": "omega", "role": "validate"}]
     second = study_file("second", sites=more, title="Synthetic tables, one more hospital", evaluation=evaluation)
-    rows = say("validate", run_dir, second, *data)["sites"]
+    told = say("validate", run_dir, second, *data)
+    rows = told["sites"]
+    assert told["pack"] == str(folder / "small-tables-validated" / "pack")
     assert [row["site"] for row in rows if row["role"] == "validate"] == ["omega"]
     kept = (folder / "sites" / "omega" / "gate" / "sealed" / "small-tables-validated.json").read_bytes()
     assert (Seal.parse(kept).digest, Seal.parse(kept).run) == (said["digest"], "small-tables")
-    assert (folder / "small-tables-validated" / "pack" / "report.html").is_file()
+    pack = folder / "small-tables-validated" / "pack"
+    assert (pack / "report.html").is_file() and (pack / "model" / "model.safetensors").is_file()
+    assert (pack / "seal.json").read_bytes() == (run_dir / "seal.json").read_bytes()
+    ran = json.loads((pack / "provenance.json").read_text())["predicate"]["runDetails"]
+    assert ran["byproducts"][0]["annotations"]["seal"] == hashlib.sha256((pack / "seal.json").read_bytes()).hexdigest()
 
     path = run_dir / "threshold.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": 0.123}))

@@ -27,6 +27,7 @@ from fedloupe.study import Study, load_study
 from fedloupe.terminal import console, keep_to_installed, say_json, speaking
 from fedloupe_server.audit_cli import app as audit_app
 from fedloupe_server.provision_cli import app as provision_app
+from fedloupe_server.saying import say_outcome, say_pack
 from fedloupe_server.sealing_cli import add_to as add_sealing
 from fedloupe_server.sealing_cli import say_seal
 from fedloupe_server.service_cli import add_to as add_service
@@ -197,16 +198,12 @@ def report(
 
     with speaking(as_json):
         pack = write_pack(folder)
-    if as_json:
-        say_json({"report": str(pack.page), "pack": str(pack.folder), "notes": list(pack.notes)})
-    else:
-        _say_pack(pack.page, pack.folder, pack.notes)
+    say_pack(pack, as_json)
 
 
 def _show(outcome: object, as_json: bool) -> None:
-    from fedloupe_server.evidence.summary import summary_json
     from fedloupe_server.simulation.local import Drawn, Outcome
-    from fedloupe_server.simulation.showing import drawing_table, result_table
+    from fedloupe_server.simulation.showing import drawing_table
 
     if isinstance(outcome, Drawn):
         if as_json:
@@ -217,18 +214,7 @@ def _show(outcome: object, as_json: bool) -> None:
         console.print(f"folder  {outcome.folder}", highlight=False, soft_wrap=True)
         return
     assert isinstance(outcome, Outcome)
-    if as_json:
-        say_json({**summary_json(outcome.results), "report": str(outcome.report)})
-        return
-    console.print(result_table(outcome.results))
-    _say_pack(outcome.report, outcome.pack.folder, outcome.pack.notes)
-
-
-def _say_pack(page: Path, folder: Path, notes: tuple[str, ...]) -> None:
-    console.print(f"report  {page}", highlight=False, soft_wrap=True)
-    console.print(f"pack    {folder}", highlight=False, soft_wrap=True)
-    for note in notes:
-        console.print(f"note    {note}", highlight=False, soft_wrap=True)
+    say_outcome(outcome, as_json)
 
 
 if __name__ == "__main__":

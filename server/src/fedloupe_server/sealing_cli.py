@@ -14,6 +14,7 @@ import typer
 
 from fedloupe.study import load_study
 from fedloupe.terminal import console, say_json, speaking
+from fedloupe_server.saying import say_outcome
 
 if TYPE_CHECKING:
     from fedloupe.freezing import Seal
@@ -50,18 +51,13 @@ def validate_command(
     as_json: Json = False,
 ) -> None:
     """Validate a sealed run at the sites that only validate and have not yet: on one machine, nothing is fitted."""
-    from fedloupe_server.evidence.summary import summary_json
-    from fedloupe_server.simulation.showing import Screen, result_table, validate_files
+    from fedloupe_server.simulation.showing import Screen, validate_files
 
     with speaking(as_json), Screen(quiet=as_json) as screen:
         study, sites_file = load_study(file), sites or file.with_suffix(".sites.yaml")
         new = out or folder.with_name(f"{folder.resolve().name}-validated")
         outcome = validate_files(folder, study, sites_file, data, new, screen=screen)
-    if as_json:
-        say_json({**summary_json(outcome.results), "report": str(outcome.report)})
-        return
-    console.print(result_table(outcome.results))
-    console.print(f"report  {outcome.report}", highlight=False, soft_wrap=True)
+    say_outcome(outcome, as_json)
 
 
 def say_seal(seal: Seal, as_json: bool, then: str = "") -> None:

@@ -1,6 +1,6 @@
 """What came out: results, their pooling, figures and the report.
 
-write_report(results, run_dir)          # report.html, figures/*.svg and *.csv
+write_report(results, folder, study)    # report.html, figures/*.svg and *.csv, tables/*.csv
 summary_table(results)                  # rows for a terminal or a script
 """
 

@@ -1,6 +1,6 @@
 """One self-contained HTML file that says what was found, and how sure one may be.
 
-path = write_report(results, Path("runs/2026-11-23-demo"))     # report.html, figures/*.svg and *.csv, tables/*.csv
+path = write_report(results, Path("runs/demo/pack"))     # report.html, figures/*.svg and *.csv, tables/*.csv
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Tile:
     kind: str = ""
 
 
-def write_report(results: Results, run_dir: Path, study: Study | None = None) -> Path:
+def write_report(results: Results, folder: Path, study: Study | None = None) -> Path:
     """Write `report.html` and every figure as SVG and CSV; the same results give the same bytes.
 
     Each file appears whole or not at all; the page comes last. Without the study the page lacks what only it says.
@@ -98,18 +98,18 @@ def write_report(results: Results, run_dir: Path, study: Study | None = None) ->
     for name in (*TABLES, *STUDIED):
         files[f"tables/{name}.csv"] = tabled[name].csv if name in tabled else None
     try:
-        for folder in ("figures", "tables"):
-            (run_dir / folder).mkdir(parents=True, exist_ok=True)
+        for name in ("figures", "tables"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
             if text is None:  # an older report of this run may have had one
-                (run_dir / path).unlink(missing_ok=True)
+                (folder / path).unlink(missing_ok=True)
             else:
-                _write(run_dir / path, text)
-        return _write(run_dir / "report.html", page)
+                _write(folder / path, text)
+        return _write(folder / "report.html", page)
     except OSError as error:
         raise ReportUnwritable(
             f"writing failed: {error.strerror or error}",
-            where=str(run_dir),
+            where=str(folder),
             remedy="check that the folder may be written and the disk has room, then run `fedloupe report` again",
         ) from None
 

@@ -18,7 +18,12 @@ run/
   frozen.json                 digest of everything fixed before validate-only sites are opened
   seal.json                   what these sites are shown: the same by item, who contributed, the plan; signed
   folds/<site>/...            the same for a left-out site
-  results.json  report.html   written last
+  harmonisation.safetensors   a study with `harmonisation`: what every site installed
+  threshold.json              the one threshold, and the sites it was taken from
+  drawing/                    a drawing study's model and its card, instead of what follows
+  sealed-run.txt              a later validation: where the run is that it validates, seen from here
+  results.json                every number of the report
+  pack/                       report, figures, tables, model files, checklists; written last
 """
 
 from __future__ import annotations

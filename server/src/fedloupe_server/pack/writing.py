@@ -23,6 +23,7 @@ from fedloupe_server.evidence.model_files import write_model
 from fedloupe_server.evidence.pdf import write_pdf
 from fedloupe_server.evidence.report import ReportUnwritable, write_report
 from fedloupe_server.evidence.results import Results
+from fedloupe_server.federation.freezing import FILE as SEAL
 from fedloupe_server.federation.journal import SEALED_RUN, Journal, write_atomic
 from fedloupe_server.pack.lists import write_checklists
 from fedloupe_server.pack.provenance import provenance
@@ -69,9 +70,10 @@ def write_pack(run_dir: Path) -> Pack:
         _write(folder / "study.json", study.canonical)  # its SHA-256 is the fingerprint that hospitals approved
         write_atomic(folder / "results.json", (run_dir / "results.json").read_bytes())
         _write(folder / "protocol.md", protocol(study, results.features))
-        models = _model(run_dir, folder / "model", results, study)
+        fitted = _fitted(run_dir)
+        models = _model(fitted, folder / "model", results, study)
         _write(folder / "model-card.md", model_card(results, study, files=bool(models)))
-        seal = _seal(run_dir, folder)
+        seal = _seal(fitted, folder)
         named = {f"model/{name}": digest for name, digest in models.items()}
         _write_json(folder / "provenance.json", provenance(results, study, named, seal))
         page = write_report(results, folder, study)
@@ -88,10 +90,15 @@ def write_pack(run_dir: Path) -> Pack:
     return Pack(folder, page, (note,) if note else ())
 
 
+def _fitted(run_dir: Path) -> Path:
+    """The folder with the rounds and the seal: a later validation points to that of the run it validates."""
+    sealed = run_dir / SEALED_RUN
+    return run_dir / sealed.read_text().strip() if sealed.exists() else run_dir
+
+
 def _model(run_dir: Path, folder: Path, results: Results, study: Study) -> Mapping[str, str]:
     """The frozen model's files; nothing for a run without rounds, or of before columns were kept."""
-    sealed = run_dir / SEALED_RUN
-    journal = Journal(run_dir / sealed.read_text().strip() if sealed.exists() else run_dir)
+    journal = Journal(run_dir)
     columns, preparation = journal.columns(), Preparation.read(journal.preparation_path)
     records = journal.rounds()
     if columns is None:
@@ -119,11 +126,11 @@ def _model(run_dir: Path, folder: Path, results: Results, study: Study) -> Mappi
 
 def _seal(run_dir: Path, folder: Path) -> str | None:
     """A copy of the seal, and its SHA-256; None where the run has none."""
-    path = run_dir / "seal.json"
+    path = run_dir / SEAL
     if not path.exists():
         return None
     content = path.read_bytes()
-    write_atomic(folder / "seal.json", content)
+    write_atomic(folder / SEAL, content)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -83,7 +83,7 @@ class Key(StrEnum):
     RECALIBRATION = "recalibration", "report.html#recalibration", "updates on a sample apart, before and after"
     DECISION = "decision", "report.html#decision", "net benefit over a declared range of thresholds"
     HETEROGENEITY = "heterogeneity", "report.html#heterogeneity", "tau2, I2 and prediction interval over sites"
-    SUBGROUPS = "subgroups", "report.html#subgroups", "results with intervals by sex, age, stage, vendor, tesla"
+    SUBGROUPS = "subgroups", "report.html#subgroups", "results with intervals in each group that the study declared"
     FAIRNESS = "fairness", "report.html#fairness", "what was done about fairness, and results by demographic group"
     EXTERNAL = "external", "report.html#external", "results at sites that never trained, as shipped"
     BASELINES = "baselines", "report.html#baselines", "simpler models on the same patients"
