@@ -221,6 +221,22 @@ class TestHistograms:
         assert np.ptp(told(of=secure).positives_by_score) == 0
 
 
+class TestWords:
+    """No answer carries a word of its own out."""
+
+    def test_only_models_that_were_asked_for_are_compared(self, leaves, want):
+        told = {"difference": 0.1, "se": 0.05, "p": 0.05}
+        asked = want("assess", against=("logistic",))
+        assert leaves(asked, paired=[{"against": "logistic", **told}]).paired[0].against == "logistic"
+        with pytest.raises(ReplyRefused, match="not asked for"):
+            leaves(asked, paired=[{"against": "Jane Doe", **told}])
+
+    def test_only_the_studys_own_variables_are_withheld(self, leaves):
+        assert leaves(withheld=("sex",)).withheld == ("sex",)
+        with pytest.raises(ReplyRefused, match="a variable"):
+            leaves(withheld=("Jane Doe",))
+
+
 def test_of_two_variables_on_one_column_the_first_is_told(make_study, home, gate):
     groups = [{"name": f"age-{cut}", "column": "age", "cuts": [cut]} for cut in (60, 61)]
     study = make_study(evidence={"subgroups": groups})

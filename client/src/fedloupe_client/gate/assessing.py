@@ -13,7 +13,7 @@ from fedloupe.messages import AssessReply, AssessRequest, Message, ScoresReply, 
 from fedloupe.study import ScaleName, Study
 from fedloupe.study.levels import PLAIN_WORD, grade_levels, named_levels
 from fedloupe_client.gate.cells import changed, check_cells, coarsen
-from fedloupe_client.gate.errors import NotInStudy, ReplyRefused, RoleRefused, SplitRefused
+from fedloupe_client.gate.errors import NotInStudy, ReplyRefused, RoleRefused
 from fedloupe_client.gate.policy import Policy
 from fedloupe_client.gate.tabulating import sources_of
 
@@ -31,7 +31,7 @@ def check_assessing(request: Message, study: Study, role: str) -> None:
         role: of this site.
 
     Raises:
-        NotInStudy, RoleRefused, SplitRefused: see there.
+        NotInStudy, RoleRefused: see there.
     """
     if not isinstance(request, ScoresRequest | AssessRequest):
         return
@@ -45,8 +45,6 @@ def check_assessing(request: Message, study: Study, role: str) -> None:
             raise RoleRefused("histograms of a site without test patients of its own", where=where, remedy=_ASK)
         if request.bins != study.evidence.bins:  # others would cut the same patients elsewhere
             raise NotInStudy(f"{request.bins} bins, the study says {study.evidence.bins}", where=where, remedy=_ASK)
-    elif role == "validate" and request.split != "all":
-        raise SplitRefused(f"`{request.split}` at a site that only validates", where=where, remedy=_ASK)
 
 
 def judged_as(request: ScoresRequest | AssessRequest) -> tuple[str, str]:
@@ -119,8 +117,10 @@ def first_of_each(study: Study) -> set[str]:
 
 
 def _check_words(reply: AssessReply, study: Study) -> None:
-    """Levels and grades are the study's own words, or short plain ones of the table; each stands once."""
+    """Variables, levels and grades are the study's own words, or short plain ones of the table; each stands once."""
     groups = {group.name: group for group in study.evidence.subgroups} if study.evidence else {}
+    if not groups.keys() >= set(reply.withheld):
+        raise ReplyRefused("a variable that the study has no room for", remedy=_FAULT)
     for one in reply.subgroups:
         named = named_levels(groups[one.variable]) if one.variable in groups else None
         fits = named is not None and (one.level in named if named else PLAIN_WORD.fullmatch(one.level))

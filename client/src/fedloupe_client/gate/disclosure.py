@@ -15,6 +15,7 @@ from fedloupe.assessing import CURVE
 from fedloupe.messages import (
     KINDS,
     AssessReply,
+    AssessRequest,
     BucketsReply,
     CalibrateReply,
     CohortReply,
@@ -192,6 +193,9 @@ def _check_answers(reply: Reply, request: Request, study: Study) -> None:
     same += [name for name in ("round", "label", "split") if name in wanted.model_fields]
     if other := [name for name in same if getattr(reply, name) != getattr(request, name)]:
         raise ReplyRefused(f"the answer's {other} are not the request's", remedy=_REMEDY)
+    compared = {one.against for one in reply.paired} if isinstance(reply, AssessReply) else set()
+    if not compared <= set(request.against if isinstance(request, AssessRequest) else ()):
+        raise ReplyRefused("a comparison with a model that was not asked for", remedy=_REMEDY)
     covariates = len(study.harmonisation.covariates) if study.harmonisation else 0
     for name, shape in _shapes(reply, request, study).items():
         if np.shape(getattr(reply, name)) != shape:
