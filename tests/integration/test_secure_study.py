@@ -101,6 +101,7 @@ class TestTheSame:
         assert federation.weights().tobytes() == plain.weights().tobytes()
         own = {"fingerprint", "rounds", "aggregation", "sealed"}  # the seal names the fingerprint
         assert results.model_dump(exclude=own) == expected.model_dump(exclude=own)
+        assert results.sealed.contributed == expected.sealed.contributed
         assert [r.loss for r in results.rounds] == [r.loss for r in expected.rounds]
         described = [(f.folder / "run" / "statistics.csv").read_bytes() for f in (federation, plain)]
         assert described[0] == described[1]

@@ -222,7 +222,7 @@ class TestAtTheSite:
         header = {"version": __version__, "fingerprint": study.fingerprint, "run": "r", "site": site}
         return decode(Site(home).answer(encode(CohortRequest(**header))))
 
-    def test_small_groups_stay_and_a_second_grouping_of_a_column_too(self, home, study, table):
+    def test_small_groups_stay_and_large_ones_leave(self, home, study, table):
         approve(home, study, by="officer")
         (home / "policy.yaml").write_text("minimum_cell: 5\n")
         reply = self.ask(home, study)
@@ -230,6 +230,12 @@ class TestAtTheSite:
         assert all(line.count == 0 or line.count >= 5 for line in reply.lines if line.count is not None)
         assert all(n == 0 or n >= 5 for line in reply.lines for n in (line.patients, line.missing))
         cohort = load_cohort(home, study, "north")
+        told = [
+            (line.part, line.level, line.count) for line in reply.lines if line.variable == "scanner" and line.count
+        ]
+        assert told
+        for part, level, count in told:
+            assert count == (of_part(home, table, cohort, part)["scanner"] == level).sum()
         for part in ("development", "evaluation"):  # three ages are unknown; in which part, the site's secret decides
             here = of_part(home, table, cohort, part)
             assert bool(missing(reply, "age", part)) == (here["age"].isna().sum() == 0)
@@ -272,7 +278,7 @@ def test_sequences_are_present_or_absent(tmp_path):
     )
     lines = cohort_table.describe(study, cohort, records)
     found = {(line.variable, line.level): line.count for line in lines}
-    assert found["sequence t2w", "present"], found["sequence t2w", "absent"] == (6, 0)
+    assert (found["sequence t2w", "present"], found["sequence t2w", "absent"]) == (6, 0)
     assert (found["sequence adc", "present"], found["sequence adc", "absent"]) == (4, 2)
     assert "grade" not in {variable for variable, _ in found}, "two grades are the outcome itself"
 

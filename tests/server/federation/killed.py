@@ -23,7 +23,7 @@ from tests.server.federation.wire import SITES, SIZES, Wire
 from fedloupe.study import Study
 from fedloupe_server.federation import run_study
 
-SHARES = (0.6, 0.7, 0.85)
+SHARES = (0.4, 0.6, 0.7, 0.85)
 """Instants, as shares of all requests and of all files that an undisturbed run writes."""
 
 

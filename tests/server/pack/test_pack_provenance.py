@@ -23,6 +23,9 @@ class TestStatement:
         made = provenance(rich, demo_study(1), {})
         features = made["predicate"]["buildDefinition"]["internalParameters"]["features"]
         assert features["source"] == "computed" and len(features["settings"]) == 64
+        assert features["engine"].endswith(rich.version)
+        agreed = features["ibsi-1 values within tolerance, of those with a consensus"]
+        assert agreed["digital phantom"] == "482 of 482" and len(agreed) == 4
 
     def test_epsilon_of_each_site_stands_in_it(self, rich):
         sites = tuple(s.model_copy(update={"epsilon": 3.5 if s.role == "train" else None}) for s in rich.sites)

@@ -91,9 +91,15 @@ class TestWhatIsShown:
         assert anchored(tmp_path, "page.md#sample-size") and not anchored(tmp_path, "page.md#size")
         assert anchored(tmp_path, "page.md#") and not anchored(tmp_path, "other.md#")
 
+    def test_of_a_run_without_training_sites_nothing_is_internal(self, rich, tmp_path):
+        (tmp_path / "report.html").write_text('<section id="discrimination"><section id="splits">')
+        apart = rich.model_copy(update={"sites": tuple(s for s in rich.sites if s.role == "validate")})
+        assert {"internal", "splits"} <= set(shown(rich, demo_study(1), tmp_path))
+        assert not {"internal", "splits"} & set(shown(apart, demo_study(1), tmp_path))
+
     def test_what_is_not_declared_is_not_shown(self, rich, silent, tmp_path):
         (tmp_path / "protocol.md").write_text(protocol(silent, 9813))
         without = set(shown(rich, silent, tmp_path))
         (tmp_path / "protocol.md").write_text(protocol(demo_study(1), 9813))
         gained = set(shown(rich, demo_study(1), tmp_path)) - without
-        assert gained == {"eligibility", "treatment", "design", "setting", "source", "accrual", "size"}
+        assert gained == {"eligibility", "treatment", "design", "setting", "source", "accrual", "size", "outcome"}

@@ -10,6 +10,7 @@ from scipy.special import expit
 from scipy.stats import bootstrap, norm, rankdata, t, ttest_ind
 
 from fedloupe.metrics import Interval, OneClassOnly, ScoresInvalid, bootstrap_auc, delong
+from fedloupe.metrics import bootstrap as room
 
 
 def cohort(seed: int, positives: int, negatives: int, apart: float, digits: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -64,8 +65,11 @@ class TestWhatItDepends:
     def test_many_patients_are_drawn_in_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         labels, scores = cohort(2, 30, 70, 1.0)
         whole = bootstrap_auc(labels, scores, seed=3)
-        monkeypatch.setattr("fedloupe.metrics.bootstrap.CHUNK", 100)
+        drawn, draw = [], room._drawn
+        monkeypatch.setattr(room, "CHUNK", 10_000)
+        monkeypatch.setattr(room, "_drawn", lambda *args: drawn.append(args[2]) or draw(*args))
         parts = bootstrap_auc(labels, scores, seed=3)
+        assert drawn == [100] * 40  # 2,000 resamples of 100 patients: twenty parts, of each outcome
         assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.02)
 
     def test_monotone_changes_of_the_scores_change_nothing(self) -> None:

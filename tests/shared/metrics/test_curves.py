@@ -90,9 +90,11 @@ class TestNotIdentified:
 
 
 class TestNoPatientShows:
-    def test_moving_one_patient_moves_no_knot_onto_another(self) -> None:
-        """Knots and range are of mean and SD, so no point of the curve stands at a patient's own score."""
+    def test_points_stand_by_mean_and_deviation_whoever_is_largest(self) -> None:
+        """Two cohorts of one mean and SD, and other patients at every rank, have their points at the same places."""
         labels, odds = patients(6)
-        found = smooth_calibration(labels, odds)
-        nearest = np.abs(np.array(found.predicted)[:, None] - expit(odds)).min(axis=1)
-        assert (nearest > 0).all()
+        other = np.random.default_rng(8).uniform(-1, 1, odds.size)
+        other = (other - other.mean()) / other.std() * odds.std() + odds.mean()
+        places = expit(odds.mean() + odds.std() * np.linspace(-1.64, 1.64, 21))
+        for cohort_odds in (odds, other):
+            np.testing.assert_allclose(smooth_calibration(labels, cohort_odds).predicted, places, atol=1e-12)

@@ -69,6 +69,8 @@ class TestIntervals:
             found = pool_auc(results)
             assert found.prediction_low is not None and found.prediction_high is not None
             assert found.prediction_low <= found.low < found.auc < found.high <= found.prediction_high
+        spread = pool_auc(SPREAD)
+        assert spread.prediction_low < spread.low and spread.high < spread.prediction_high
 
     def test_two_sites_predict_nothing_for_a_third(self) -> None:
         found = pool_auc(SPREAD[:2])

@@ -7,16 +7,19 @@ write_checklists(results, study, folder)         # checklists/*.md and *.json
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from fedloupe.study import Declared, LabelSheet, Study
 from fedloupe_server.evidence import wording
+from fedloupe_server.evidence.assessed import CohortTable
 from fedloupe_server.evidence.checklists import NAMES, Condition, Key, fill, load, markdown, to_json
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation.journal import write_atomic
 
 K = Key
+OUTCOME_AFTER = "interval imaging_to_outcome"
+"""Line of Table 1 with the days from images to outcome."""
 ACQUISITION = frozenset({"acquisition vendor", "acquisition field strength", "acquisition voxel", "acquisition TR"})
 """Lines of Table 1 that together say how images were made."""
 
@@ -94,14 +97,19 @@ def _declared(study: Study) -> Iterator[tuple[Key, bool]]:
     )
 
 
+def _known(table: CohortTable, variable: str) -> bool:
+    return any(line.variable == variable and line.patients > 0 for line in table.lines)
+
+
 def _words(study: Study) -> Declared:
     return (study.evidence and study.evidence.declared) or Declared()
 
 
 def _protocol(study: Study) -> Iterator[tuple[Key, bool]]:
     """What the approved study says of itself."""
-    always = (K.QUESTION, K.OUTCOME, K.DIVISION, K.ABSENCES, K.TRAINING, K.IMBALANCE)
+    always = (K.QUESTION, K.DIVISION, K.ABSENCES, K.TRAINING, K.IMBALANCE)
     yield from ((key, True) for key in always)
+    yield K.OUTCOME, bool(study.evidence and study.evidence.labels and study.evidence.labels.interval)
     images = bool(study.sequences)
     yield K.PREDICTORS, images
     yield K.SETTINGS, study.radiomics.source == "computed"
@@ -119,19 +127,20 @@ def _report(results: Results, study: Study) -> Iterator[tuple[Key, bool]]:
     tables = [site.cohort for site in sites if site.cohort]
     lines = [line for table in tables for line in table.lines]
     described = len(tables) == len(sites)
-    there: Callable[[str], bool] = lambda start: any(line.variable.startswith(start) for line in lines)  # noqa: E731
     scanners = {line.variable for line in lines}
     external = bool(wording.validating(results))
     variables = {one.variable for told in assessed for one in told.subgroups}
     subgroups = len(variables) > 1
-    yield from ((key, True) for key in (K.SITES, K.SPLITS, K.MODEL, K.DISCRIMINATION, K.INTERNAL, K.OPERATING))
+    yield from ((key, True) for key in (K.SITES, K.MODEL, K.DISCRIMINATION, K.OPERATING))
+    trained = any(site.role == "train" for site in sites)
+    yield from ((key, trained) for key in (K.SPLITS, K.INTERNAL))
     yield K.PRECISION, True
     yield K.MULTICENTRE, len(sites) > 1 and bool(study.sequences)
     yield K.FLOW, described
     yield K.TABLE_1, described and bool(study.clinical or (study.evidence and study.evidence.subgroups))
     yield K.MISSING, described
     yield K.LABELS, described
-    yield K.INTERVAL, described and there("interval ")
+    yield K.INTERVAL, described and all(_known(table, OUTCOME_AFTER) for table in tables)
     yield K.ACQUISITION, described and scanners.issuperset(ACQUISITION)
     yield K.DEVELOPMENT, described
     yield K.FEATURES, results.quality is not None
