@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import somersd
 
-from fedloupe.metrics import OneClassOnly, ScoresInvalid, adjacent_aucs, delong, ordinal_concordance
+from fedloupe.metrics import OneClassOnly, ScoresInvalid, delong, ordinal_concordance
 
 
 def graded(seed: int, sizes: tuple[int, ...] = (12, 20, 15, 9), digits: int = 9) -> tuple[np.ndarray, np.ndarray]:
@@ -77,25 +77,10 @@ class TestConcordance:
         assert (perfect.value, perfect.se) == (1.0, None)
 
 
-class TestAdjacent:
-    def test_each_is_delong_of_two_neighbours(self) -> None:
-        grades, scores = graded(7)
-        found = adjacent_aucs(grades, scores)
-        assert [(a.lower, a.upper, a.patients) for a in found] == [(0, 1, (12, 20)), (1, 2, (20, 15)), (2, 3, (15, 9))]
-        for one in found:
-            chosen = np.isin(grades, (one.lower, one.upper))
-            assert one.auc == delong((grades[chosen] == one.upper).astype(int), scores[chosen])
-
-    def test_a_grade_that_nobody_has_is_passed_over(self) -> None:
-        found = adjacent_aucs([0, 0, 3, 3], [0.1, 0.6, 0.5, 0.9])
-        assert [(a.lower, a.upper, a.auc.auc) for a in found] == [(0, 3, 0.75)]
-
-
 class TestRefusals:
-    @pytest.mark.parametrize("function", [ordinal_concordance, adjacent_aucs])
-    def test_of_what_is_not_graded(self, function) -> None:
+    def test_of_what_is_not_graded(self) -> None:
         with pytest.raises(OneClassOnly, match="FL-802"):
-            function([2, 2, 2], [0.1, 0.2, 0.3])
+            ordinal_concordance([2, 2, 2], [0.1, 0.2, 0.3])
         for grades, scores in (([0.5, 1.5], [0.1, 0.2]), ([0, 1], [0.1, 1.2]), ([0, 1], [0.1])):
             with pytest.raises(ScoresInvalid, match="FL-801"):
-                function(grades, scores)
+                ordinal_concordance(grades, scores)

@@ -60,12 +60,12 @@ from fedloupe.messages import (
 )
 from fedloupe.study import DpSgd, Study
 from fedloupe_client.config import load_site
-from fedloupe_client.dataset import Cohort, cohort_digest, cohort_table, derive, load_cohort
+from fedloupe_client.dataset import Cohort, cohort_digest, derive, load_cohort
 from fedloupe_client.gate import Gate, load_policy
 from fedloupe_client.gate.rules import makes_own
 from fedloupe_client.harmonising import Harmonised
 from fedloupe_client.quality import chosen_rows, derive_versions, load_versions, redundancy, stability
-from fedloupe_client.site import assessing, harmonising, releasing
+from fedloupe_client.site import assessing, cohort_table, harmonising, releasing
 from fedloupe_client.site.checkpoint import INTERVAL_S
 from fedloupe_client.site.desk import Entered
 from fedloupe_client.site.files import keep

@@ -48,7 +48,6 @@ def protocol(study: Study, features: int) -> str:
         shown=json.dumps(study.radiomics.settings, indent=1),
         training={k: v for k, v in study.training.model_dump().items() if k not in SAID},
         model={k: v for k, v in study.model.model_dump().items() if v is not None and k != "architecture"},
-        evaluation=study.evaluation.model_dump(exclude={"reference_score"}),
         labels=study.evidence.labels if study.evidence else None,
         declared=study.evidence.declared if study.evidence else None,
         privacy=privacy_in_words(study.privacy),

@@ -39,7 +39,7 @@ from fedloupe.metrics.operating import (
     threshold_metrics,
     youden_threshold,
 )
-from fedloupe.metrics.ordinal import AdjacentAuc, Concordance, adjacent_aucs, ordinal_concordance
+from fedloupe.metrics.ordinal import Concordance, ordinal_concordance
 from fedloupe.metrics.pooled_roc import (
     HistogramAuc,
     HistogramCalibration,
@@ -49,11 +49,10 @@ from fedloupe.metrics.pooled_roc import (
     histogram_roc,
 )
 from fedloupe.metrics.pooling import PooledAuc, PooledRatio, pool_auc, pool_observed_expected
-from fedloupe.metrics.proportions import Confusion, Share, confusion_at, wilson
+from fedloupe.metrics.proportions import Confusion, Share, wilson
 from fedloupe.metrics.repeated import Repeated, RepeatedAuc, RepeatedDifference, repeated_auc, repeated_difference
 
 __all__ = [
-    "AdjacentAuc",
     "Auc",
     "Concordance",
     "Confusion",
@@ -83,13 +82,11 @@ __all__ = [
     "Share",
     "ThresholdMetrics",
     "TooFewPatients",
-    "adjacent_aucs",
     "bootstrap_auc",
     "brier",
     "calibration_groups",
     "calibration_in_the_large",
     "calibration_slope",
-    "confusion_at",
     "decision_curve",
     "delong",
     "expected_calibration_error",

@@ -1,7 +1,6 @@
 """A score of a binary endpoint against an outcome in grades, such as the categories of RECIST.
 
     ordinal_concordance(grades, scores)      # of two patients of different grade, how often the better scores higher
-    adjacent_aucs(grades, scores)            # the same for each two neighbouring grades
 
 Grades are integers, a higher one is nearer to the event that the score predicts.
 """
@@ -9,7 +8,7 @@ Grades are integers, a higher one is nearer to the event that the score predicts
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from math import sqrt
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from fedloupe.metrics.checks import OneClassOnly, ScoresInvalid, checked
-from fedloupe.metrics.discrimination import Z95, Auc, delong, placements
+from fedloupe.metrics.discrimination import Z95, placements
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,6 @@ class Concordance:
     low: float | None
     high: float | None
     pairs: int
-
-
-@dataclass(frozen=True)
-class AdjacentAuc:
-    """AUC of grade `upper` against grade `lower`, with the patients of each."""
-
-    lower: int
-    upper: int
-    patients: tuple[int, int]
-    auc: Auc
 
 
 def ordinal_concordance(grades: ArrayLike, scores: ArrayLike) -> Concordance:
@@ -78,22 +67,6 @@ def ordinal_concordance(grades: ArrayLike, scores: ArrayLike) -> Concordance:
     se = sqrt(sum(n * float(wins[grade == level].var(ddof=1)) for level, n in zip(levels, sizes, strict=True))) / pairs
     half = Z95 * se / (share * (1 - share))
     return Concordance(share, se, float(expit(logit(share) - half)), float(expit(logit(share) + half)), pairs)
-
-
-def adjacent_aucs(grades: ArrayLike, scores: ArrayLike) -> tuple[AdjacentAuc, ...]:
-    """`delong` of each two neighbouring grades that patients have, from low to high.
-
-    Raises:
-        ScoresInvalid, OneClassOnly: as in `ordinal_concordance`.
-    """
-    grade, value = _checked(grades, scores)
-    found = []
-    for lower, upper in pairwise(np.unique(grade).tolist()):
-        chosen = (grade == lower) | (grade == upper)
-        above = (grade[chosen] == upper).astype(int)
-        sizes = (int((above == 0).sum()), int(above.sum()))
-        found.append(AdjacentAuc(lower, upper, sizes, delong(above, value[chosen])))
-    return tuple(found)
 
 
 def _checked(grades: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -1,6 +1,6 @@
 """Shares of patients with their intervals: what a frozen threshold does at a site.
 
-confusion = confusion_at(labels, scores, threshold)     # Confusion(tp, fp, tn, fn)
+confusion = Confusion(tp=8, fp=3, tn=20, fn=5)
 confusion.ppv                                           # Share(value, low, high), or None
 """
 
@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import sqrt
 
-from numpy.typing import ArrayLike
-
-from fedloupe.metrics.checks import CountsInvalid, checked
+from fedloupe.metrics.checks import CountsInvalid
 from fedloupe.metrics.discrimination import Z95
 from fedloupe.metrics.intervals import Interval
 
@@ -93,18 +91,6 @@ class Confusion:
     def npv(self) -> Share | None:
         """Without the event, of those predicted negative."""
         return _share(self.tn, self.tn + self.fn)
-
-
-def confusion_at(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusion:
-    """Counts at a threshold; a score that reaches it is a positive prediction, as in `threshold_metrics`.
-
-    Raises:
-        ScoresInvalid: see `fedloupe.metrics.checks.checked`.
-    """
-    truth, value = checked(labels, scores)
-    called = value >= threshold
-    cells = (called & truth, called & ~truth, ~called & ~truth, ~called & truth)
-    return Confusion(*(int(cell.sum()) for cell in cells))
 
 
 def _share(count: int, n: int) -> Share | None:

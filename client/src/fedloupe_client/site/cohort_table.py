@@ -21,7 +21,7 @@ from fedloupe.study.levels import OUTCOMES, PRESENCE, grade_levels, named_levels
 from fedloupe_client.config import load_site
 from fedloupe_client.dataset.cohort import Cohort
 from fedloupe_client.dataset.grouping import told_apart
-from fedloupe_client.gate.policy import load_policy
+from fedloupe_client.gate import load_policy
 from fedloupe_client.ingest import CaseRecord, load_store
 from fedloupe_client.ingest.identity.pseudonyms import site_key
 

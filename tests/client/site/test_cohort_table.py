@@ -17,10 +17,11 @@ from fedloupe import __version__
 from fedloupe.messages import CohortReply, CohortRequest, decode, encode
 from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
-from fedloupe_client.dataset import cohort_table, load_cohort
+from fedloupe_client.dataset import load_cohort
 from fedloupe_client.dataset.cohort import GroupsUnknown
 from fedloupe_client.gate import approve
 from fedloupe_client.ingest import ingest, load_store
+from fedloupe_client.site import cohort_table
 from fedloupe_client.site.site import Site
 
 CASES = 40
