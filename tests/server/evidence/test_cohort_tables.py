@@ -1,8 +1,9 @@
-"""Who the patients were, as tables: against numpy and pandas on the values that the sites' lines sum up."""
+"""Who the patients were, as tables and a drawing: against numpy and pandas on the values that sites' lines sum up."""
 
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ElementTree
 from math import sqrt
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fedloupe_server.evidence.cohort_shift import (
     site_heterogeneity,
 )
 from fedloupe_server.evidence.cohort_tables import by_part, flow, labels, missing, shown_number, splits, table_one
+from fedloupe_server.evidence.flow_chart import chart
 from fedloupe_server.evidence.reasons import TITLES
 from fedloupe_server.evidence.tables import Table
 
@@ -206,6 +208,38 @@ class TestFlow:
     def test_without_a_table_what_was_looked_at_is_what_was_used_or_left_out(self, results):
         east = next(site for site in results.sites if site.site == "east")
         assert row(flow(results), "Cases looked at")["east"] == str(east.train + east.tune + east.test + 3)
+
+    def test_the_drawing_shows_the_tables_numbers(self, make):
+        results = make()
+        drawn, table = chart(results), flow(results)
+        shown = {site: dict(zip(drawn.header, (site, *rest), strict=True)) for site, *rest in drawn.rows}
+        named = {"looked_at": "Cases looked at", "left_out": "Left out", "used": "Used"}
+        named |= {part: f"Used: {part}" for part in ("training", "tuning", "evaluation")}
+        named["events"] = "Events among those used"
+        for column, name in named.items():
+            told = row(table, name)
+            assert {site: f"{cells[column]:,}" for site, cells in shown.items()} == {s: told[s] for s in shown}, name
+        texts = [one.text for one in ElementTree.fromstring(drawn.svg).iter("{http://www.w3.org/2000/svg}text")]
+        whole = shown["All sites"]
+        left = [f"{whole['left_out']} left out", "2 FL-205 site is not in the study"]
+        for words in (f"{whole['looked_at']} cases looked at", f"{whole['used']} cases used", *left):
+            assert words in texts
+        trained = [s for s in results.sites if s.role == "train"]
+        foot = texts.index(f"{len(trained)} hospitals that trained")
+        together = texts.index("together", foot)
+        sums = [sum(getattr(s, field) for s in trained) for field in ("train", "tune", "test", "positives")]
+        assert texts[together + 1 : together + 5] == [f"{n:,}" for n in sums]
+        assert {s.site for s in trained} < set(texts[foot:together])
+        outside = texts.index("1 hospital that only validated")
+        assert texts[outside + 3 : outside + 5] == [EXTERNAL, str(shown[EXTERNAL]["evaluation"])]
+
+    def test_without_an_outside_hospital_there_is_one_box_at_the_foot(self, make):
+        inside = make()
+        inside = inside.model_copy(update={"sites": tuple(s for s in inside.sites if s.role == "train")})
+        assert "only validated" in chart(make()).svg and "only validated" not in chart(inside).svg
+
+    def test_a_study_that_asks_for_no_evidence_has_no_drawing(self, make):
+        assert chart(make().model_copy(update={"evidence": None})) is None
 
     def test_its_words_are_those_of_the_page_of_errors(self):
         """The coordinator's package must not import the hospital's, so it has a copy of their titles."""

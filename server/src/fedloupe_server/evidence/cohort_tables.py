@@ -30,7 +30,7 @@ def flow(results: Results) -> Table:
     sites = results.sites
     codes = sorted({code for site in sites for code in site.excluded})
     rows = [
-        _counted("Cases looked at", [_candidates(site) for site in sites]),
+        _counted("Cases looked at", [candidates(site) for site in sites]),
         _counted("Left out", [sum(site.excluded.values()) for site in sites]),
         *(_counted(f"Left out: {reason(code)}", [site.excluded.get(code, 0) for site in sites]) for code in codes),
         _counted("Used", [site.train + site.tune + site.test for site in sites]),
@@ -167,13 +167,12 @@ def shown_number(line: Described) -> str:
     return f"{line.mean:.{digits}f} ({sd})".replace("-", "−")
 
 
-def _counted(name: str, counts: list[int | None]) -> tuple[str, ...]:
-    total = None if None in counts else sum(count or 0 for count in counts)
-    return (name, *(formats.ABSENT if count is None else f"{count:,}" for count in (*counts, total)))
+def _counted(name: str, counts: list[int]) -> tuple[str, ...]:
+    return (name, *(f"{count:,}" for count in (*counts, sum(counts))))
 
 
-def _candidates(site: SiteResult) -> int | None:
-    """Without the site's table, what it used and left out."""
+def candidates(site: SiteResult) -> int:
+    """Cases that a site looked at; without its table, what it used and left out."""
     return site.cohort.candidates if site.cohort else site.train + site.tune + site.test + sum(site.excluded.values())
 
 

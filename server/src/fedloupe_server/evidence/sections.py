@@ -19,6 +19,7 @@ from fedloupe_server.evidence import (
     cohort_tables,
     decision,
     fairness,
+    flow_chart,
     grades,
     intervals,
     journey,
@@ -91,6 +92,7 @@ SECTIONS = (
 )
 
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    "flow": flow_chart.chart,
     "forest": intervals.forest,
     "roc": panels.roc,
     "calibration": smooth.calibration,
