@@ -24,6 +24,8 @@ from tests.drill.field import Field
 from tests.drill.link import possible
 from tests.drill.studies import drill_study, drill_tables
 
+from fedloupe_server.federation.opening import run_name
+
 console = Console(width=100)
 LONGEST_S = 3600.0
 
@@ -109,9 +111,10 @@ def table_of(faults: list[Fault], kinds: tuple[str, ...]) -> Table:
 def repeated(field: Field, rounds: int) -> tuple[int, int]:
     """Requests of rounds that came again to a site, and trainings that were done again."""
     asked = trained = 0
+    name = run_name(field.run)
     for home in field.homes.values():
         lines = [json.loads(line) for line in (home / "gate" / "audit.jsonl").read_text().splitlines()]
-        train = [line for line in lines if line["kind"] in ("train", "train-reply") and line["run"] == "run"]
+        train = [line for line in lines if line["kind"] in ("train", "train-reply") and line["run"] == name]
         asked += sum(line["direction"] == "in" and line["outcome"] == "ok" for line in train) - rounds
         trained += sum(line["outcome"] == "to be summed" for line in train) - rounds
     return asked, trained

@@ -1,6 +1,7 @@
 """`fedloupe start, status, logs, health`: the coordinator's service, and one look at it.
 
 fedloupe start FED          SuperLink, executor, proxy and the study's run, until stopped; goes on after any crash
+                            `--until frozen` stops before any hospital is opened, `--validate` opens later ones
 fedloupe status FED         the run and every site, live; who is missing, and why
 fedloupe logs FED [SITE]    what happened, oldest first
 fedloupe health FED         for a container or a monitor: exit code 0 where the service works
@@ -47,6 +48,13 @@ def start_command(
         int | None, typer.Option(help="loopback port for Prometheus; none if not given", min=0, max=65535)
     ] = None,
     log: Annotated[Literal["words", "json"], typer.Option(help="form of the log on standard error")] = "words",
+    until: Annotated[
+        Literal["frozen"] | None,
+        typer.Option(help="frozen: fit and seal FED/run, and open no hospital that only validates", show_default=False),
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="open the study's further hospitals with what FED/run holds sealed")
+    ] = False,
     until_done: Annotated[bool, typer.Option("--until-done", help="end when the run has; exit code as status")] = False,
 ) -> None:
     """Run the study of a federation folder with its hospitals. Stopped or killed at any moment, the same goes on."""
@@ -56,13 +64,17 @@ def start_command(
     from fedloupe_server.hub.metrics import serving
     from fedloupe_server.hub.service import TICK_S, Ports, Service
 
+    if validate and until is not None:
+        raise typer.BadParameter("--validate opens hospitals, --until frozen opens none")
     set_up(log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ports = Ports(None if no_proxy else port, host, superlink_port)
     with speaking(), contextlib.ExitStack() as stack:
-        service = stack.enter_context(Service.open(folder, ports))
+        service = stack.enter_context(
+            Service.open(folder, ports, "validate" if validate else "freeze" if until else "study")
+        )
         if metrics_port is not None:
             stack.enter_context(serving(lambda: service.status, metrics_port))
         while not stop.wait(TICK_S):

@@ -14,8 +14,8 @@ from fedloupe_server.federation import run_study
 from fedloupe_server.federation.columns import FeaturesDiffer
 from fedloupe_server.federation.fit import NoPublicPreparation, initial_weights
 from fedloupe_server.federation.freezing import read_seal
-from fedloupe_server.federation.journal import read_tensors
-from fedloupe_server.federation.opening import run_name
+from fedloupe_server.federation.journal import JournalDamaged, read_tensors
+from fedloupe_server.federation.opening import name_run, run_name
 
 COLUMNS = ("shape", "shape", "t2w", "t2w", "t2w", "t2w")
 SIZES = {"north": 30, "south": 10, "east": 20}
@@ -323,3 +323,15 @@ class TestResults:
     )
     def test_a_folders_name_becomes_a_name_for_the_wire(self, tmp_path, folder, name):
         assert run_name(tmp_path / folder) == name
+
+    def test_a_run_may_have_another_name_from_its_beginning_on(self, study, hospitals, run_dir):
+        run_dir.mkdir(parents=True)
+        for name in ("trial-0", "trial-1"):
+            name_run(run_dir, name)
+        results = run_study(study, hospitals, run_dir)
+        name_run(run_dir, "trial-2")
+        assert run_name(run_dir) == results.run == read_seal(run_dir).run == "trial-1"
+        assert {request.run for request in hospitals.asked("hello")} == {"trial-1"}
+        (run_dir / "name.txt").write_text("../x")
+        with pytest.raises(JournalDamaged, match="no run's name"):
+            run_name(run_dir)

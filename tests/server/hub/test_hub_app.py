@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from flwr.app import Context, RecordDict
@@ -15,9 +16,10 @@ from fedloupe.messages import Failure, HelloReply, PrepareReply, decode, encode
 from fedloupe.signing import Signer
 from fedloupe.study import parse_study
 from fedloupe_client.courier.app import courier
+from fedloupe_server.federation.opening import run_name
 from fedloupe_server.hub.app import app, ping
 from fedloupe_server.hub.inprocess import InProcessGrid, inprocess_exchange
-from fedloupe_server.hub.job import JobInvalid, NodeTable, read_job, write_job
+from fedloupe_server.hub.job import Job, JobInvalid, NodeTable, read_job, write_job
 from fedloupe_server.hub.processes import alive
 
 STUDY = {
@@ -87,7 +89,7 @@ def job(tmp_path):
     (tmp_path / "study.yaml").write_text(json.dumps(STUDY))
     (tmp_path / "nodes.json").write_text(json.dumps({"north": 2, "south": 3, "east": 4}))
     Signer.make(tmp_path / "coordinator.key")
-    write_job(tmp_path, key=tmp_path / "coordinator.key", nodes=tmp_path / "nodes.json")
+    write_job(tmp_path, Job(tmp_path / "coordinator.key", tmp_path / "nodes.json"))
     grid = InProcessGrid({node: courier(lambda _: lambda blob, timeout_s: ready(inner(blob))) for node in (2, 3, 4)})
     config = {"study": str(tmp_path / "study.yaml"), "run-dir": str(tmp_path / "run"), "work": str(tmp_path)}
 
@@ -128,6 +130,41 @@ class TestTheJob:
         assert reports == [folder / "run"]
         assert seen == {"name": "wire", "run_dir": folder / "run", "replies": {"north", "south", "east"}}
         assert "rounds 3/20 north, south" in (folder / "progress.log").read_text().splitlines()
+
+    def test_until_it_is_sealed_no_report_is_written(self, job, monkeypatch):
+        folder, run = job
+
+        class Sealed:
+            digest = "ab" * 32
+
+        def freeze_study(study, exchange, run_dir, *, observer, patient, key):
+            assert patient and key.public == Signer.load(folder / "coordinator.key").public
+            (run_dir / "seen").touch()
+            return Sealed()
+
+        monkeypatch.setattr("fedloupe_server.federation.freeze_study", freeze_study)
+        monkeypatch.setattr("fedloupe_server.pack.write_pack", None)
+        run(task="freeze")
+        assert (folder / "run" / "seen").exists() and f"sealed {'ab' * 32}" in (folder / "progress.log").read_text()
+
+    def test_a_sealed_run_is_validated_under_a_name_of_its_own(self, job, monkeypatch):
+        folder, run = job
+        seen = []
+
+        def validate_run(sealed, study, exchange, run_dir, *, observer, patient, key):
+            assert patient and key.public == Signer.load(folder / "coordinator.key").public
+            seen.extend((sealed, run_dir, run_name(run_dir)))
+
+        class Written:
+            notes = ()
+
+        monkeypatch.setattr("fedloupe_server.federation.validate_run", validate_run)
+        monkeypatch.setattr("fedloupe_server.pack.write_pack", lambda run_dir: seen.append(run_dir) or Written())
+        with pytest.raises(JobInvalid, match="no sealed run"):
+            run(task="validate")
+        write_job(folder, replace(read_job(folder), name="wire-12", sealed=folder / "sealed"))
+        run(task="validate")
+        assert seen == [folder / "sealed", folder / "run", "wire-12", folder / "run"]
 
     def test_a_failure_is_recorded_with_its_code_and_raised(self, job):
         folder, run = job
@@ -175,7 +212,7 @@ class TestTheJob:
 
     def test_a_server_app_ends_with_who_keeps_its_run(self, tmp_path):
         keeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        write_job(tmp_path, key=tmp_path, nodes=tmp_path, keeper=keeper.pid)
+        write_job(tmp_path, Job(tmp_path, tmp_path).kept_by(keeper.pid))
         script = (
             "import sys; from pathlib import Path; from fedloupe_server.hub.app import _end_with_keeper\n"
             "from fedloupe_server.hub.job import read_job\n"

@@ -11,6 +11,7 @@ from fedloupe.certificates import utc_now
 from fedloupe_server.hub.control import Node
 from fedloupe_server.hub.flower import FlowerRefused
 from fedloupe_server.hub.service import Ports, Service
+from fedloupe_server.hub.task import Task
 from fedloupe_server.provision import load_federation
 
 
@@ -45,7 +46,8 @@ def look(fed, superlink):
     """What a service that was started this moment makes of the folder: sites by the key that is asked."""
     (fed / "service").mkdir(exist_ok=True)
     processes, watch = SimpleNamespace(running={}), SimpleNamespace()
-    service = Service(load_federation(fed), Ports(), processes, SimpleNamespace(), superlink, watch)
+    task = Task.of("study", fed)
+    service = Service(load_federation(fed), Ports(), processes, SimpleNamespace(), superlink, watch, task)
     service._look()
     assert service.trouble == ""
     return {site: one.node for site, one in service.nodes.items()}

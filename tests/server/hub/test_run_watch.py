@@ -14,7 +14,7 @@ from fedloupe_server.evidence.report import ReportUnwritable
 from fedloupe_server.federation.opening import RunTaken
 from fedloupe_server.hub.app import Unforeseen
 from fedloupe_server.hub.flower import FlowerRefused
-from fedloupe_server.hub.job import read_job
+from fedloupe_server.hub.job import Job, read_job
 from fedloupe_server.hub.processes import alive, began
 from fedloupe_server.hub.watching import ABSENT_S, LONGEST_S, LOOK_S, MOST, RunWatch
 
@@ -51,7 +51,7 @@ class Watched:
     """A watch whose clock and journal the test moves."""
 
     def __init__(self, flower, folder) -> None:
-        self.now, self.steps, self.given = 0.0, 0, {"key": Path("/k"), "nodes": Path("/n")}
+        self.now, self.steps, self.given = 0.0, 0, Job(Path("/k"), Path("/n"), name="demo-1")
         self.watch = RunWatch(
             flower,
             flower,
@@ -84,7 +84,7 @@ def test_a_submission_has_a_folder_with_what_it_is_given(watched, flower):
     assert watched.watch.state == "running"
     assert flower.submitted == [{"task": "study", "work": str(watched.watch.job)}]
     job = read_job(watched.watch.job)
-    assert (job.key, job.nodes) == (Path("/k"), Path("/n"))
+    assert (job.key, job.nodes, job.name) == (Path("/k"), Path("/n"), "demo-1")
     assert job.keeper == (os.getpid(), began(os.getpid())) and job.kept
 
 

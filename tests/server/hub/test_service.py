@@ -19,6 +19,7 @@ from fedloupe_server.hub.control import Node
 from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.service import Ports, Service, watch_run
 from fedloupe_server.hub.status import read_status, status_of
+from fedloupe_server.hub.task import Task
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.provision import load_federation
 
@@ -63,14 +64,14 @@ class TestTheRun:
 
     def test_one_that_is_complete_is_not_submitted_by_a_service_that_starts_again(self, federation, flower):
         self.leave(federation, federation.study.fingerprint)
-        watch = watch_run(federation, flower, flower)
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
         assert (watch.state, watch.over) == ("completed", True)
         watch.look()
         assert flower.submitted == []
 
     def test_another_study_in_the_same_folder_is(self, federation, flower):
         self.leave(federation, "ab" * 32)
-        watch = watch_run(federation, flower, flower)
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
         watch.look()
         assert watch.state == "running" and flower.submitted[0]["run-dir"] == str(federation.folder / "run")
 
@@ -101,8 +102,9 @@ class TestWhomTheRunCanReach:
     def reached(self, federation, superlink):
         (federation.folder / "service").mkdir()
         processes = SimpleNamespace(running={}, check=lambda: None)
-        watch = watch_run(federation, superlink, superlink)
-        service = Service(federation, Ports(), processes, superlink, superlink, watch)
+        task = Task.of("study", federation.folder)
+        watch = watch_run(federation, superlink, superlink, task)
+        service = Service(federation, Ports(), processes, superlink, superlink, watch, task)
         service._certificate = hashlib.sha256(federation.certificate.read_bytes()).hexdigest()
 
         def look():
@@ -139,9 +141,11 @@ class TestTheStatus:
     @pytest.fixture
     def service(self, federation, flower):
         (federation.folder / "service").mkdir()
-        watch = watch_run(federation, flower, flower)
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
         processes = SimpleNamespace(running={}, check=lambda: None)
-        made = Service(federation, Ports(), processes, flower, flower, watch, trouble="")
+        made = Service(
+            federation, Ports(), processes, flower, flower, watch, Task.of("study", federation.folder), trouble=""
+        )
         made._looked = float("inf")  # no SuperLink to look at
         return made
 

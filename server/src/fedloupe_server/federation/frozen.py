@@ -68,6 +68,16 @@ class FrozenRun:
         return make_seal(self.study, self.run, (self.features, self.columns), self.fitted, self.own, self.contributed)
 
 
+def check_stops_sealed(study: Study) -> None:
+    """A run of this study can be stopped once it is sealed.
+
+    Raises:
+        NotSealable: a drawing study; its model is evaluated as it is trained.
+    """
+    if study.segmentation is not None:
+        raise NotSealable("a drawing study is not stopped there", where=study.study, remedy="run it to its end")
+
+
 def freeze_run(run_dir: Path, key: Signer) -> Seal:
     """Seal a fitted run from what lies on disk, or check that what lies there is what was sealed.
 

@@ -2,6 +2,7 @@
 
 run/
   study.json                  the canonical study
+  name.txt                    the run's name, where it is not that of its folder
   columns.json                the feature columns that the sites agreed on, and their groups
   quality.json                a study with `quality`: every feature, and why it stays or goes
   preparation.safetensors     scaling and projection

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +18,11 @@ from fedloupe.study import Study
 from fedloupe_server.federation.conversation import Conversation
 from fedloupe_server.federation.events import Observer
 from fedloupe_server.federation.exchange import Exchange
-from fedloupe_server.federation.journal import Journal
+from fedloupe_server.federation.journal import Journal, JournalDamaged, write_atomic
 from fedloupe_server.federation.state import FILE, Watch
 from fedloupe_server.federation.waiting import Clock
 
-LOCK = "run.lock"
+LOCK, NAME = "run.lock", "name.txt"
 
 
 class RunTaken(FedLoupeError):
@@ -31,8 +32,28 @@ class RunTaken(FedLoupeError):
     title = "the run is under way in another process"
 
 
+def name_run(run_dir: Path, name: str) -> None:
+    """Give a run a name that its folder does not bear; one that has begun keeps the name that it has.
+
+    Args:
+        run_dir: the run's folder.
+        name: lower case letters, digits, `_` and `-`.
+    """
+    if not (run_dir / "study.json").exists():
+        write_atomic(run_dir / NAME, f"{name}\n".encode("ascii"))
+
+
 def run_name(run_dir: Path) -> str:
-    """The run's name on the wire: the folder's name in lower case, other characters as `-`."""
+    """The run's name on the wire: as given, or the folder's in lower case, other characters as `-`.
+
+    Raises:
+        JournalDamaged: the file with its name holds none.
+    """
+    if (path := run_dir / NAME).exists():
+        name = path.read_text(encoding="ascii", errors="replace").strip()
+        if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,99}", name):
+            raise JournalDamaged("no run's name", where=str(path), remedy="restore it from a backup")
+        return name
     text = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in run_dir.resolve().name.lower())
     return text.lstrip("-_") or "run"
 

@@ -49,6 +49,7 @@ from fedloupe_server.federation.events import Event, Observer, silent
 from fedloupe_server.federation.exchange import Exchange
 from fedloupe_server.federation.fit import Fitted, fit, initial_weights, install
 from fedloupe_server.federation.freezing import keep_seal, make_seal, open_sites, read_seal, signer_beside, summed_sites
+from fedloupe_server.federation.frozen import check_stops_sealed
 from fedloupe_server.federation.harmonising import harmoniser_digest, install_harmoniser
 from fedloupe_server.federation.journal import Journal, read_tensors, write_atomic, write_tensors
 from fedloupe_server.federation.opening import opened
@@ -113,13 +114,23 @@ def run_study(
 
 
 def freeze_study(
-    study: Study, exchange: Exchange, run_dir: Path, *, observer: Observer = silent, key: Signer | None = None
+    study: Study,
+    exchange: Exchange,
+    run_dir: Path,
+    *,
+    observer: Observer = silent,
+    patient: bool = False,
+    key: Signer | None = None,
 ) -> Seal:
     """Run or continue a study until it is sealed: no site that only validates hears of it. As `run_study`.
 
     `run_study` in the same folder goes on from there.
+
+    Raises:
+        NotSealable: a drawing study.
     """
-    with opened(study, exchange, run_dir, observer, CLOCK, patient=False) as (journal, talk):
+    check_stops_sealed(study)
+    with opened(study, exchange, run_dir, observer, CLOCK, patient=patient) as (journal, talk):
         return _lock(study, talk, journal, talk.watch.observe, key or signer_beside(run_dir)).seal
 
 

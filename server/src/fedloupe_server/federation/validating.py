@@ -61,6 +61,7 @@ def validate_run(
     out: Path,
     *,
     observer: Observer = silent,
+    patient: bool = False,
     key: Signer | None = None,
 ) -> Results:
     """Open the sites that have not validated a sealed run yet, and score what was sealed there.
@@ -71,6 +72,7 @@ def validate_run(
         exchange: how to reach these.
         out: the new run's folder; its name is the new run's name.
         observer: told of every step.
+        patient: as in `run_study`.
         key: who signed the seal; where None the one beside the sealed run's folder.
 
     Returns:
@@ -84,7 +86,7 @@ def validate_run(
     seal = keep_seal(run_dir, frozen.seal.signed(key))
     if run_name(out) == seal.run:
         raise NotSealable("the new run has the sealed one's name", where=str(out), remedy="choose another --out")
-    with opened(study, exchange, out, observer, CLOCK, patient=False) as (_, talk):
+    with opened(study, exchange, out, observer, CLOCK, patient=patient) as (_, talk):
         talk.leave_out([site.name for site in study.sites if site.name not in sites])
         talk.watch.observe(Event("validation", 0, len(sites), "opening sites that never trained"))
         open_sites(talk, sites, seal)

@@ -4,6 +4,7 @@
 
 `work` holds `job.json` (`fedloupe_server.hub.job`) and receives `server.json` (that this process lives), `progress.log`
 and `outcome.json`, for who started the run.
+`task="freeze"` runs the study until it is sealed, `task="validate"` opens further sites with a run that was sealed, and
 `task="ping"` is the preflight: it says hello to every site and writes `run-dir/ping.json`.
 """
 
@@ -13,7 +14,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flwr.app import Context
@@ -22,8 +23,10 @@ from flwr.serverapp import Grid, ServerApp
 import fedloupe
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, HelloReply, HelloRequest, MessageRefused, decode, encode
+from fedloupe.signing import Signer
 from fedloupe.study import Study, load_study
 from fedloupe_server.federation.exchange import Exchange, ask_once
+from fedloupe_server.federation.opening import name_run
 from fedloupe_server.hub.grid import GridExchange, hasten
 from fedloupe_server.hub.job import Job, JobInvalid, read_job
 from fedloupe_server.hub.processes import began
@@ -73,24 +76,48 @@ def _run(grid: Grid, config: Mapping[str, str], work: Path) -> None:
     key = job.signer()
     exchange = GridExchange(grid, job.table, key=key, observer=observe)
     run_dir.mkdir(parents=True, exist_ok=True)
+    if job.name is not None:
+        name_run(run_dir, job.name)
     match config["task"]:
-        case "study":
-            from fedloupe_server.federation import Event, draw_study, run_study
-            from fedloupe_server.pack import write_pack
-
-            def step(event: Event) -> None:
-                observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
-
-            if study.segmentation is None:
-                run_study(study, exchange, run_dir, observer=step, patient=True, key=key)
-                for note in write_pack(run_dir).notes:
-                    observe(note)
-            else:
-                draw_study(study, exchange, run_dir, observer=step, patient=True, key=key)
+        case "study" | "freeze" | "validate" as task:
+            _work(task, study, exchange, run_dir, job, key, observe)
         case "ping":
             _write(run_dir / "ping.json", ping(study, exchange))
         case other:
-            raise JobInvalid(f"task `{other}`", remedy="use `study` or `ping`")
+            raise JobInvalid(f"task `{other}`", remedy="use `study`, `freeze`, `validate` or `ping`")
+
+
+def _work(
+    task: str,
+    study: Study,
+    exchange: Exchange,
+    run_dir: Path,
+    job: Job,
+    key: Signer,
+    observe: Callable[[str], None],
+) -> None:
+    """Fit, seal or validate; a pause for a site that is missing is told, and lasts as long as it takes."""
+    from fedloupe_server.federation import Event, draw_study, freeze_study, run_study, validate_run
+    from fedloupe_server.pack import write_pack
+
+    def step(event: Event) -> None:
+        observe(f"{event.stage} {event.done}/{event.total} {event.note}".rstrip())
+
+    if task == "freeze":
+        seal = freeze_study(study, exchange, run_dir, observer=step, patient=True, key=key)
+        observe(f"sealed {seal.digest}")
+        return
+    if task == "validate":
+        if job.sealed is None:
+            raise JobInvalid("no sealed run is named", remedy="start runs with `fedloupe`")
+        validate_run(job.sealed, study, exchange, run_dir, observer=step, patient=True, key=key)
+    elif study.segmentation is None:
+        run_study(study, exchange, run_dir, observer=step, patient=True, key=key)
+    else:
+        draw_study(study, exchange, run_dir, observer=step, patient=True, key=key)
+        return
+    for note in write_pack(run_dir).notes:
+        observe(note)
 
 
 def _end_with_keeper(job: Job, every_s: float = 2.0) -> None:

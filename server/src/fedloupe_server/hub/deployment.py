@@ -27,7 +27,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe.study import load_study
 from fedloupe_server.federation.state import read_state
 from fedloupe_server.hub.coordinator import Coordinator, start_coordinator
-from fedloupe_server.hub.job import write_job
+from fedloupe_server.hub.job import Job, write_job
 from fedloupe_server.hub.processes import Processes, free_ports
 from fedloupe_server.provision import enrol
 from fedloupe_server.provision.errors import KeySpent, OtherKeyEnrolled
@@ -94,7 +94,7 @@ class Federation:
         job = Path(tempfile.mkdtemp(prefix="run-", dir=self.coordinator.work))
         nodes = {site: hospital.node for site, hospital in sorted(self.hospitals.items())}
         (job / "nodes.json").write_text(json.dumps(nodes, indent=2) + "\n", encoding="utf-8")
-        write_job(job, key=self.coordinator.federation / "coordinator.key", nodes=job / "nodes.json")
+        write_job(job, Job(self.coordinator.federation / "coordinator.key", job / "nodes.json"))
         config = {"task": task, "study": str(study_path.resolve()), "run-dir": str(run_dir.resolve()), "work": str(job)}
         flower = self.coordinator.flower
         run = flower.submit(self.coordinator.app, config)

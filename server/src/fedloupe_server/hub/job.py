@@ -1,6 +1,6 @@
 """What a ServerApp is given beside its study: whose key signs, and where the table of nodes is.
 
-write_job(work, key=Path("FED/coordinator.key"), nodes=Path("FED/service/nodes.json"))
+write_job(work, Job(Path("FED/coordinator.key"), Path("FED/service/nodes.json")))
 job = read_job(work)
 job.signer(); job.table["north"]            # the table is read again when its file changes
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedloupe.errors import FedLoupeError
@@ -34,12 +34,21 @@ class Job:
     Attributes:
         key: file of the coordinator's private key.
         nodes: file with the node id of each site that can be reached.
-        keeper: process id of who keeps the run, and when that process began; None where nobody does.
+        keeper: process id of who keeps the run, and when that process began: the ServerApp ends where it does. None: it
+            goes on by itself.
+        name: of the run on the wire; None where it is its folder's.
+        sealed: folder of the sealed run that is to be validated.
     """
 
     key: Path
     nodes: Path
     keeper: tuple[int, float] | None = None
+    name: str | None = None
+    sealed: Path | None = None
+
+    def kept_by(self, process: int) -> Job:
+        """The same, kept by a process of this id; one that is no more keeps nothing."""
+        return replace(self, keeper=(process, began(process) or 0.0))
 
     def signer(self) -> Signer:
         """The coordinator's key.
@@ -104,16 +113,9 @@ class NodeTable(Mapping[str, int]):
             ) from None
 
 
-def write_job(work: Path, *, key: Path, nodes: Path, keeper: int | None = None) -> None:
-    """Write a job's file.
-
-    Args:
-        work: the submission's folder.
-        key: file of the coordinator's private key.
-        nodes: file with the node id of each site.
-        keeper: process id of who keeps the run: the ServerApp ends where that process does. None: it goes on by itself.
-    """
-    content = {"key": str(key), "nodes": str(nodes), "keeper": keeper and [keeper, began(keeper)]}
+def write_job(work: Path, job: Job) -> None:
+    """Write a job's file in a submission's folder."""
+    content = {name: str(value) if isinstance(value, Path) else value for name, value in vars(job).items()}
     write_atomic(work / NAME, (json.dumps(content, indent=1) + "\n").encode())
 
 
@@ -127,6 +129,12 @@ def read_job(work: Path) -> Job:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         keeper = content.get("keeper")
-        return Job(Path(content["key"]), Path(content["nodes"]), keeper and (int(keeper[0]), float(keeper[1])))
+        return Job(
+            Path(content["key"]),
+            Path(content["nodes"]),
+            keeper and (int(keeper[0]), float(keeper[1])),
+            None if content.get("name") is None else str(content["name"]),
+            Path(content["sealed"]) if content.get("sealed") else None,
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise JobInvalid(f"no job: {error}", where=str(path), remedy="start runs with `fedloupe`") from None

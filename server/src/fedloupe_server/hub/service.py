@@ -1,6 +1,6 @@
 """The coordinator's service: SuperLink, executor and proxy kept alive, couriers registered, one study's run kept going.
 
-    with Service.open(Path("FED"), Ports(proxy=443)) as service:
+    with Service.open(Path("FED"), Ports(proxy=443), "study") as service:
         while not stop.wait(TICK_S):
             service.tick()
 
@@ -11,7 +11,7 @@ read again while it runs: hospitals that join, keys that are renewed or taken ba
     FED/service/logs/           one file a process
     FED/service/jobs/0001/      a submission of the run: nodes, progress, outcome
     FED/service/status.json     what `fedloupe status` shows; events.jsonl what `fedloupe logs` does
-    FED/run/                    the study's journal
+    FED/run/                    the study's journal; FED/validation/ that of a later validation
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from fedloupe.errors import FedLoupeError
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.hub.control import Control
 from fedloupe_server.hub.flower import Flower, FlowerRefused, environment, tool
+from fedloupe_server.hub.job import Job
 from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
-from fedloupe_server.hub.standing import is_complete, steps
+from fedloupe_server.hub.standing import steps
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
+from fedloupe_server.hub.task import Name, Task
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
@@ -78,6 +80,8 @@ class Service:
         federation: as the folder was read last.
         nodes: couriers at the SuperLink, by site.
         watch: the run.
+        task: what it is started for.
+        needs: the sites that are asked anything.
         status: as it was written last.
         trouble: what keeps the SuperLink from being looked at, in words; empty where nothing does.
     """
@@ -88,6 +92,7 @@ class Service:
     flower: Flower
     control: Control
     watch: RunWatch
+    task: Task
     nodes: dict[str, Registered] = field(default_factory=dict)
     trouble: str = "starting"
     status: Status | None = None
@@ -98,19 +103,21 @@ class Service:
 
     def __post_init__(self) -> None:
         self._study = self.federation.study.fingerprint
+        self.needs = self.task.needs(self.federation.study)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path, ports: Ports) -> Iterator[Service]:
+    def open(cls, folder: Path, ports: Ports, name: Name = "study") -> Iterator[Service]:
         """Take the folder, start the processes; end them at the end.
 
         Args:
             folder: FED.
             ports: where to listen.
+            name: of its task.
 
         Raises:
             ServiceRuns: another one works here.
-            FederationUnusable, ProcessEnded, FlowerRefused: see there.
+            FederationUnusable, ProcessEnded, FlowerRefused, NotSealable, SealBroken: see there.
         """
         folder = folder.resolve()
         federation, work = load_federation(folder), folder / "service"
@@ -121,7 +128,9 @@ class Service:
             flower.configure()
             control = Control(federation.authority, ports.superlink)
             end_leftovers(work / "jobs")
-            service = cls(federation, ports, processes, flower, control, watch_run(federation, flower, control))
+            task = Task.of(name, folder)
+            watch = watch_run(federation, flower, control, task)
+            service = cls(federation, ports, processes, flower, control, watch, task)
             with telling(service.tell, lambda: service.lives):
                 service._start()
                 try:
@@ -246,25 +255,27 @@ class Service:
         )
 
 
-def watch_run(federation: Federation, flower: Submits, control: Follows) -> RunWatch:
+def watch_run(federation: Federation, flower: Submits, control: Follows, task: Task) -> RunWatch:
     """The watch over a federation's run; one that is complete for the study of now is completed at once.
 
     Args:
         federation: as the folder has it now.
         flower: submits.
         control: follows and stops.
+        task: what is done.
     """
     folder, study = federation.folder, federation.study
-    work, run = folder / "service", folder / "run"
+    work = folder / "service"
+    job = Job(folder / "coordinator.key", work / "nodes.json", name=task.run_name(study), sealed=task.sealed)
     return RunWatch(
         flower,
         control,
         federation.app,
         work / "jobs",
-        {"task": "study", "study": str(federation.study_file), "run-dir": str(run)},
-        lambda: {"key": folder / "coordinator.key", "nodes": work / "nodes.json"},
-        lambda: steps(run),
-        lambda: is_complete(study, run),
+        {"task": task.name, "study": str(federation.study_file), "run-dir": str(task.run)},
+        lambda: job,
+        lambda: steps(task.run),
+        lambda: task.is_complete(study),
     )
 
 

@@ -15,6 +15,8 @@ from fedloupe_server.hub.status import SiteStatus, Status
 
 STYLES = {"runs": "green", "completed": "bold green", "waits": "yellow", "failed": "bold red"}
 
+DONE = {"study": "completed", "freeze": "sealed", "validate": "validated"}
+
 
 def screen(status: Status, *, fresh: bool, now: datetime | None = None) -> RenderableType:
     """Everything of one look.
@@ -46,7 +48,7 @@ def screen(status: Status, *, fresh: bool, now: datetime | None = None) -> Rende
 def _run(status: Status, *, fresh: bool) -> Text:
     if not fresh and status.run not in ("completed", "failed"):
         return Text(f"the service does not run (last seen {status.written:%Y-%m-%d %H:%M} UTC)", "bold red")
-    words = {"runs": "running", "waits": "waiting", "completed": "completed", "failed": f"failed: {status.why}"}
+    words = {"runs": "running", "waits": "waiting", "completed": DONE[status.task], "failed": f"failed: {status.why}"}
     return Text(words[status.outcome], STYLES[status.outcome])
 
 

@@ -82,12 +82,13 @@ class Status(BaseModel):
         address: where couriers dial.
         trouble: what keeps the service from its work; empty where nothing does.
         processes: by name.
+        task: what the service is started for: the whole study, the study until it is sealed, or a later validation.
         run: of the service: `waiting`, `running`, `completed` or `failed`.
         why: of that.
         stuck: why its submissions gain nothing, where several in a row did not; empty otherwise.
         submissions: how often the run was given to Flower.
         state: of the run, as its ServerApp wrote it last.
-        sites: by name, in the study's order.
+        sites: those that the task needs, by name, in the study's order.
         expiring: days until the coordinator's own certificates end, where soon.
     """
 
@@ -100,6 +101,7 @@ class Status(BaseModel):
     address: str
     trouble: str
     processes: dict[str, Process]
+    task: Literal["study", "freeze", "validate"] = "study"
     run: Literal["waiting", "running", "completed", "failed"]
     why: str
     stuck: str = ""
@@ -121,7 +123,7 @@ def status_of(service: Service) -> Status:
     """The status now; another thread may be at work in the service: what it replaces as one is read once."""
     federation, watch, nodes = service.federation, service.watch, service.nodes
     (state, why), running = watch.standing, service.processes.running.copy()
-    run = read_state(federation.folder / "run")
+    run = read_state(service.task.run)
     if run is not None and run.fingerprint != federation.study.fingerprint:
         run = None  # of another study: what its sites said was not of this one
     rows = site_rows(federation, utc_now())
@@ -136,6 +138,7 @@ def status_of(service: Service) -> Status:
             run.sites.get(site.name) if run else None,
         )
         for site in federation.study.sites
+        if site.name in service.needs
     }
     return Status(
         written=datetime.now(UTC).replace(microsecond=0),
@@ -145,6 +148,7 @@ def status_of(service: Service) -> Status:
         address=federation.record.address,
         trouble=service.trouble,
         processes={name: Process(pid=one.process.pid, starts=one.starts) for name, one in running.items()},
+        task=service.task.name,
         run=state,
         why=why,
         stuck=watch.stuck,

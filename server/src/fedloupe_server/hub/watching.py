@@ -1,6 +1,6 @@
 """Keeps one run going, whatever Flower does with it: submits it, sees when it was given up, submits it again.
 
-    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: {"key": ..., ...}, steps, complete)
+    watch = RunWatch(flower, control, app, jobs, {"task": "study", ...}, lambda: Job(...), steps, complete)
     while not watch.over:
         watch.look()                     # a few times a second; never blocks for long
         time.sleep(0.3)
@@ -28,7 +28,7 @@ from fedloupe.errors import FedLoupeError
 from fedloupe_server.federation.opening import RunTaken
 from fedloupe_server.hub.app import Unforeseen
 from fedloupe_server.hub.flower import FlowerRefused
-from fedloupe_server.hub.job import write_job
+from fedloupe_server.hub.job import Job, write_job
 from fedloupe_server.hub.processes import alive
 
 State = Literal["waiting", "running", "completed", "failed"]
@@ -90,7 +90,7 @@ class RunWatch:
         app: the staged bundle.
         jobs: folder of the submissions' folders.
         config: of the run, without `work`.
-        given: paths for the ServerApp's `job.json`; None where a submission must wait.
+        given: what the ServerApp is given, without its keeper; None where a submission must wait.
         progress: steps that the journal holds.
         complete: whether the journal holds the run's end; an error of it ends the watch.
         clock: monotonic seconds.
@@ -105,7 +105,7 @@ class RunWatch:
     app: Path
     jobs: Path
     config: Mapping[str, str]
-    given: Callable[[], Mapping[str, Path] | None]
+    given: Callable[[], Job | None]
     progress: Callable[[], int]
     complete: Callable[[], bool]
     clock: Callable[[], float] = time.monotonic
@@ -177,7 +177,7 @@ class RunWatch:
         self.submissions += 1
         job = self.jobs / f"{self._free_number():04d}"
         job.mkdir(parents=True)
-        write_job(job, **given, keeper=os.getpid())
+        write_job(job, given.kept_by(os.getpid()))
         began, done = self.clock(), self.progress()
         try:
             run = self.flower.submit(self.app, {**self.config, "work": str(job)})

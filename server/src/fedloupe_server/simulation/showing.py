@@ -26,7 +26,7 @@ from fedloupe_server.evidence.loading import load_results
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.evidence.summary import summary_table
 from fedloupe_server.federation.events import Event
-from fedloupe_server.federation.frozen import NotSealable
+from fedloupe_server.federation.frozen import check_stops_sealed
 from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.federation.validating import to_validate
 from fedloupe_server.hub.deployment import run_deployed
@@ -145,8 +145,7 @@ def freeze_files(
     study: Study, sites_file: Path, data: Path | None, folder: Path, *, fresh: bool, screen: Screen
 ) -> Seal:
     """As `run_files`, until the run is sealed; raises NotSealable for a drawing study."""
-    if study.segmentation is not None:
-        raise NotSealable("a drawing study is not stopped there", where=study.study, remedy="run it without --until")
+    check_stops_sealed(study)
     homes, cohort = sites_of(study, sites_file, data, folder, fresh=fresh)
     if cohort:
         _prepare_publicly(study, folder / study.study, folder, screen)

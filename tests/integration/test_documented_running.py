@@ -1,4 +1,5 @@
-"""By the words of docs/deployment.md: a hospital joins a study that runs, and an expired certificate is rotated in one.
+"""By the words of docs/deployment.md: a study runs while a hospital joins and a certificate is rotated; another one is
+sealed, tested, and validated by a hospital that comes later.
 
 Coordinator and hospitals are real processes on loopback, started by the page's own commands; the ports and the lifetime
 of the server's first certificate are the test's.
@@ -20,12 +21,15 @@ import pytest
 from tests.drill.studies import drill_study, drill_tables
 
 from fedloupe.enrolment import read_request
+from fedloupe.freezing import Seal
 from fedloupe.signing import Signer, spoken
+from fedloupe.study import Study, parse_study
 from fedloupe_client.config import load_site
 from fedloupe_client.ingest import ingest
+from fedloupe_server.evidence import load_results
 from fedloupe_server.federation.state import read_state
 from fedloupe_server.hub.processes import Processes, free_ports
-from fedloupe_server.hub.status import read_status
+from fedloupe_server.hub.status import Status, read_status
 from fedloupe_server.provision.authority import Authority, write_server_certificate
 from fedloupe_server.simulation.sites import make_homes
 
@@ -51,28 +55,35 @@ class Parties:
         self.folder, self.processes, self.sockets = folder, processes, sockets
         self.fed = folder / "FED"
         self.port, self.inner = free_ports(2)
-        self.study = drill_study(
-            40,  # more than any machine gets through before the last step below
-            8,
-            SITES,
-            quorum={
-                "must": ["north", "south", "west"],
-                "may": ["east"],
-                "minimum": 3,
-                "timeout_s": 300,
-                "retry_after_s": 2,
-                "silence_s": 60,
-            },
-        )
-        tables = drill_tables(folder / "tables", SITES)
-        self.homes = dict(make_homes(self.study, tables / "sites.yaml", tables, folder / "homes"))
-        for home in self.homes.values():
-            ingest(load_site(home), self.study, home)
-        (folder / "study.json").write_text(self.study.canonical)
         (folder / "bin").mkdir()
         for name, module in COMMANDS.items():
             (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
             (folder / "bin" / name).chmod(0o755)
+
+    def bring(self, study: Study, *, later: Study | None = None) -> None:
+        """The study, and a home with its data for every hospital of this or the later one."""
+        self.study, everyone = study, later or study
+        tables = drill_tables(self.folder / "tables", SITES)
+        self.homes = dict(make_homes(everyone, tables / "sites.yaml", tables, self.folder / "homes"))
+        for home in self.homes.values():
+            ingest(load_site(home), everyone, home)
+        (self.folder / "study.json").write_text(study.canonical)
+
+    def provision(self, block: str) -> None:
+        """The page's command, for this machine's address."""
+        self.type(None, block.replace("fl.example.org:443", f"127.0.0.1:{self.port}"))
+
+    def serve(self, block: str, task: str, timeout_s: float) -> Status:
+        """The page's service, until it has done this."""
+        self.begin(None, block, "service")
+
+        def done() -> bool:
+            status = read_status(self.fed)
+            return status is not None and (status.task, status.run) == (task, "completed")
+
+        self.until(done, timeout_s, task)
+        self.processes.end("service")
+        return read_status(self.fed)
 
     def environment(self, site: str | None) -> dict[str, str]:
         env = {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
@@ -137,9 +148,11 @@ def parties(tmp_path):
 
 
 def test_a_hospital_joins_and_an_expired_certificate_is_rotated_while_the_study_runs(parties):
+    waits = {"timeout_s": 300, "retry_after_s": 2, "silence_s": 60}
+    quorum = {"must": ["north", "south", "west"], "may": ["east"], "minimum": 3, **waits}
+    parties.bring(drill_study(40, 8, SITES, quorum=quorum))  # more rounds than any machine gets through before the end
     (found,) = [block for block in documented("run", "coordinator") if "fedloupe provision" in block]
-    address = f"127.0.0.1:{parties.port}"
-    parties.type(None, found.replace("study.yaml", "study.json").replace("fl.example.org:443", address))
+    parties.provision(found.replace("study.yaml", "study.json"))
     for site in ("north", "south", "west"):
         parties.join(site)
     (start,) = documented("start", "coordinator")
@@ -171,6 +184,50 @@ def test_a_hospital_joins_and_an_expired_certificate_is_rotated_while_the_study_
     assert set(parties.rounds()[-1]["participants"]) == set(SITES)
     assert (parties.fed / "run" / "pack" / "report.html").exists()
     assert read_state(parties.fed / "run").ended == "completed"
+
+
+def test_a_study_is_sealed_then_tested_then_validated_by_a_hospital_that_comes_later(parties):
+    study = drill_study(2, 2, {site: SITES[site] for site in ("north", "south", "west")})
+    content = json.loads(study.canonical)
+    more = [*content["sites"], {"name": "east", "role": "validate"}]
+    later = parse_study({**content, "sites": more, "title": "With a hospital that came later"})
+    parties.bring(study, later=later)
+    (found,) = [block for block in documented("run", "coordinator") if "fedloupe provision" in block]
+    parties.provision(found.replace("study.yaml", "study.json"))
+    for site in ("north", "south", "west"):
+        parties.join(site)
+
+    (sealing,) = documented("start sealing", "coordinator")
+    assert set(parties.serve(sealing, "freeze", 240).sites) == {"north", "south", "west"}
+    run = parties.fed / "run"
+    assert (run / "seal.json").exists() and not (run / "results.json").exists()
+    check, again = documented("later", "coordinator")
+    parties.type(None, check)
+    seal = (run / "seal.json").read_bytes()
+
+    (start,) = documented("start", "coordinator")
+    parties.serve(start, "study", 240)
+    assert (run / "pack" / "report.html").exists() and (run / "seal.json").read_bytes() == seal
+    asked = {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in ("north", "south", "west")}
+    name = f"drill-{study.fingerprint[:8]}"
+    for site in asked:
+        assert [path.name for path in (parties.homes[site] / "gate" / "trained").iterdir()] == [name]
+
+    (parties.folder / "more.yaml").write_text(later.canonical)
+    parties.provision(again)
+    parties.join("east")
+    (validating,) = documented("start validating", "coordinator")
+    assert set(parties.serve(validating, "validate", 240).sites) == {"east"}
+    results = load_results(parties.fed / "validation")
+    assert {site.site: site.role for site in results.sites} == {
+        **dict.fromkeys(("north", "south", "west"), "train"),
+        "east": "validate",
+    }
+    assert results.run == f"drill-{later.fingerprint[:8]}"
+    kept = Seal.parse((parties.homes["east"] / "gate" / "sealed" / f"{results.run}.json").read_bytes())
+    assert kept == Seal.parse(seal) and kept.run == name
+    assert (parties.fed / "validation" / "pack" / "seal.json").read_bytes() == seal
+    assert {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in asked} == asked
 
 
 def expire_soon(parties: Parties, seconds: float) -> float:
