@@ -22,32 +22,13 @@ from fedloupe_server.hub.status import read_status, status_of
 from fedloupe_server.hub.task import Task
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.provision import load_federation
+from submissions import Flower
 
 
 @pytest.fixture
 def federation(tmp_path, monkeypatch):
     build_once(monkeypatch)
     return found(tmp_path / "FED").federation
-
-
-class Flower:
-    """Takes every submission."""
-
-    def __init__(self) -> None:
-        self.submitted: list[dict[str, str]] = []
-        self.go = threading.Event()
-        self.go.set()
-
-    def submit(self, app, run_config):
-        self.go.wait(20)
-        self.submitted.append(dict(run_config))
-        return len(self.submitted)
-
-    def status(self, run):
-        return "running"
-
-    def stop(self, run):
-        pass
 
 
 @pytest.fixture

@@ -22,26 +22,10 @@ from fedloupe_server.hub.service import Ports, Service, watch_run
 from fedloupe_server.hub.showing import screen
 from fedloupe_server.hub.status import status_of
 from fedloupe_server.hub.task import Task
+from submissions import Flower
 
 TRAIN = [{"name": name, "role": "train"} for name in ("north", "south", "west")]
 INSIDE, LATER = [*TRAIN, {"name": "coast", "role": "validate"}], {"name": "island", "role": "validate"}
-
-
-class Flower:
-    """Takes every submission, and says that it runs."""
-
-    def __init__(self):
-        self.submitted = []
-
-    def submit(self, app, run_config):
-        self.submitted.append(dict(run_config))
-        return len(self.submitted)
-
-    def status(self, run):
-        return "running"
-
-    def stop(self, run):
-        pass
 
 
 @pytest.fixture
