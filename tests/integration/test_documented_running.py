@@ -75,11 +75,14 @@ class Parties:
 
     def serve(self, block: str, task: str, timeout_s: float) -> Status:
         """The page's service, until it has done this."""
+        before = read_status(self.fed)
         self.begin(None, block, "service")
 
         def done() -> bool:
             status = read_status(self.fed)
-            return status is not None and (status.task, status.run) == (task, "completed")
+            if status is None or not status.processes or (before and status.processes == before.processes):
+                return False  # what an earlier service wrote last
+            return (status.task, status.run) == (task, "completed")
 
         self.until(done, timeout_s, task)
         self.processes.end("service")
@@ -206,7 +209,10 @@ def test_a_study_is_sealed_then_tested_then_validated_by_a_hospital_that_comes_l
     seal = (run / "seal.json").read_bytes()
 
     (start,) = documented("start", "coordinator")
-    parties.serve(start, "study", 240)
+    parties.serve(start, "freeze", 60)
+    assert not (run / "results.json").exists(), "without a word it goes on as it was told before"
+    (opening,) = documented("start opening", "coordinator")
+    parties.serve(opening, "study", 240)
     assert (run / "pack" / "report.html").exists() and (run / "seal.json").read_bytes() == seal
     asked = {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in ("north", "south", "west")}
     name = f"drill-{study.fingerprint[:8]}"
@@ -218,7 +224,8 @@ def test_a_study_is_sealed_then_tested_then_validated_by_a_hospital_that_comes_l
     parties.join("east")
     (validating,) = documented("start validating", "coordinator")
     assert set(parties.serve(validating, "validate", 240).sites) == {"east"}
-    results = load_results(parties.fed / "validation")
+    validation = parties.fed / f"validation-{later.fingerprint[:8]}"
+    results = load_results(validation)
     assert {site.site: site.role for site in results.sites} == {
         **dict.fromkeys(("north", "south", "west"), "train"),
         "east": "validate",
@@ -226,7 +233,7 @@ def test_a_study_is_sealed_then_tested_then_validated_by_a_hospital_that_comes_l
     assert results.run == f"drill-{later.fingerprint[:8]}"
     kept = Seal.parse((parties.homes["east"] / "gate" / "sealed" / f"{results.run}.json").read_bytes())
     assert kept == Seal.parse(seal) and kept.run == name
-    assert (parties.fed / "validation" / "pack" / "seal.json").read_bytes() == seal
+    assert (validation / "pack" / "seal.json").read_bytes() == seal
     assert {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in asked} == asked
 
 

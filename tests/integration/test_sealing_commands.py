@@ -58,8 +58,17 @@ def test_fitted_and_sealed_then_validated_by_a_hospital_that_was_not_in_the_stud
     ran = json.loads((pack / "provenance.json").read_text())["predicate"]["runDetails"]
     assert ran["byproducts"][0]["annotations"]["seal"] == hashlib.sha256((pack / "seal.json").read_bytes()).hexdigest()
 
+    refused = CliRunner().invoke(
+        app, ["validate", str(run_dir), str(second), "--data", str(tables), "--out", f"{run_dir}2"]
+    )
+    assert refused.exit_code == 1 and "FL-729" in refused.output, "nobody is tested twice"
+    run_dir.rename(folder / "moved")
+    refused = CliRunner().invoke(app, ["report", str(folder / "small-tables-validated")])
+    assert refused.exit_code == 1 and "FL-827" in refused.output and not run_dir.exists(), "no pack without its model"
+    (folder / "moved").rename(run_dir)
+
     path = run_dir / "threshold.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "threshold": 0.123}))
-    for words in (("freeze", run_dir), ("validate", run_dir, second, *data, "--out", folder / "again")):
+    for words in (("freeze", run_dir), ("validate", run_dir, second, *data, "--out", folder / "apart" / "again")):
         done = CliRunner().invoke(app, [*map(str, words)])
         assert done.exit_code == 1 and ("FL-736" in done.output or "FL-736" in done.stderr), done.output

@@ -1,7 +1,8 @@
 """`fedloupe start, status, logs, health`: the coordinator's service, and one look at it.
 
 fedloupe start FED          SuperLink, executor, proxy and the study's run, until stopped; goes on after any crash
-                            `--until frozen` stops before any hospital is opened, `--validate` opens later ones
+                            `--until frozen` stops before any hospital is opened, `--until end` goes on from there,
+                            `--validate` opens later ones; the folder remembers which was said last
 fedloupe status FED         the run and every site, live; who is missing, and why
 fedloupe logs FED [SITE]    what happened, oldest first
 fedloupe health FED         for a container or a monitor: exit code 0 where the service works
@@ -24,11 +25,13 @@ from fedloupe.terminal import console, say_json, speaking
 
 if TYPE_CHECKING:
     from fedloupe_server.hub.status import Status
+    from fedloupe_server.hub.task import Name
 
 Folder = Annotated[Path, typer.Argument(metavar="FED", help="the federation folder", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document instead of words")]
 EXIT = {"runs": 0, "completed": 0, "waits": 3, "failed": 4}
 NOT_RUNNING = 5
+UNTIL: dict[str | None, Name | None] = {"frozen": "freeze", "end": "study", None: None}
 
 
 class NoStatus(FedLoupeError):
@@ -49,8 +52,11 @@ def start_command(
     ] = None,
     log: Annotated[Literal["words", "json"], typer.Option(help="form of the log on standard error")] = "words",
     until: Annotated[
-        Literal["frozen"] | None,
-        typer.Option(help="frozen: fit and seal FED/run, and open no hospital that only validates", show_default=False),
+        Literal["frozen", "end"] | None,
+        typer.Option(
+            help="frozen: fit and seal FED/run, and open no hospital that only validates; as said last if not given",
+            show_default=False,
+        ),
     ] = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="open the study's further hospitals with what FED/run holds sealed")
@@ -65,16 +71,14 @@ def start_command(
     from fedloupe_server.hub.service import TICK_S, Ports, Service
 
     if validate and until is not None:
-        raise typer.BadParameter("--validate opens hospitals, --until frozen opens none")
+        raise typer.BadParameter("--validate is a task of its own, without --until")
     set_up(log)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     ports = Ports(None if no_proxy else port, host, superlink_port)
     with speaking(), contextlib.ExitStack() as stack:
-        service = stack.enter_context(
-            Service.open(folder, ports, "validate" if validate else "freeze" if until else "study")
-        )
+        service = stack.enter_context(Service.open(folder, ports, "validate" if validate else UNTIL[until]))
         if metrics_port is not None:
             stack.enter_context(serving(lambda: service.status, metrics_port))
         while not stop.wait(TICK_S):
@@ -166,7 +170,7 @@ def _read(folder: Path) -> Status:
 
     status = read_status(folder)
     if status is None:
-        raise NoStatus("no status", where=str(folder), remedy="`fedloupe start FED`")
+        raise NoStatus("no status: no service got that far", where=str(folder), remedy="`fedloupe start FED`")
     return status
 
 

@@ -9,13 +9,14 @@ from tests.server.federation.conftest import PATIENTS
 
 from fedloupe.models import digest
 from fedloupe.signing import Signer
+from fedloupe_server.evidence import wording
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.columns import FeaturesDiffer
 from fedloupe_server.federation.freezing import NotExternal, SealBroken, read_seal, signer_beside
 from fedloupe_server.federation.frozen import NotSealable, freeze_run, read_frozen
 from fedloupe_server.federation.run import freeze_study
-from fedloupe_server.federation.validating import validate_run
+from fedloupe_server.federation.validating import to_validate, validate_run
 
 ROLES = [{"name": n, "role": "train"} for n in ("north", "south", "east")] + [{"name": "coast", "role": "validate"}]
 RICH = {"clinical_baseline": True, "trees": {"rounds": 2}}
@@ -89,12 +90,43 @@ class TestValidatedLater:
         on_disk = (tmp_path / "trial-validated" / "results.json").read_bytes()
         assert Results.model_validate_json(on_disk) == results
 
+    def test_what_was_validated_before_is_taken_over_and_not_asked_again(
+        self, make_study, study, further, new_hospitals, run_dir, tmp_path
+    ):
+        hospitals = new_hospitals({**PATIENTS, "isle": 15, "cape": 12})
+        run_study(study, hospitals, run_dir)
+        first = validate_run(run_dir, further(), hospitals, tmp_path / "later")
+        hospitals.log.clear()
+        both = [*ROLES, *({"name": name, "role": "validate"} for name in ("isle", "cape"))]
+        results = validate_run(run_dir, further(sites=both, title="With two more"), hospitals, tmp_path / "latest")
+        assert {r.site for r in hospitals.log} == {"cape"}
+        assert [s.site for s in results.sites] == ["north", "south", "east", "coast", "isle", "cape"]
+        assert results.sites[:5] == first.sites
+        with pytest.raises(NotSealable, match="no site is left"):
+            validate_run(run_dir, further(), hospitals, tmp_path / "again")
+
+        def of_another_seal(path):
+            content = json.loads(path.read_text())
+            path.write_text(json.dumps({**content, "sealed": {**content["sealed"], "digest": "0" * 64}}))
+
+        for name in ("later", "latest"):
+            of_another_seal(tmp_path / name / "results.json")
+        assert to_validate(run_dir, further(sites=both), tmp_path / "again") == ("isle", "cape")
+
+    def test_not_in_the_sealed_study_itself(self, study, hospitals, run_dir, tmp_path):
+        freeze_study(study, hospitals, run_dir)
+        hospitals.log.clear()
+        with pytest.raises(NotSealable, match="sealed study itself"):
+            validate_run(run_dir, study, hospitals, tmp_path / "later")
+        assert hospitals.log == []
+
     def test_a_run_that_stopped_when_it_was_frozen_is_validated_by_all_who_only_validate(
         self, study, further, hospitals, run_dir, tmp_path
     ):
         freeze_study(study, hospitals, run_dir)
         results = validate_run(run_dir, further(), hospitals, tmp_path / "later")
         assert [s.site for s in results.sites] == ["coast", "isle"]
+        assert wording.asked(results)[1].startswith("3 sites trained, 2 sites only validated; ")
         assert not hospitals.asked("evaluate", site="north")
 
     @pytest.mark.parametrize("changes", [{"seed": 2}, {"split": {"test": 0.3}}])

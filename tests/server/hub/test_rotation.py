@@ -46,8 +46,9 @@ def look(fed, superlink):
     """What a service that was started this moment makes of the folder: sites by the key that is asked."""
     (fed / "service").mkdir(exist_ok=True)
     processes, watch = SimpleNamespace(running={}), SimpleNamespace()
-    task = Task.of("study", fed)
-    service = Service(load_federation(fed), Ports(), processes, SimpleNamespace(), superlink, watch, task)
+    federation = load_federation(fed)
+    task = Task.of("study", fed, federation.study)
+    service = Service(federation, Ports(), processes, SimpleNamespace(), superlink, watch, task, ())
     service._look()
     assert service.trouble == ""
     return {site: one.node for site, one in service.nodes.items()}

@@ -45,14 +45,14 @@ class TestTheRun:
 
     def test_one_that_is_complete_is_not_submitted_by_a_service_that_starts_again(self, federation, flower):
         self.leave(federation, federation.study.fingerprint)
-        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder, federation.study))
         assert (watch.state, watch.over) == ("completed", True)
         watch.look()
         assert flower.submitted == []
 
     def test_another_study_in_the_same_folder_is(self, federation, flower):
         self.leave(federation, "ab" * 32)
-        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder, federation.study))
         watch.look()
         assert watch.state == "running" and flower.submitted[0]["run-dir"] == str(federation.folder / "run")
 
@@ -83,9 +83,9 @@ class TestWhomTheRunCanReach:
     def reached(self, federation, superlink):
         (federation.folder / "service").mkdir()
         processes = SimpleNamespace(running={}, check=lambda: None)
-        task = Task.of("study", federation.folder)
+        task = Task.of("study", federation.folder, federation.study)
         watch = watch_run(federation, superlink, superlink, task)
-        service = Service(federation, Ports(), processes, superlink, superlink, watch, task)
+        service = Service(federation, Ports(), processes, superlink, superlink, watch, task, SITES)
         service._certificate = hashlib.sha256(federation.certificate.read_bytes()).hexdigest()
 
         def look():
@@ -122,11 +122,10 @@ class TestTheStatus:
     @pytest.fixture
     def service(self, federation, flower):
         (federation.folder / "service").mkdir()
-        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder))
+        watch = watch_run(federation, flower, flower, Task.of("study", federation.folder, federation.study))
         processes = SimpleNamespace(running={}, check=lambda: None)
-        made = Service(
-            federation, Ports(), processes, flower, flower, watch, Task.of("study", federation.folder), trouble=""
-        )
+        task = Task.of("study", federation.folder, federation.study)
+        made = Service(federation, Ports(), processes, flower, flower, watch, task, SITES, trouble="")
         made._looked = float("inf")  # no SuperLink to look at
         return made
 

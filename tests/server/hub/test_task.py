@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from federations import build_once, found, small_study
@@ -14,111 +12,186 @@ from fedloupe import __version__
 from fedloupe.freezing import Seal, SealedModel
 from fedloupe.signing import Signer
 from fedloupe_server.cli import app
+from fedloupe_server.evidence.results import Sealed
 from fedloupe_server.federation.freezing import SealBroken, keep_seal
 from fedloupe_server.federation.frozen import NotSealable
 from fedloupe_server.federation.journal import write_atomic
+from fedloupe_server.hub import service as hub_service
 from fedloupe_server.hub.job import read_job
-from fedloupe_server.hub.service import Ports, Service, watch_run
+from fedloupe_server.hub.metrics import numbers
+from fedloupe_server.hub.service import Ports, Service
 from fedloupe_server.hub.showing import screen
-from fedloupe_server.hub.status import status_of
-from fedloupe_server.hub.task import Task
+from fedloupe_server.hub.status import changes, read_status, status_of
+from fedloupe_server.hub.task import Task, remember, remembered
+from fedloupe_server.provision.errors import FederationUnusable
+from judged import judged
 from submissions import Flower
 
 TRAIN = [{"name": name, "role": "train"} for name in ("north", "south", "west")]
-INSIDE, LATER = [*TRAIN, {"name": "coast", "role": "validate"}], {"name": "island", "role": "validate"}
+COAST, ISLAND, CAPE = ({"name": name, "role": "validate"} for name in ("coast", "island", "cape"))
+STUDY = small_study(sites=[*TRAIN, COAST])
+LATER = small_study(sites=[*TRAIN, COAST, ISLAND], title="And one more hospital")
+LATEST = small_study(sites=[*TRAIN, COAST, ISLAND, CAPE], title="And another one")
 
 
 @pytest.fixture
 def fed(tmp_path, monkeypatch):
     build_once(monkeypatch)
-    found(tmp_path / "FED", study=small_study(sites=INSIDE))
+    found(tmp_path / "FED", study=STUDY)
     return tmp_path / "FED"
 
 
 @pytest.fixture
-def flower():
-    return Flower()
+def flower(monkeypatch):
+    """In the place of Flower's processes, of which none is started."""
+    fake = Flower()
+    fake.configure = fake.close = fake.nodes = lambda: []
+    monkeypatch.setattr(hub_service, "Flower", lambda *_: fake)
+    monkeypatch.setattr(hub_service, "Control", lambda *_: fake)
+    monkeypatch.setattr(Service, "_start", lambda service: fake.submitted.append("started"))
+    return fake
 
 
-def seal(fed, study):
-    """FED/run as it is once it was sealed."""
+def serve(fed, study, name=None):
+    """What a service does at its first look, and its status."""
+    found(fed, study=study)
+    with Service.open(fed, Ports(), name) as service:
+        service.trouble, service._looked = "", float("inf")
+        service.tick()
+        return service, status_of(service)
+
+
+def seal(fed, study=STUDY):
+    """FED/run as it is once it is sealed."""
     header = {"version": __version__, "study": study.study, "title": study.title, "sites": study.sites}
     sealed = Seal(
         **{**header, "fingerprint": study.fingerprint, "run": "small-1", "contributed": study.train_sites, "plan": {}},
         models={"federated": SealedModel(weights="0" * 64)},
     )
+    write_atomic(fed / "run" / "frozen.json", b"{}")
     return keep_seal(fed / "run", sealed.signed(Signer.load(fed / "coordinator.key")))
 
 
-def look(fed, flower, name, study):
-    """A service's parts after one look: the watch, its job and its status."""
-    federation, task = found(fed, study=study).federation, Task.of(name, fed)
-    (fed / "service").mkdir(exist_ok=True)
-    watch = watch_run(federation, flower, flower, task)
-    watch.look()
-    processes = SimpleNamespace(running={})
-    return watch, status_of(Service(federation, Ports(), processes, flower, flower, watch, task, trouble=""))
+def end(folder, results, study, seal, *sites):
+    """A folder as it is at the run's end: results of these sites, and a pack."""
+    some = results.sites[0]
+    of = {s.name: some.model_copy(update={"site": s.name, "role": s.role}) for s in study.sites}
+    told = results.model_copy(
+        update={
+            "fingerprint": study.fingerprint,
+            "sites": tuple(of[name] for name in sites),
+            "sealed": Sealed.of(seal),
+        }
+    )
+    write_atomic(folder / "results.json", told.model_dump_json().encode())
+    write_atomic(folder / "pack" / "SHA256SUMS", b"")
 
 
 class TestUntilItIsSealed:
     def test_only_those_who_train_are_needed(self, fed, flower):
-        watch, status = look(fed, flower, "freeze", small_study(sites=INSIDE))
-        assert flower.submitted[0]["task"] == "freeze" and flower.submitted[0]["run-dir"] == str(fed / "run")
-        assert list(status.sites) == ["north", "south", "west"] and read_job(watch.job).sealed is None
+        service, status = serve(fed, STUDY, "freeze")
+        assert flower.submitted[0] == "started" and flower.submitted[1]["task"] == "freeze"
+        assert flower.submitted[1]["run-dir"] == str(fed / "run")
+        assert list(status.sites) == ["north", "south", "west"] and read_job(service.watch.job).sealed is None
 
-    def test_it_is_over_once_this_study_is_sealed(self, fed, flower):
-        study = small_study(sites=INSIDE)
-        write_atomic(fed / "run" / "study.json", b"{}")
-        seal(fed, study)
-        watch, status = look(fed, flower, "freeze", study)
-        assert (watch.state, flower.submitted) == ("completed", [])
+    def test_it_is_over_once_this_study_is_sealed_and_all_that_is_frozen_is_written(self, fed, flower):
+        seal(fed)
+        service, status = serve(fed, STUDY, "freeze")
+        assert service.watch.state == "completed" and flower.submitted == ["started"]
         assert "sealed" in said(status) and "completed" not in said(status)
-        another, _ = look(fed, flower, "freeze", small_study(sites=INSIDE, seed=9))
-        assert another.state == "running"
-        watch, _ = look(fed, flower, "study", study)
-        assert watch.state == "running" and flower.submitted[-1]["task"] == "study", "the rest is still to do"
+        assert "run: sealed" in [one["event"] for one in changes(None, status)]
+        (about,) = [one for one in numbers(status) if one.name == "fedloupe"]
+        assert about.samples[0].labels["task"] == "freeze"
+        (fed / "run" / "frozen.json").unlink()
+        assert serve(fed, STUDY, "freeze")[0].watch.state == "running"
+        assert serve(fed, small_study(sites=[*TRAIN, COAST], seed=9), "freeze")[0].watch.state == "running"
 
-    def test_a_drawing_study_is_refused_before_anything_is_started(self, fed):
-        study = SimpleNamespace(segmentation=object(), study="drawn")
-        with pytest.raises(NotSealable, match="drawing study"):
-            Task.of("freeze", fed).needs(study)
+    def test_whoever_starts_it_again_opens_nobody_either(self, fed, flower):
+        seal(fed)
+        serve(fed, STUDY, "freeze")
+        assert serve(fed, STUDY)[0].task.name == "freeze"
+        service, status = serve(fed, STUDY, "study")
+        assert service.watch.state == "running" and flower.submitted[-1]["task"] == "study", "the rest is still to do"
+        assert list(status.sites) == ["north", "south", "west", "coast"]
+        assert serve(fed, STUDY)[0].task.name == "study"
+
+    def test_a_task_that_cannot_be_read_opens_nobody(self, fed, flower):
+        assert remembered(fed) == "study"
+        remember(fed, "freeze")
+        (fed / "task.txt").write_text("frozen")
+        with pytest.raises(FederationUnusable, match=r"task\.txt"):
+            serve(fed, STUDY)
+        assert flower.submitted == []
+
+    def test_a_drawing_study_is_refused(self, fed):
+        study = SimpleNamespace(segmentation=object(), study="drawn", fingerprint="ab" * 32)
+        for name in ("freeze", "validate"):
+            with pytest.raises(NotSealable, match="drawing study"):
+                Task.of(name, fed, study).needs(study)
 
     def test_a_seal_that_somebody_changed_fails_it(self, fed, flower):
-        study = small_study(sites=INSIDE)
-        seal(fed, study)
+        seal(fed)
         path = fed / "run" / "seal.json"
-        path.write_text(path.read_text().replace(study.title, "Another title"))
-        watch, _ = look(fed, flower, "freeze", study)
-        assert watch.state == "failed" and SealBroken.code in watch.why
+        path.write_text(path.read_text().replace(STUDY.title, "Another title"))
+        service, _ = serve(fed, STUDY, "freeze")
+        assert service.watch.state == "failed" and SealBroken.code in service.watch.why
 
 
 class TestALaterValidation:
     @pytest.fixture
-    def later(self, fed):
-        study = small_study(sites=INSIDE)
-        seal(fed, study)  # without results: so nobody has validated it yet
-        return small_study(sites=[*INSIDE, LATER], title="And one more hospital")
+    def results(self):
+        return judged()
 
-    def test_only_hospitals_that_validate_are_needed_and_it_works_beside_the_sealed_run(self, fed, flower, later):
-        watch, status = look(fed, flower, "validate", later)
-        assert list(status.sites) == ["coast", "island"]
-        assert flower.submitted[0]["run-dir"] == str(fed / "validation")
-        job = read_job(watch.job)
-        assert job.sealed == fed / "run" and job.name == f"small-{later.fingerprint[:8]}"
+    def test_only_who_has_not_validated_is_needed_and_it_works_beside_the_sealed_run(self, fed, flower, results):
+        end(fed / "run", results, STUDY, seal(fed), "north", "coast")
+        service, status = serve(fed, LATER, "validate")
+        assert list(status.sites) == ["island"]
+        assert flower.submitted[-1]["run-dir"] == str(fed / f"validation-{LATER.fingerprint[:8]}")
+        job = read_job(service.watch.job)
+        assert job.sealed == fed / "run" and job.name == f"small-{LATER.fingerprint[:8]}"
 
-    def test_it_is_over_with_its_own_results(self, fed, flower, later):
-        for folder in ("run", "validation"):
-            write_atomic(fed / folder / "pack" / "SHA256SUMS", b"")
-        write_atomic(fed / "validation" / "results.json", json.dumps({"fingerprint": later.fingerprint}).encode())
-        watch, status = look(fed, flower, "validate", later)
-        assert (watch.state, flower.submitted) == ("completed", []) and "validated" in said(status)
+    def test_of_a_run_that_was_only_sealed_its_own_hospitals_are_needed_too(self, fed, flower):
+        seal(fed)
+        assert list(serve(fed, LATER, "validate")[1].sites) == ["coast", "island"]
+
+    def test_who_validated_before_is_not_asked_again(self, fed, flower, results):
+        of = seal(fed)
+        end(fed / "run", results, STUDY, of, "north", "coast")
+        before = fed / f"validation-{LATER.fingerprint[:8]}"
+        end(before, results, LATER, of, "north", "coast", "island")
+        write_atomic(before / "sealed-run.txt", b"../run\n")
+        assert list(serve(fed, LATEST, "validate")[1].sites) == ["cape"]
+        end(before, results, LATER, of.model_copy(update={"threshold": 0.1}), "north", "coast", "island")
+        assert list(serve(fed, LATEST, "validate")[1].sites) == ["island", "cape"], "that was another seal"
+
+    def test_it_is_over_with_results_on_this_very_seal(self, fed, flower, results):
+        of = seal(fed)
+        end(fed / "run", results, STUDY, of, "north", "coast")
+        folder = fed / f"validation-{LATER.fingerprint[:8]}"
+        end(folder, results, LATER, of, "north", "coast", "island")
+        service, status = serve(fed, LATER, "validate")
+        assert service.watch.state == "completed" and "validated" in said(status)
+        end(folder, results, LATER, of.model_copy(update={"threshold": 0.1}), "north", "coast", "island")
+        assert serve(fed, LATER, "validate")[0].watch.state == "running"
 
     @pytest.mark.parametrize(
-        "changes", [{"seed": 9}, {"sites": [*TRAIN, LATER]}, {"sites": [*INSIDE, {"name": "new", "role": "train"}]}]
+        ("study", "why"),
+        [
+            (small_study(sites=[*TRAIN, COAST, ISLAND], seed=9), "differs from the sealed one"),
+            (small_study(sites=[*TRAIN, ISLAND]), "differs from the sealed one"),
+            (small_study(sites=[*TRAIN, COAST, {"name": "new", "role": "train"}]), "differs from the sealed one"),
+            (STUDY, "sealed study itself.*--until end"),
+        ],
     )
-    def test_another_study_is_refused_before_anything_is_started(self, fed, flower, later, changes):
-        with pytest.raises(NotSealable, match="differs from the sealed one"):
-            look(fed, flower, "validate", small_study(**{"sites": [*INSIDE, LATER], **changes}))
+    def test_another_study_is_refused_before_anything_is_started(self, fed, flower, study, why):
+        seal(fed)
+        serve(fed, STUDY, "freeze")
+        flower.submitted.clear()
+        assert read_status(fed) is not None
+        with pytest.raises(NotSealable, match=why):
+            serve(fed, study, "validate")
+        assert flower.submitted == [] and remembered(fed) == "freeze"
+        assert read_status(fed) is None, "what it said of another study holds no longer"
 
 
 class TestTheCommand:
@@ -127,9 +200,10 @@ class TestTheCommand:
         assert done.exit_code == 1 and "FL-729" in done.output and "fedloupe freeze" in done.output
         assert not (fed / "service" / "state.db").exists()
 
-    def test_one_opens_hospitals_and_the_other_opens_none(self, fed):
+    def test_of_two_tasks_it_takes_neither(self, fed):
         done = CliRunner().invoke(app, ["start", str(fed), "--validate", "--until", "frozen"])
-        assert done.exit_code == typer.main.click.UsageError.exit_code and "opens none" in done.output
+        assert done.exit_code == 2 and "task of its own" in done.output
+        assert not (fed / "service").exists()
 
 
 def said(status) -> str:

@@ -33,9 +33,11 @@ def validating(results: Results) -> list[SiteResult]:
 
 def asked(results: Results) -> list[str]:
     """The question, and who was asked."""
-    train, apart = training(results), validating(results)
+    apart, trained = validating(results), len(training(results))
+    if not trained:  # a run that was only sealed before it was validated
+        trained = len({site for record in results.rounds for site in record.participants})
     patients = sum(s.train + s.tune + s.test for s in results.sites)
-    sites = f"{formats.count(len(train), 'site')} trained" + (
+    sites = f"{formats.count(trained, 'site')} trained" + (
         f", {formats.count(len(apart), 'site')} only validated" if apart else ""
     )
     return [

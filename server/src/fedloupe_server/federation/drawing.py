@@ -62,7 +62,7 @@ def draw_study(
     Args:
         study: one with `segmentation`.
         exchange: how to reach the sites.
-        run_dir: the run's folder; its name is the run's name.
+        run_dir: the run's folder; named as `run_name` has it.
         observer: told of every step.
         patient, clock, key: as in `run_study`.
 

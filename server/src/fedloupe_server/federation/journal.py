@@ -151,7 +151,7 @@ class Journal:
             raise AnotherStudy(
                 "the folder was made by a study with another fingerprint",
                 where=str(self.folder),
-                remedy="choose another --out",
+                remedy="choose another --out, or move that folder away",
             )
         write_atomic(path, (study.canonical + "\n").encode())
 

@@ -67,7 +67,7 @@ def opened(
     Args:
         study: the protocol.
         exchange: how to reach the sites.
-        run_dir: the run's folder; its name is the run's name.
+        run_dir: the run's folder; named as `run_name` has it.
         observer: told of every step.
         clock: tells and passes time.
         patient: see `Conversation`.

@@ -93,7 +93,7 @@ def run_study(
     Args:
         study: the protocol.
         exchange: how to reach the sites.
-        run_dir: the run's folder; its name is the run's name. Under `training.preparation: public` it holds
+        run_dir: the run's folder, named as `run_name` has it. Under `training.preparation: public` it holds
             `public-preparation.safetensors`.
         observer: told of every step.
         patient: a run that lacks sites it needs pauses, says so in `state.json` and goes on when they are there;

@@ -4,6 +4,7 @@
 
 The study is the sealed one but for its title and further sites that only validate; they approve it under its own
 fingerprint, and the seal leads them to the run and study that were sealed, by which each looks up its own memory.
+What sites said in earlier validations that lie beside the new one is taken over: nobody is tested twice.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from fedloupe.freezing import Seal
 from fedloupe.signing import Signer
 from fedloupe.study import Study
 from fedloupe_server.evidence.loading import load_results
-from fedloupe_server.evidence.results import Results
+from fedloupe_server.evidence.results import Results, SiteResult
 from fedloupe_server.federation.cohorts import cohort_tables
 from fedloupe_server.federation.columns import FeaturesDiffer
 from fedloupe_server.federation.evaluating import evaluate_sites
@@ -30,14 +32,23 @@ from fedloupe_server.federation.run import Locked, results_of, send_frozen
 from fedloupe_server.federation.waiting import CLOCK
 
 
-def to_validate(run_dir: Path, study: Study) -> tuple[str, ...]:
+def to_validate(run_dir: Path, study: Study, out: Path) -> tuple[str, ...]:
     """The sites of the study that only validate and have not validated the sealed run yet.
 
+    Args:
+        run_dir: of the sealed run.
+        study: see above.
+        out: the new run's folder; earlier validations lie beside it.
+
     Raises:
-        NotSealable: the run has no seal, the study differs from the sealed one in more than title and such sites, or
-            there is no such site.
-        SealBroken: see there.
+        NotSealable: the run has no seal, the study differs from the sealed one in more than title and such sites, there
+            is no such site, the study is the sealed one itself, or a drawing study.
+        SealBroken, ResultsUnreadable, ResultsInvalid: see there.
     """
+    if study.segmentation is not None:
+        raise NotSealable(
+            "a drawing study is not validated later", where=study.study, remedy="name its hospitals before it begins"
+        )
     seal = read_seal(run_dir)
     if seal is None:
         raise NotSealable("it has no seal", where=str(run_dir), remedy=f"seal it first: `fedloupe freeze {run_dir}`")
@@ -47,10 +58,16 @@ def to_validate(run_dir: Path, study: Study) -> tuple[str, ...]:
             where=study.study,
             remedy="copy the sealed run's study, and add the hospitals with `role: validate`",
         )
-    done = {site.site for site in before.sites} if (before := _results(run_dir)) else set()
+    done = {site.site for found in (_results(run_dir), *_earlier(run_dir, seal, out)) if found for site in found.sites}
     sites = tuple(site for site in study.validate_sites if site not in done)
     if not sites:
         raise NotSealable("no site is left that could validate it", where=study.study, remedy="add one to the study")
+    if study.fingerprint == seal.fingerprint:
+        raise NotSealable(
+            "it is the sealed study itself",
+            where=study.study,
+            remedy="let the run go on, which opens them: `fedloupe run`, or `fedloupe start --until end`",
+        )
     return sites
 
 
@@ -70,18 +87,18 @@ def validate_run(
         run_dir: of the sealed run.
         study: the sealed one and further sites that only validate.
         exchange: how to reach these.
-        out: the new run's folder; its name is the new run's name.
+        out: the new run's folder; named as `run_name` has it.
         observer: told of every step.
         patient: as in `run_study`.
         key: who signed the seal; where None the one beside the sealed run's folder.
 
     Returns:
-        Results of these sites, beside those of the sealed run if it has any; also in `results.json`.
+        Results of these sites, beside those of the sealed run and of earlier validations; also in `results.json`.
 
     Raises:
         NotSealable, SealBroken, NotExternal, SiteRefused, FeaturesDiffer: see there.
     """
-    sites, key = to_validate(run_dir, study), key or signer_beside(run_dir)
+    sites, key = to_validate(run_dir, study, out), key or signer_beside(run_dir)
     frozen = read_frozen(run_dir)
     seal = keep_seal(run_dir, frozen.seal.signed(key))
     if run_name(out) == seal.run:
@@ -106,13 +123,31 @@ def validate_run(
             release(talk, sites, frozen.fitted.prediction, frozen.fitted.weights, frozen.fitted.threshold)
         locked = Locked(seal, frozen.features, frozen.columns, start, frozen.fitted, frozen.own)
         results = results_of(study, talk.run, locked, found, (), None)
-        if before := _results(run_dir):
-            kept = {"run", "title", "fingerprint", "sites"}
-            rest = {name: getattr(before, name) for name in Results.model_fields if name not in kept}
-            results = results.model_copy(update={**rest, "sites": (*before.sites, *found)})
+        told: dict[str, SiteResult] = {}
+        before = _results(run_dir)
+        for other in (before, *_earlier(run_dir, seal, out)):
+            told |= {s.site: s for s in (other.sites if other else ()) if s.site not in told}
+        told = {name: site for name, site in told.items() if study.role(name)} | {s.site: s for s in found}
+        kept = {"run", "title", "fingerprint", "sites"}
+        rest = {name: getattr(before, name) for name in Results.model_fields if name not in kept} if before else {}
+        results = results.model_copy(update={**rest, "sites": tuple(told.values())})
         write_atomic(out / SEALED_RUN, (os.path.relpath(run_dir, out) + "\n").encode())
         write_atomic(out / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
+
+
+def _earlier(run_dir: Path, seal: Seal, out: Path) -> list[Results]:
+    """Of other validations of the same seal whose folders lie beside the new one, in the order of their names."""
+    found = []
+    for path in sorted(out.resolve().parent.glob(f"*/{SEALED_RUN}")):
+        folder = path.parent
+        of = (folder / path.read_text(encoding="utf-8").strip()).resolve()
+        if folder == out.resolve() or of != run_dir.resolve():
+            continue
+        results = _results(folder)
+        if results is not None and results.sealed is not None and results.sealed.digest == seal.digest:
+            found.append(results)
+    return found
 
 
 def _results(run_dir: Path) -> Results | None:

@@ -32,7 +32,8 @@ class _Numbers(Collector):
 def numbers(status: Status) -> list[Metric]:
     """A status as metrics."""
     about = InfoMetricFamily("fedloupe", "The federation", labels=[])
-    about.add_metric([], {"study": status.study, "fingerprint": status.fingerprint, "coordinator": status.coordinator})
+    told = {"study": status.study, "fingerprint": status.fingerprint, "coordinator": status.coordinator}
+    about.add_metric([], {**told, "task": status.task})
     service = GaugeMetricFamily(
         "fedloupe_service_works", "1 while the SuperLink answers", 0.0 if status.trouble else 1.0
     )

@@ -52,7 +52,7 @@ class Running:
 
 @dataclass
 class Processes:
-    """The processes that this object started, by name; several threads may watch over them.
+    """The processes that this object started, by name; several threads may `check` them, unless they are `tied`.
 
     Attributes:
         logs: folder for one log file a process.

@@ -1,6 +1,6 @@
 """The coordinator's service: SuperLink, executor and proxy kept alive, couriers registered, one study's run kept going.
 
-    with Service.open(Path("FED"), Ports(proxy=443), "study") as service:
+    with Service.open(Path("FED"), Ports(proxy=443)) as service:
         while not stop.wait(TICK_S):
             service.tick()
 
@@ -11,7 +11,8 @@ read again while it runs: hospitals that join, keys that are renewed or taken ba
     FED/service/logs/           one file a process
     FED/service/jobs/0001/      a submission of the run: nodes, progress, outcome
     FED/service/status.json     what `fedloupe status` shows; events.jsonl what `fedloupe logs` does
-    FED/run/                    the study's journal; FED/validation/ that of a later validation
+    FED/run/                    the study's journal; FED/validation-*/ those of later validations
+    FED/task.txt                what the service was started for
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from fedloupe_server.hub.processes import Processes
 from fedloupe_server.hub.register import Registered, reconcile
 from fedloupe_server.hub.standing import steps
 from fedloupe_server.hub.status import FILE, Status, changes, status_of
-from fedloupe_server.hub.task import Name, Task
+from fedloupe_server.hub.task import Name, Task, remember, remembered
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
@@ -93,6 +94,7 @@ class Service:
     control: Control
     watch: RunWatch
     task: Task
+    needs: tuple[str, ...]
     nodes: dict[str, Registered] = field(default_factory=dict)
     trouble: str = "starting"
     status: Status | None = None
@@ -103,17 +105,16 @@ class Service:
 
     def __post_init__(self) -> None:
         self._study = self.federation.study.fingerprint
-        self.needs = self.task.needs(self.federation.study)
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, folder: Path, ports: Ports, name: Name = "study") -> Iterator[Service]:
+    def open(cls, folder: Path, ports: Ports, name: Name | None = None) -> Iterator[Service]:
         """Take the folder, start the processes; end them at the end.
 
         Args:
             folder: FED.
             ports: where to listen.
-            name: of its task.
+            name: of its task; the one that it was started for last where None.
 
         Raises:
             ServiceRuns: another one works here.
@@ -124,13 +125,13 @@ class Service:
         work.mkdir(mode=0o700, exist_ok=True)
         with (work / "lock").open("a") as lock, Processes(work / "logs", _log.warning, tied=True) as processes:
             _take(lock, folder)
+            task, needs = _task(federation, name)
             flower = Flower(work / "flower", federation.authority, ports.superlink)
             flower.configure()
             control = Control(federation.authority, ports.superlink)
             end_leftovers(work / "jobs")
-            task = Task.of(name, folder)
             watch = watch_run(federation, flower, control, task)
-            service = cls(federation, ports, processes, flower, control, watch, task)
+            service = cls(federation, ports, processes, flower, control, watch, task, needs)
             with telling(service.tell, lambda: service.lives):
                 service._start()
                 try:
@@ -277,6 +278,19 @@ def watch_run(federation: Federation, flower: Submits, control: Follows, task: T
         lambda: steps(task.run),
         lambda: task.is_complete(study),
     )
+
+
+def _task(federation: Federation, name: Name | None) -> tuple[Task, tuple[str, ...]]:
+    """What is to be done and whom it needs; what the status said before holds no longer where that cannot be."""
+    folder, study = federation.folder, federation.study
+    try:
+        task = Task.of(name or remembered(folder), folder, study)
+        needs = task.needs(study)
+    except FedLoupeError:
+        (folder / "service" / FILE).unlink(missing_ok=True)
+        raise
+    remember(folder, task.name)
+    return task, needs
 
 
 def _take(lock: IO[str], folder: Path) -> None:

@@ -11,11 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedloupe_server.hub.status import SiteStatus, Status
+from fedloupe_server.hub.status import DONE, SiteStatus, Status
 
 STYLES = {"runs": "green", "completed": "bold green", "waits": "yellow", "failed": "bold red"}
-
-DONE = {"study": "completed", "freeze": "sealed", "validate": "validated"}
 
 
 def screen(status: Status, *, fresh: bool, now: datetime | None = None) -> RenderableType:

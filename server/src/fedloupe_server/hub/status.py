@@ -30,6 +30,8 @@ STALE_S = 10.0
 """A status that is older was written by a service that is no more, or that hangs."""
 HELLO: str = HelloRequest.model_fields["kind"].default
 """Whoever answers this has approved the study and has its data ready; what else a site answers is one step done."""
+DONE = {"study": "completed", "freeze": "sealed", "validate": "validated"}
+"""What a task that is over has come to, in a word."""
 Outcome = Literal["runs", "waits", "completed", "failed"]
 
 
@@ -242,7 +244,7 @@ def _run_words(status: Status) -> dict[str, str]:
     run = status.state
     return {
         "trouble": status.trouble,
-        "run": f"{status.run} {status.why}".strip(),
+        "run": f"{DONE[status.task] if status.run == 'completed' else status.run} {status.why}".strip(),
         "stage": "" if run is None else f"{run.stage} {run.round}/{run.rounds}" if run.stage == "rounds" else run.stage,
         "paused": run.paused or "" if run else "",
         "stuck": "no step of progress" if status.stuck else "",

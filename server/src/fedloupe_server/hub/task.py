@@ -1,27 +1,31 @@
 """What a coordinator's service is started for: the whole study, the study until it is sealed, or a later validation.
 
-    task = Task.of("validate", Path("FED"))
+    task = Task.of("validate", Path("FED"), study)
     task.needs(study)                           # the hospitals that are asked anything
     task.is_complete(study)                     # nobody need be asked any more
+    remember(Path("FED"), "freeze")             # what a service that is started again without a word goes on with
 
-All three work in the federation's folder: the study in FED/run, sealed there or to its end; a validation in
-FED/validation, beside the sealed FED/run, which stays as it is.
+All three work in the federation's folder: the study in FED/run, sealed there or to its end; a validation beside it, in
+a folder of its own, while FED/run stays as it is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from fedloupe.study import Study
+from fedloupe_server.evidence import load_results
 from fedloupe_server.federation.freezing import read_seal
 from fedloupe_server.federation.frozen import check_stops_sealed
+from fedloupe_server.federation.journal import write_atomic
 from fedloupe_server.federation.validating import to_validate
 from fedloupe_server.hub.standing import is_complete
+from fedloupe_server.provision.errors import FederationUnusable
 
 Name = Literal["study", "freeze", "validate"]
-RUN, VALIDATION = "run", "validation"
+RUN, FILE = "run", "task.txt"
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ class Task:
     sealed: Path | None = None
 
     @classmethod
-    def of(cls, name: Name, folder: Path) -> Self:
-        """The task in a federation's folder."""
-        return cls(name, folder / VALIDATION, folder / RUN) if name == "validate" else cls(name, folder / RUN)
+    def of(cls, name: Name, folder: Path, study: Study) -> Self:
+        """The task in a federation's folder, for the study that it has now."""
+        if name == "validate":
+            return cls(name, folder / f"validation-{study.fingerprint[:8]}", folder / RUN)
+        return cls(name, folder / RUN)
 
     def needs(self, study: Study) -> tuple[str, ...]:
         """The sites that are asked anything.
@@ -51,7 +57,7 @@ class Task:
             SealBroken, ResultsUnreadable, ResultsInvalid: of the sealed run.
         """
         if self.sealed is not None:
-            return to_validate(self.sealed, study)
+            return to_validate(self.sealed, study, self.run)
         if self.name == "freeze":
             check_stops_sealed(study)
             return study.train_sites
@@ -64,10 +70,41 @@ class Task:
             SealBroken: what stands there is no seal.
             ReportUnwritable, ResultsUnreadable, ResultsInvalid, Unforeseen: see `standing.is_complete`.
         """
+        seal = read_seal(self.sealed or self.run) if self.name != "study" else None
         if self.name == "freeze":
-            return (seal := read_seal(self.run)) is not None and seal.fingerprint == study.fingerprint
-        return is_complete(study, self.run)
+            return seal is not None and seal.fingerprint == study.fingerprint and (self.run / "frozen.json").exists()
+        if not is_complete(study, self.run):
+            return False
+        if self.sealed is None:
+            return True
+        about = load_results(self.run).sealed
+        return about is not None and seal is not None and about.digest == seal.digest
 
     def run_name(self, study: Study) -> str:
         """Of the run on the wire: a site that knows several studies keeps what it did in each of them apart."""
         return f"{study.study}-{study.fingerprint[:8]}"
+
+
+def remember(folder: Path, name: Name) -> None:
+    """Keep a federation's task: whoever starts the service again, by hand or by itself, goes on with it."""
+    if not (folder / FILE).exists() or remembered(folder) != name:
+        write_atomic(folder / FILE, f"{name}\n".encode("ascii"))
+
+
+def remembered(folder: Path) -> Name:
+    """A federation's task; the whole study where none was ever named.
+
+    Raises:
+        FederationUnusable: the file names none.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return "study"
+    word = path.read_text(encoding="ascii", errors="replace").strip()
+    for name in get_args(Name):
+        if name == word:
+            found: Name = name
+            return found
+    raise FederationUnusable(
+        "no task of the service", where=str(path), remedy="say it anew: `fedloupe start` with `--until` or `--validate`"
+    )

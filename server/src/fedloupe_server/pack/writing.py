@@ -91,9 +91,22 @@ def write_pack(run_dir: Path) -> Pack:
 
 
 def _fitted(run_dir: Path) -> Path:
-    """The folder with the rounds and the seal: a later validation points to that of the run it validates."""
+    """The folder with the rounds and the seal: a later validation points to that of the run it validates.
+
+    Raises:
+        NoModel: it does not lie where that says.
+    """
     sealed = run_dir / SEALED_RUN
-    return run_dir / sealed.read_text().strip() if sealed.exists() else run_dir
+    if not sealed.exists():
+        return run_dir
+    folder = run_dir / sealed.read_text(encoding="utf-8").strip()
+    if not (folder / "study.json").exists():
+        raise NoModel(
+            f"the run that it validates is not at {folder}",
+            where=str(sealed),
+            remedy="put both folders beside each other as they were",
+        )
+    return folder
 
 
 def _model(run_dir: Path, folder: Path, results: Results, study: Study) -> Mapping[str, str]:

@@ -161,7 +161,7 @@ def validate_files(
         NotSealable, SealBroken: see there, before anything is prepared.
         NoData, SitesInvalid, GeneratedForReal: see `sites_of`.
     """
-    asked = to_validate(run_dir, study)
+    asked = to_validate(run_dir, study, out)
     homes, cohort = sites_of(study, sites_file, data, run_dir.resolve().parent)
     return validate_here(
         study,
