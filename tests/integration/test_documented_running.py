@@ -38,6 +38,7 @@ pytestmark = pytest.mark.deployed
 PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
 COMMANDS = {"fedloupe": "fedloupe_server.cli", "fedloupe-site": "fedloupe_client.cli"}
 SITES = {"north": 60, "south": 48, "west": 52, "east": 44}
+LATE = {"coast": 40}
 
 
 def documented(kind: str, party: str) -> list[str]:
@@ -63,7 +64,8 @@ class Parties:
     def bring(self, study: Study, *, later: Study | None = None) -> None:
         """The study, and a home with its data for every hospital of this or the later one."""
         self.study, everyone = study, later or study
-        tables = drill_tables(self.folder / "tables", SITES)
+        patients = {site.name: {**SITES, **LATE}[site.name] for site in everyone.sites}
+        tables = drill_tables(self.folder / "tables", patients)
         self.homes = dict(make_homes(everyone, tables / "sites.yaml", tables, self.folder / "homes"))
         for home in self.homes.values():
             ingest(load_site(home), everyone, home)
@@ -190,51 +192,60 @@ def test_a_hospital_joins_and_an_expired_certificate_is_rotated_while_the_study_
 
 
 def test_a_study_is_sealed_then_tested_then_validated_by_a_hospital_that_comes_later(parties):
-    study = drill_study(2, 2, {site: SITES[site] for site in ("north", "south", "west")})
-    content = json.loads(study.canonical)
-    more = [*content["sites"], {"name": "east", "role": "validate"}]
+    training = ("north", "south", "west")
+    content = json.loads(drill_study(2, 2, {site: SITES[site] for site in training}).canonical)
+    inside = [*content["sites"], {"name": "east", "role": "validate"}]
+    more = [*inside, {"name": "coast", "role": "validate"}]
+    study = parse_study({**content, "sites": inside})
     later = parse_study({**content, "sites": more, "title": "With a hospital that came later"})
     parties.bring(study, later=later)
     (found,) = [block for block in documented("run", "coordinator") if "fedloupe provision" in block]
     parties.provision(found.replace("study.yaml", "study.json"))
-    for site in ("north", "south", "west"):
+    for site in (*training, "east"):
         parties.join(site)
+    run, name = parties.fed / "run", f"drill-{study.fingerprint[:8]}"
+    joined = asked(parties, "east")
 
     (sealing,) = documented("start sealing", "coordinator")
-    assert set(parties.serve(sealing, "freeze", 240).sites) == {"north", "south", "west"}
-    run = parties.fed / "run"
-    assert (run / "seal.json").exists() and not (run / "results.json").exists()
+    assert set(parties.serve(sealing, "freeze", 240).sites) == set(training)
+    seal = (run / "seal.json").read_bytes()
     check, again = documented("later", "coordinator")
     parties.type(None, check)
-    seal = (run / "seal.json").read_bytes()
-
     (start,) = documented("start", "coordinator")
-    parties.serve(start, "freeze", 60)
-    assert not (run / "results.json").exists(), "without a word it goes on as it was told before"
+    parties.serve(start, "freeze", 60)  # without a word it goes on as it was told before
+    assert asked(parties, "east") == joined and not (run / "results.json").exists(), "nobody was opened"
+
     (opening,) = documented("start opening", "coordinator")
-    parties.serve(opening, "study", 240)
+    assert set(parties.serve(opening, "study", 240).sites) == {*training, "east"}
     assert (run / "pack" / "report.html").exists() and (run / "seal.json").read_bytes() == seal
-    asked = {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in ("north", "south", "west")}
-    name = f"drill-{study.fingerprint[:8]}"
-    for site in asked:
+    assert kept_seal(parties, "east", name) == Seal.parse(seal)
+    before = {site: asked(parties, site) for site in (*training, "east")}
+    for site in training:
         assert [path.name for path in (parties.homes[site] / "gate" / "trained").iterdir()] == [name]
 
     (parties.folder / "more.yaml").write_text(later.canonical)
     parties.provision(again)
-    parties.join("east")
+    parties.join("coast")
     (validating,) = documented("start validating", "coordinator")
-    assert set(parties.serve(validating, "validate", 240).sites) == {"east"}
+    assert set(parties.serve(validating, "validate", 240).sites) == {"coast"}
     validation = parties.fed / f"validation-{later.fingerprint[:8]}"
     results = load_results(validation)
-    assert {site.site: site.role for site in results.sites} == {
-        **dict.fromkeys(("north", "south", "west"), "train"),
-        "east": "validate",
-    }
+    assert [(site.site, site.role) for site in results.sites] == [(site.name, site.role) for site in later.sites]
     assert results.run == f"drill-{later.fingerprint[:8]}"
-    kept = Seal.parse((parties.homes["east"] / "gate" / "sealed" / f"{results.run}.json").read_bytes())
-    assert kept == Seal.parse(seal) and kept.run == name
+    assert kept_seal(parties, "coast", results.run) == Seal.parse(seal)
     assert (validation / "pack" / "seal.json").read_bytes() == seal
-    assert {site: (parties.homes[site] / "gate" / "audit.jsonl").read_bytes() for site in asked} == asked
+    assert {site: asked(parties, site) for site in before} == before, "of the others nobody was asked anything"
+
+
+def asked(parties: Parties, site: str) -> bytes:
+    """Everything that passed a hospital's gate."""
+    path = parties.homes[site] / "gate" / "audit.jsonl"
+    return path.read_bytes() if path.exists() else b""
+
+
+def kept_seal(parties: Parties, site: str, run: str) -> Seal:
+    """What a hospital was opened for."""
+    return Seal.parse((parties.homes[site] / "gate" / "sealed" / f"{run}.json").read_bytes())
 
 
 def expire_soon(parties: Parties, seconds: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fedloupe.freezing import Seal
+from fedloupe.signing import Signer
 from fedloupe_server.cli import app
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -65,6 +67,13 @@ def test_fitted_and_sealed_then_validated_by_a_hospital_that_was_not_in_the_stud
     run_dir.rename(folder / "moved")
     refused = CliRunner().invoke(app, ["report", str(folder / "small-tables-validated")])
     assert refused.exit_code == 1 and "FL-827" in refused.output and not run_dir.exists(), "no pack without its model"
+    shutil.copytree(folder / "moved", run_dir)
+    seal = json.loads((run_dir / "seal.json").read_text())
+    other = Seal.model_validate({**seal, "threshold": 0.5}).signed(Signer.load(folder / "coordinator.key"))
+    (run_dir / "seal.json").write_text(other.text)
+    refused = CliRunner().invoke(app, ["report", str(folder / "small-tables-validated")])
+    assert refused.exit_code == 1 and "FL-827" in refused.output, "nor with another run's"
+    shutil.rmtree(run_dir)
     (folder / "moved").rename(run_dir)
 
     path = run_dir / "threshold.json"

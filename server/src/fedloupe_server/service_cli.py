@@ -2,7 +2,7 @@
 
 fedloupe start FED          SuperLink, executor, proxy and the study's run, until stopped; goes on after any crash
                             `--until frozen` stops before any hospital is opened, `--until end` goes on from there,
-                            `--validate` opens later ones; the folder remembers which was said last
+                            `--validate` opens later ones; the folder remembers what it was last started for
 fedloupe status FED         the run and every site, live; who is missing, and why
 fedloupe logs FED [SITE]    what happened, oldest first
 fedloupe health FED         for a container or a monitor: exit code 0 where the service works
@@ -170,7 +170,7 @@ def _read(folder: Path) -> Status:
 
     status = read_status(folder)
     if status is None:
-        raise NoStatus("no status: no service got that far", where=str(folder), remedy="`fedloupe start FED`")
+        raise NoStatus("no status", where=str(folder), remedy="`fedloupe start FED`")
     return status
 
 

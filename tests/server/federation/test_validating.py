@@ -10,7 +10,7 @@ from tests.server.federation.conftest import PATIENTS
 from fedloupe.models import digest
 from fedloupe.signing import Signer
 from fedloupe_server.evidence import wording
-from fedloupe_server.evidence.results import Results
+from fedloupe_server.evidence.results import Results, Sealed
 from fedloupe_server.federation import run_study
 from fedloupe_server.federation.columns import FeaturesDiffer
 from fedloupe_server.federation.freezing import NotExternal, SealBroken, read_seal, signer_beside
@@ -102,6 +102,10 @@ class TestValidatedLater:
         assert {r.site for r in hospitals.log} == {"cape"}
         assert [s.site for s in results.sites] == ["north", "south", "east", "coast", "isle", "cape"]
         assert results.sites[:5] == first.sites
+        alone = [*ROLES, {"name": "cape", "role": "validate"}]
+        assert [s.site for s in validate_run(run_dir, further(sites=alone), hospitals, tmp_path / "x" / "y").sites] == [
+            "north", "south", "east", "coast", "cape",
+        ], "and no site that the study does not name"  # fmt: skip
         with pytest.raises(NotSealable, match="no site is left"):
             validate_run(run_dir, further(), hospitals, tmp_path / "again")
 
@@ -112,6 +116,26 @@ class TestValidatedLater:
         for name in ("later", "latest"):
             of_another_seal(tmp_path / name / "results.json")
         assert to_validate(run_dir, further(sites=both), tmp_path / "again") == ("isle", "cape")
+
+    def test_sites_stand_in_the_studys_order_whatever_folders_are_called(
+        self, study, further, new_hospitals, run_dir, tmp_path
+    ):
+        hospitals = new_hospitals({**PATIENTS, "isle": 15, "cape": 12})
+        freeze_study(study, hospitals, run_dir)
+        of = {name: [*ROLES, {"name": name, "role": "validate"}] for name in ("isle", "cape")}
+        validate_run(run_dir, further(sites=of["cape"]), hospitals, tmp_path / "a")
+        both = further(sites=[*of["isle"], of["cape"][-1]])
+        results = validate_run(run_dir, both, hospitals, tmp_path / "z")
+        assert [s.site for s in results.sites] == ["coast", "isle", "cape"]
+        assert results.sealed == Sealed.of(read_seal(run_dir))
+
+    def test_the_sealed_run_is_found_from_behind_a_link(self, study, further, hospitals, run_dir, tmp_path):
+        freeze_study(study, hospitals, run_dir)
+        (tmp_path / "far" / "disk").mkdir(parents=True)
+        (tmp_path / "near").symlink_to(tmp_path / "far" / "disk")
+        validate_run(run_dir, further(), hospitals, tmp_path / "near" / "later")
+        folder = tmp_path / "far" / "disk" / "later"
+        assert (folder / (folder / "sealed-run.txt").read_text().strip()).resolve() == run_dir.resolve()
 
     def test_not_in_the_sealed_study_itself(self, study, hospitals, run_dir, tmp_path):
         freeze_study(study, hospitals, run_dir)

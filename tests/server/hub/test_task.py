@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -21,8 +22,8 @@ from fedloupe_server.hub.job import read_job
 from fedloupe_server.hub.metrics import numbers
 from fedloupe_server.hub.service import Ports, Service
 from fedloupe_server.hub.showing import screen
-from fedloupe_server.hub.status import changes, read_status, status_of
-from fedloupe_server.hub.task import Task, remember, remembered
+from fedloupe_server.hub.status import changes, status_of
+from fedloupe_server.hub.task import Task, remembered
 from fedloupe_server.provision.errors import FederationUnusable
 from judged import judged
 from submissions import Flower
@@ -74,15 +75,17 @@ def seal(fed, study=STUDY):
 
 def end(folder, results, study, seal, *sites):
     """A folder as it is at the run's end: results of these sites, and a pack."""
-    some = results.sites[0]
+    some, name = results.sites[0], f"small-{study.fingerprint[:8]}"
     of = {s.name: some.model_copy(update={"site": s.name, "role": s.role}) for s in study.sites}
     told = results.model_copy(
         update={
+            "run": name,
             "fingerprint": study.fingerprint,
             "sites": tuple(of[name] for name in sites),
             "sealed": Sealed.of(seal),
         }
     )
+    write_atomic(folder / "name.txt", name.encode())
     write_atomic(folder / "results.json", told.model_dump_json().encode())
     write_atomic(folder / "pack" / "SHA256SUMS", b"")
 
@@ -114,14 +117,18 @@ class TestUntilItIsSealed:
         assert service.watch.state == "running" and flower.submitted[-1]["task"] == "study", "the rest is still to do"
         assert list(status.sites) == ["north", "south", "west", "coast"]
         assert serve(fed, STUDY)[0].task.name == "study"
+        assert serve(fed, LATER)[0].task.name == "study", "of which nothing is held back"
 
-    def test_a_task_that_cannot_be_read_opens_nobody(self, fed, flower):
-        assert remembered(fed) == "study"
-        remember(fed, "freeze")
-        (fed / "task.txt").write_text("frozen")
-        with pytest.raises(FederationUnusable, match=r"task\.txt"):
+    @pytest.mark.parametrize("text", ["", "frozen", "freeze", "freeze ef12"])
+    def test_a_task_that_cannot_be_read_or_is_of_another_study_opens_nobody(self, fed, flower, text):
+        assert remembered(fed, STUDY) == "study"
+        (fed / "task.txt").write_text(text)
+        with pytest.raises(FederationUnusable, match=r"task\.txt.*--until frozen"):
             serve(fed, STUDY)
         assert flower.submitted == []
+        assert serve(fed, STUDY, "freeze")[0].task.name == remembered(fed, STUDY) == "freeze", "said anew, it holds"
+        with pytest.raises(FederationUnusable, match="another study"):
+            serve(fed, LATER)
 
     def test_a_drawing_study_is_refused(self, fed):
         study = SimpleNamespace(segmentation=object(), study="drawn", fingerprint="ab" * 32)
@@ -161,6 +168,10 @@ class TestALaterValidation:
         end(before, results, LATER, of, "north", "coast", "island")
         write_atomic(before / "sealed-run.txt", b"../run\n")
         assert list(serve(fed, LATEST, "validate")[1].sites) == ["cape"]
+        (fed / "latest").symlink_to(before)
+        shutil.copytree(before, fed / "a-copy")
+        assert serve(fed, LATER, "validate")[0].watch.state == "completed", "neither is another validation"
+        shutil.rmtree(fed / "a-copy")
         end(before, results, LATER, of.model_copy(update={"threshold": 0.1}), "north", "coast", "island")
         assert list(serve(fed, LATEST, "validate")[1].sites) == ["island", "cape"], "that was another seal"
 
@@ -187,11 +198,9 @@ class TestALaterValidation:
         seal(fed)
         serve(fed, STUDY, "freeze")
         flower.submitted.clear()
-        assert read_status(fed) is not None
         with pytest.raises(NotSealable, match=why):
             serve(fed, study, "validate")
-        assert flower.submitted == [] and remembered(fed) == "freeze"
-        assert read_status(fed) is None, "what it said of another study holds no longer"
+        assert flower.submitted == [] and remembered(fed, STUDY) == "freeze"
 
 
 class TestTheCommand:

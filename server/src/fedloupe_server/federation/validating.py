@@ -96,7 +96,7 @@ def validate_run(
         Results of these sites, beside those of the sealed run and of earlier validations; also in `results.json`.
 
     Raises:
-        NotSealable, SealBroken, NotExternal, SiteRefused, FeaturesDiffer: see there.
+        NotSealable, SealBroken, NotExternal, SiteRefused, FeaturesDiffer, ResultsUnreadable, ResultsInvalid: see there.
     """
     sites, key = to_validate(run_dir, study, out), key or signer_beside(run_dir)
     frozen = read_frozen(run_dir)
@@ -127,11 +127,12 @@ def validate_run(
         before = _results(run_dir)
         for other in (before, *_earlier(run_dir, seal, out)):
             told |= {s.site: s for s in (other.sites if other else ()) if s.site not in told}
-        told = {name: site for name, site in told.items() if study.role(name)} | {s.site: s for s in found}
-        kept = {"run", "title", "fingerprint", "sites"}
+        told |= {s.site: s for s in found}
+        named = [told[site] for site in (*study.train_sites, *study.validate_sites) if site in told]
+        kept = {"run", "title", "fingerprint", "sites", "sealed"}
         rest = {name: getattr(before, name) for name in Results.model_fields if name not in kept} if before else {}
-        results = results.model_copy(update={**rest, "sites": tuple(told.values())})
-        write_atomic(out / SEALED_RUN, (os.path.relpath(run_dir, out) + "\n").encode())
+        results = results.model_copy(update={**rest, "sites": tuple(named)})
+        write_atomic(out / SEALED_RUN, (os.path.relpath(run_dir.resolve(), out.resolve()) + "\n").encode())
         write_atomic(out / "results.json", (results.model_dump_json(indent=1) + "\n").encode())
     return results
 
@@ -140,12 +141,14 @@ def _earlier(run_dir: Path, seal: Seal, out: Path) -> list[Results]:
     """Of other validations of the same seal whose folders lie beside the new one, in the order of their names."""
     found = []
     for path in sorted(out.resolve().parent.glob(f"*/{SEALED_RUN}")):
-        folder = path.parent
+        folder = path.parent.resolve()
         of = (folder / path.read_text(encoding="utf-8").strip()).resolve()
         if folder == out.resolve() or of != run_dir.resolve():
             continue
         results = _results(folder)
-        if results is not None and results.sealed is not None and results.sealed.digest == seal.digest:
+        if results is None or results.sealed is None or results.run == run_name(out):  # the last: a copy of this one
+            continue
+        if results.sealed.digest == seal.digest:
             found.append(results)
     return found
 

@@ -118,7 +118,8 @@ class Service:
 
         Raises:
             ServiceRuns: another one works here.
-            FederationUnusable, ProcessEnded, FlowerRefused, NotSealable, SealBroken: see there.
+            FederationUnusable, ProcessEnded, FlowerRefused: see there.
+            NotSealable, SealBroken, ResultsUnreadable, ResultsInvalid: the task cannot be done.
         """
         folder = folder.resolve()
         federation, work = load_federation(folder), folder / "service"
@@ -281,15 +282,11 @@ def watch_run(federation: Federation, flower: Submits, control: Follows, task: T
 
 
 def _task(federation: Federation, name: Name | None) -> tuple[Task, tuple[str, ...]]:
-    """What is to be done and whom it needs; what the status said before holds no longer where that cannot be."""
+    """What is to be done and whom it needs."""
     folder, study = federation.folder, federation.study
-    try:
-        task = Task.of(name or remembered(folder), folder, study)
-        needs = task.needs(study)
-    except FedLoupeError:
-        (folder / "service" / FILE).unlink(missing_ok=True)
-        raise
-    remember(folder, task.name)
+    task = Task.of(name or remembered(folder, study), folder, study)
+    needs = task.needs(study)
+    remember(folder, task.name, study)
     return task, needs
 
 
@@ -298,5 +295,7 @@ def _take(lock: IO[str], folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released when this process ends, however it ends
     except BlockingIOError:
         raise ServiceRuns(
-            "another `fedloupe start` has this folder", where=str(folder), remedy="`fedloupe status` shows it"
+            "another `fedloupe start` has this folder",
+            where=str(folder),
+            remedy="`fedloupe status` shows it; end it first to start it for something else",
         ) from None

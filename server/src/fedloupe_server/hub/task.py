@@ -3,7 +3,7 @@
     task = Task.of("validate", Path("FED"), study)
     task.needs(study)                           # the hospitals that are asked anything
     task.is_complete(study)                     # nobody need be asked any more
-    remember(Path("FED"), "freeze")             # what a service that is started again without a word goes on with
+    remember(Path("FED"), "freeze", study)      # what a service that is started again without a word goes on with
 
 All three work in the federation's folder: the study in FED/run, sealed there or to its end; a validation beside it, in
 a folder of its own, while FED/run stays as it is.
@@ -85,26 +85,27 @@ class Task:
         return f"{study.study}-{study.fingerprint[:8]}"
 
 
-def remember(folder: Path, name: Name) -> None:
-    """Keep a federation's task: whoever starts the service again, by hand or by itself, goes on with it."""
-    if not (folder / FILE).exists() or remembered(folder) != name:
-        write_atomic(folder / FILE, f"{name}\n".encode("ascii"))
+def remember(folder: Path, name: Name, study: Study) -> None:
+    """Keep what a federation's study is run for: a service that is started again without a word goes on with it."""
+    write_atomic(folder / FILE, f"{name} {study.fingerprint}\n".encode("ascii"))
 
 
-def remembered(folder: Path) -> Name:
-    """A federation's task; the whole study where none was ever named.
+def remembered(folder: Path, study: Study) -> Name:
+    """What was kept; the whole study where nothing ever was.
 
     Raises:
-        FederationUnusable: the file names none.
+        FederationUnusable: the file holds no task, or another one than the whole of another study: nobody is opened on
+            the strength of that.
     """
     path = folder / FILE
     if not path.exists():
         return "study"
-    word = path.read_text(encoding="ascii", errors="replace").strip()
-    for name in get_args(Name):
-        if name == word:
-            found: Name = name
-            return found
+    word, _, fingerprint = path.read_text(encoding="ascii", errors="replace").strip().partition(" ")
+    found: Name | None = next((name for name in get_args(Name) if name == word), None)
+    if found == "study" or (found is not None and fingerprint == study.fingerprint):
+        return found
     raise FederationUnusable(
-        "no task of the service", where=str(path), remedy="say it anew: `fedloupe start` with `--until` or `--validate`"
+        "the service was last started for part of another study" if found else "no task of the service",
+        where=str(path),
+        remedy="say what is to be done: `fedloupe start` with `--until frozen`, `--until end` or `--validate`",
     )

@@ -24,6 +24,7 @@ from fedloupe_server.evidence.pdf import write_pdf
 from fedloupe_server.evidence.report import ReportUnwritable, write_report
 from fedloupe_server.evidence.results import Results
 from fedloupe_server.federation.freezing import FILE as SEAL
+from fedloupe_server.federation.freezing import read_seal
 from fedloupe_server.federation.journal import SEALED_RUN, Journal, write_atomic
 from fedloupe_server.pack.lists import write_checklists
 from fedloupe_server.pack.provenance import provenance
@@ -70,7 +71,7 @@ def write_pack(run_dir: Path) -> Pack:
         _write(folder / "study.json", study.canonical)  # its SHA-256 is the fingerprint that hospitals approved
         write_atomic(folder / "results.json", (run_dir / "results.json").read_bytes())
         _write(folder / "protocol.md", protocol(study, results.features))
-        fitted = _fitted(run_dir)
+        fitted = _fitted(run_dir, results)
         models = _model(fitted, folder / "model", results, study)
         _write(folder / "model-card.md", model_card(results, study, files=bool(models)))
         seal = _seal(fitted, folder)
@@ -90,17 +91,19 @@ def write_pack(run_dir: Path) -> Pack:
     return Pack(folder, page, (note,) if note else ())
 
 
-def _fitted(run_dir: Path) -> Path:
+def _fitted(run_dir: Path, results: Results) -> Path:
     """The folder with the rounds and the seal: a later validation points to that of the run it validates.
 
     Raises:
-        NoModel: it does not lie where that says.
+        NoModel: it does not lie where that says, or another one does.
+        SealBroken: see there.
     """
     sealed = run_dir / SEALED_RUN
     if not sealed.exists():
         return run_dir
     folder = run_dir / sealed.read_text(encoding="utf-8").strip()
-    if not (folder / "study.json").exists():
+    seal = read_seal(folder)
+    if seal is None or results.sealed is None or seal.digest != results.sealed.digest:
         raise NoModel(
             f"the run that it validates is not at {folder}",
             where=str(sealed),
