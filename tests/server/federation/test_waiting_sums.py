@@ -106,6 +106,17 @@ class TestSecurely:
         for number, weights in enumerate(expected(study, new_hospitals(SIZES), [four, four, SITES]), start=1):
             np.testing.assert_allclose(after(run_dir, number), weights, rtol=1e-6, atol=1e-7)
 
+    def test_a_site_that_it_need_not_wait_for_has_the_time_of_an_idle_courier_to_give_its_keys(
+        self, waiting, new_hospitals, tmp_path, run_dir
+    ):
+        town = town_of(waiting(may=["west", "york"]), new_hospitals, tmp_path / "homes")
+        idle = {"york": 4.0, "west": 40.0}
+        town.work = lambda r: idle.get(r.site, 1.0) if r.kind in ("keys", "shares") else 1.0
+        results = run_study(waiting(may=["west", "york"]), town, run_dir, patient=True, clock=town.clock)
+        without_west = tuple(s for s in SITES if s != "west")
+        assert [r.participants for r in results.rounds] == [without_west] * 3
+        assert not town.asked("shares", site="west"), "one that takes longer is not waited for"
+
 
 class TestSeconds:
     """A site has its answer ready when the same is asked again: what counts is how long it took to make."""

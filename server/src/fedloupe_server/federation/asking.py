@@ -269,11 +269,11 @@ class Asking(Generic[R]):
         idle = line.began is not None and not line.under_way
         if idle and self._rule.enough is not None and len(self.seconds) >= self._rule.enough:
             return False
-        if site in self._rule.may or line.refused or (tired and not self._talk.patient):
+        if site in self._rule.may:
+            return line.under_way and self._now < line.asked + self._rule.may_s
+        if line.refused or (tired and not self._talk.patient):
             return False
-        if self._now < self._end(site, line):
-            return True
-        return self._rule.late == "wait" and not tired
+        return self._now < self._end(site, line) or (self._rule.late == "wait" and not tired)
 
     def _may_come(self, site: str, line: _Line) -> bool:
         """Nobody waits for it, but it is asked again while others are waited for: it may have been away a moment."""

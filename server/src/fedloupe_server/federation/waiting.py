@@ -21,6 +21,8 @@ LONGEST_PAUSE_S = 600.0
 LEAST_PAUSE_S = 1.0
 SETUP_S = 300.0
 """Deadline of what a site has nothing to work out for, as keys of sums."""
+LOOK_S = 10.0
+"""More than an idle courier takes to look for work and to bring an answer that is there at once."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Rule:
     Attributes:
         must: waited for, however long in a run that pauses, and `attempts` silences in one that ends.
         may: counted when they are there as the others are.
+        may_s: seconds that these are waited for nevertheless, from when they were asked.
         minimum: answers needed.
         enough: answers after which nobody is asked again.
         deadlines: seconds by site that is in neither list; `deadline_s` for the others.
@@ -53,6 +56,7 @@ class Rule:
 
     must: frozenset[str] = frozenset()
     may: frozenset[str] = frozenset()
+    may_s: float = 0.0
     minimum: int = 0
     enough: int | None = None
     deadlines: Mapping[str, float] = field(default_factory=dict)
@@ -64,7 +68,8 @@ class Rule:
 
     def without_work(self) -> Rule:
         """The same for what a site has nothing to work out for."""
-        return replace(self, deadlines={}, deadline_s=min(SETUP_S, self.deadline_s), welcomes=False)
+        deadline_s = min(SETUP_S, self.deadline_s)
+        return replace(self, may_s=min(LOOK_S, deadline_s), deadlines={}, deadline_s=deadline_s, welcomes=False)
 
 
 def everyone(quorum: Quorum, sites: Sequence[str], *, refusals_end: bool = False) -> Rule:
