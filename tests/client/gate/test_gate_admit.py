@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,12 @@ class TestRefusedSender:
     def test_a_study_that_differs_from_the_approved_one_in_one_value(self, gate, ask, make_study):
         with pytest.raises(StudyNotApproved):
             gate.admit(encode(ask("hello", make_study(training={"rounds": 5}))))
+
+    def test_an_approval_that_is_withdrawn_while_it_is_looked_for(self, gate, ask, home, study, monkeypatch):
+        (home / "gate" / "approved" / f"{study.fingerprint}.json").unlink()
+        monkeypatch.setattr(Path, "is_file", lambda self: True)  # as it was a moment ago
+        with pytest.raises(StudyNotApproved):
+            gate.admit(encode(ask("train")))
 
     def test_a_tampered_approval(self, gate, ask, home, study):
         path = home / "gate" / "approved" / f"{study.fingerprint}.json"

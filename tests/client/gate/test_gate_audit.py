@@ -39,6 +39,18 @@ class TestVerify:
     def test_finds_nothing_where_nothing_ever_passed(self, tmp_path):
         assert verify(tmp_path) == []
 
+    def test_finds_nothing_where_the_first_line_comes_while_it_is_read(self, tmp_path, monkeypatch):
+        real = Chain.head
+
+        def head(chain):
+            monkeypatch.setattr(Chain, "head", real)
+            Audit(tmp_path).append(direction="in", kind="train", run="demo", round=1, size=100, digest="d" * 64)
+            return real(chain)
+
+        monkeypatch.setattr(Chain, "head", head)
+        assert verify(tmp_path) == []
+        assert len(read(tmp_path / "gate")) == 1
+
     @pytest.mark.parametrize("line", range(1, 7))
     def test_finds_an_altered_line(self, folder, line):
         lines = read(folder)

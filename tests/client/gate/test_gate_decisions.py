@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +77,10 @@ class TestPause:
         (home / "gate" / "paused.json").write_text("{")
         with pytest.raises(ApprovalDamaged):
             gate.admit(ask("hello"))
+
+    def test_one_that_is_resumed_while_it_is_looked_for_is_not_paused(self, home, monkeypatch):
+        monkeypatch.setattr(Path, "exists", lambda self: True)  # as it was a moment ago
+        assert paused(home) is None
 
     def test_who_is_not_paused_cannot_be_resumed(self, home):
         with pytest.raises(NothingOfThatName):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from fedloupe.signing import Signer
 from fedloupe_client.audit_cli import examined
 from fedloupe_client.cli import app
-from fedloupe_client.gate import Audit, AuditDamaged, Gate
+from fedloupe_client.gate import Audit, AuditDamaged, Gate, signed
 from fedloupe_client.gate.chain import START
 from fedloupe_client.gate.signed import check_signed, kept_key, sign_daily, sign_head, signed_heads
 
@@ -134,6 +134,18 @@ class TestSignedHeads:
         sign_head(home)
         (home / "gate" / "site.key.new").touch()  # a crash left it empty
         assert check_signed(home) == []
+
+    def test_a_head_that_is_signed_while_they_are_checked_is_no_problem(self, home, monkeypatch):
+        sign_head(home)
+        real = signed._own_keys
+
+        def meanwhile(home):
+            Audit(home).append(direction="in", kind="train", run="demo", round=4, size=100, digest="d" * 64)
+            sign_head(home)
+            return real(home)
+
+        monkeypatch.setattr(signed, "_own_keys", meanwhile)
+        assert (check_signed(home), len(signed_heads(home))) == ([], 2)
 
     def test_a_damaged_chain_is_not_signed(self, home):
         path = home / "gate" / "audit.jsonl"

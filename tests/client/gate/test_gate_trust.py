@@ -44,6 +44,11 @@ class TestTrust:
         assert trust(tmp_path, "Coordinating Hospital", KEY, by="Dr Ito") == first
         assert len(chain(tmp_path)) == 1
 
+    def test_one_that_is_withdrawn_while_they_are_read_is_none(self, tmp_path):
+        trust(tmp_path, "Another", OTHER, by="Dr Ito")
+        (tmp_path / "gate" / "coordinators" / f"{KEY}.json").symlink_to("gone")  # listed, and gone when it is opened
+        assert set(trusted(tmp_path)) == {OTHER}
+
     def test_without_a_chain_there_is_none(self, tmp_path):
         trust(tmp_path, "Another", OTHER, by="Dr Ito")
         path = tmp_path / "gate" / "audit.jsonl"

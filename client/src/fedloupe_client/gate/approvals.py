@@ -66,7 +66,8 @@ def approved(home: Path) -> dict[str, Approval]:
     Raises:
         ApprovalDamaged: a file in the folder is not what its name says.
     """
-    return {path.stem: _read(path) for path in sorted((home / "gate" / "approved").glob("*.json"))}
+    found = {path.stem: _read(path) for path in sorted((home / "gate" / "approved").glob("*.json"))}
+    return {fingerprint: approval for fingerprint, approval in found.items() if approval is not None}
 
 
 def approved_study(home: Path, fingerprint: str) -> Study:
@@ -77,20 +78,24 @@ def approved_study(home: Path, fingerprint: str) -> Study:
         ApprovalDamaged: the file does not hold the study of this fingerprint.
     """
     path = home / "gate" / "approved" / f"{fingerprint}.json"
-    if not re.fullmatch(r"[0-9a-f]{64}", fingerprint) or not path.is_file():
+    approval = _read(path) if re.fullmatch(r"[0-9a-f]{64}", fingerprint) else None
+    if approval is None:
         raise StudyNotApproved(
             f"no approval for study {fingerprint[:12]}",
             where=str(path.parent),
             remedy="read the study, then approve it",
         )
-    return _read(path).study
+    return approval.study
 
 
-def _read(path: Path) -> Approval:
+def _read(path: Path) -> Approval | None:
+    """An approval; None where there is none, as when it is withdrawn just now."""
     remedy = "find out who changed the file, delete it, and approve the study again"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         approval = Approval(parse_study(record["study"], str(path)), str(record["by"]), str(record["when"]))
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError, RecursionError, OSError, StudyInvalid) as error:
         raise ApprovalDamaged(
             f"not an approval: {type(error).__name__}: {error}", where=str(path), remedy=remedy

@@ -133,12 +133,13 @@ class Chain:
             FedLoupeError: the head cannot be read.
             OSError: the files cannot be opened.
         """
-        if not self.path.exists():
-            content, head = b"", self.head()
-        else:
+        head = self.head()  # of a record that is not there; its first line may come after this look
+        try:
             with self.path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 content, head = file.read(), self.head()
+        except FileNotFoundError:
+            content = b""
         *complete, torn = content.split(b"\n")
         lines: list[Line] = []
         problems: list[Problem] = []

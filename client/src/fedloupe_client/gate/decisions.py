@@ -186,11 +186,11 @@ def paused(home: Path) -> dict[str, str] | None:
         ApprovalDamaged: the file says nothing; the site counts as paused.
     """
     path = home / "gate" / "paused.json"
-    if not path.exists():
-        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return {name: str(content[name]) for name in ("by", "reason", "when")}
+    except FileNotFoundError:  # and not looked for first: somebody may resume between the two
+        return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ApprovalDamaged(
             f"not a record of a pause: {type(error).__name__}", where=str(path), remedy="`fedloupe-site resume HOME`"

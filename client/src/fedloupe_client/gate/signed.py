@@ -129,8 +129,9 @@ def check_signed(home: Path) -> list[Problem]:
     Raises:
         AuditDamaged: see `signed_heads`.
     """
+    heads = signed_heads(home)  # before the chain: what is signed meanwhile is of lines that come after
     chain, own, problems = _chain(home), _own_keys(home), list[Problem]()
-    for number, signed in enumerate(signed_heads(home), start=1):
+    for number, signed in enumerate(heads, start=1):
         try:
             check("audit-head", signed.said, signed.signature, signed.public)
         except SignatureWrong:

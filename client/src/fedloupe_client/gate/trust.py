@@ -56,7 +56,8 @@ def trusted(home: Path) -> dict[str, Coordinator]:
         raise CoordinatorsDamaged(
             f"the folder cannot be read: {error.strerror}", where=str(folder), remedy="see to its permissions"
         ) from None
-    return {path.stem: _read(path) for path in paths}
+    records = {path.stem: _read(path) for path in paths}
+    return {key: record for key, record in records.items() if record is not None}
 
 
 def trust(home: Path, name: str, key: str, by: str) -> Coordinator:
@@ -117,9 +118,12 @@ def _note(home: Path, kind: str, key: str, data: bytes) -> None:
     Audit(home).append(direction="local", kind=kind, run=spoken(key).replace(" ", ""), size=len(data), digest=digest)
 
 
-def _read(path: Path) -> Coordinator:
+def _read(path: Path) -> Coordinator | None:
+    """A record; None where it is gone, as when somebody distrusts just now."""
     try:
         content = path.read_bytes() if path.stat().st_size <= 4096 else b""
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise CoordinatorsDamaged(
             f"it cannot be read: {error.strerror}", where=str(path), remedy="see to its permissions"
