@@ -147,6 +147,7 @@ class TestOnlyWhatChanged:
         assert (len(files_hashed), images_read) == (12, [])
 
     def test_a_young_file_is_not_taken_on_trust(self, nifti_site, study, home, files_hashed):
+        age(nifti_site.root, seconds=-3600)
         ingest(nifti_site.config(), study, home)
         files_hashed.clear()
         ingest(nifti_site.config(), study, home)
@@ -376,6 +377,15 @@ class TestFileMemory:
             assert memory.recall("digest", one, stamp(one)) is None
             memory.keep_only([one])
             assert memory.recall("digest", two, stamp(two)) is None
+
+    def test_a_file_that_was_young_when_it_was_read_is_not_learnt_later(self, tmp_path, monkeypatch):
+        path = tmp_path / "one"
+        path.write_bytes(b"first")
+        with FileMemory(tmp_path / "memory", "1") as memory:
+            seen, now = stamp(path), time.time_ns()
+            monkeypatch.setattr(time, "time_ns", lambda: now + 3600 * 10**9)  # the ingest took an hour
+            memory.learn("digest", path, seen, "d")
+            assert memory.recall("digest", path, seen) is None
 
     def test_another_version_begins_anew(self, tmp_path):
         path = tmp_path / "one"

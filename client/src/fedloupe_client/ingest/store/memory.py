@@ -41,7 +41,7 @@ class FileMemory:
 
     def __init__(self, path: Path, version: str, *, anew: bool = False) -> None:
         """Open the memory at `path`; begin anew when asked, when it is damaged, or when another version wrote it."""
-        self._path = path
+        self._path, self._opened_ns = path, time.time_ns()
         if anew:
             self._remove()
         try:
@@ -84,8 +84,11 @@ class FileMemory:
         return None if found is None else str(found[0])
 
     def learn(self, what: What, path: Path, seen: str, value: str) -> None:
-        """Keep a fact, unless the file is so young that a later change could hide behind the same stamp."""
-        if seen in ("", ABSENT) or time.time_ns() - int(seen.split()[1]) < SETTLED_NS:
+        """Keep a fact, unless the file was so young that a later change could hide behind the same stamp.
+
+        Young for as long as this memory is open: when the file was read since then is not known.
+        """
+        if seen in ("", ABSENT) or self._opened_ns - int(seen.split()[1]) < SETTLED_NS:
             return
         self._database.execute(
             "INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?)", (what, os.fsencode(path), seen, value)
