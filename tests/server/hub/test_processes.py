@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from fedloupe_server.hub.processes import ProcessEnded, Processes, alive, began
+from fedloupe_server.hub.processes import ProcessEnded, Processes, _die_with, alive, began, free_ports
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -105,3 +107,19 @@ def test_a_process_is_told_from_a_later_one_of_its_number():
     until(lambda: began(process.pid) is None)  # a zombie is none
     process.wait()
     assert not alive(process.pid, since)
+
+
+def test_one_whose_parent_died_before_it_was_tied_does_not_begin():
+    began_by = [functools.partial(_die_with, parent) for parent in (os.getpid(), os.getppid())]
+    codes = [subprocess.run([sys.executable, "-c", ""], preexec_fn=tied, check=False).returncode for tied in began_by]
+    assert codes == [0, 1]
+
+
+def test_a_port_is_free_and_given_once_and_no_connection_takes_it():
+    ports = free_ports(200)
+    assert len({*ports, *free_ports(200)}) == 400
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", ports[0]))
+        listening.listen()
+        with socket.create_connection(listening.getsockname()) as outgoing:
+            assert outgoing.getsockname()[1] > max(ports)

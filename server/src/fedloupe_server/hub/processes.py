@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -28,6 +30,8 @@ from fedloupe.errors import FedLoupeError
 
 _LIBC, _PR_SET_PDEATHSIG = ctypes.CDLL(None), 1  # linux/prctl.h
 GRACE_S = 20.0  # a courier gives its SuperNode 10 s to say goodbye
+_LEAST_PORT = 10_000
+_GIVEN: set[int] = set()
 
 
 class ProcessEnded(FedLoupeError):
@@ -100,7 +104,8 @@ class Processes:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if self.tied else None,  # noqa: PLW1509 - one system call, no lock
+                # Two system calls, no lock.
+                preexec_fn=functools.partial(_die_with, os.getpid()) if self.tied else None,  # noqa: PLW1509
             )
         self._starts[name] = self._starts.get(name, 0) + 1
         self.running[name] = Running(command, env, process, log, keep, time.monotonic(), self._starts[name])
@@ -182,20 +187,45 @@ class Processes:
         return " ".join(text.split())[-characters:]
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In the child: be killed when the parent ends, so that nothing goes on that nobody watches."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel knew of our wish
+        os._exit(1)
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct loopback ports that nobody uses at this moment."""
-    with contextlib.ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(int(probe.getsockname()[1]))
+    """Loopback ports that nobody uses at this moment, each given once in the life of this process.
+
+    They lie below those from which the system takes one for each outgoing connection, so that they are still free when
+    whoever listens there has started.
+    """
+    first = _first_outgoing()
+    ports: list[int] = []
+    while len(ports) < count:
+        port = first - 1 - secrets.randbelow(first - _LEAST_PORT)
+        if port not in _GIVEN and _is_free(port):
+            _GIVEN.add(port)
+            ports.append(port)
     return ports
+
+
+def _first_outgoing() -> int:
+    """Where the system's ports for outgoing connections begin (Linux: ip(7), `ip_local_port_range`)."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        first = 0
+    return first if first >= _LEAST_PORT + 1000 else 32768
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def began(pid: int) -> float | None:
