@@ -10,7 +10,6 @@ fedloupe health FED         for a container or a monitor: exit code 0 where the 
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -127,19 +126,18 @@ def logs_command(
     as_json: Json = False,
 ) -> None:
     """What happened: to the run, or to one site as the coordinator saw it. A site's own log stays at the site."""
-    from fedloupe_server.hub.service import EVENTS
+    from fedloupe_server.hub.service import events
 
     with speaking(as_json):
         _read(folder)
-        path = folder / "service" / EVENTS
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        lines = events(folder)
     chosen = [line for line in lines if site is None or line.get("site") == site][-last:]
     if as_json:
         say_json(chosen)
         return
     for line in chosen:
         console.print(
-            f"{line['time'][:19]}  {line.get('site', '-'):12} {line['event']}", highlight=False, soft_wrap=True
+            f"{line['time'][:19]:19}  {line.get('site', '-'):12} {line['event']}", highlight=False, soft_wrap=True
         )
 
 

@@ -108,6 +108,25 @@ class TestWhomTheRunCanReach:
         superlink.tell("south", "offline")
         assert reached() == {}
 
+    def test_a_certificate_that_is_replaced_at_this_moment_is_looked_at_again(
+        self, superlink, reached, federation, monkeypatch
+    ):
+        superlink.tell("north", "online")
+        current, gone = federation.folder / "tls" / "current", federation.folder / "tls" / "gone"
+        real = hub_service.load_federation
+
+        def meanwhile(folder):
+            found = real(folder)
+            current.rename(gone)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(hub_service, "load_federation", meanwhile)
+            with pytest.raises(AssertionError, match="FL-750"):
+                reached()
+        gone.rename(current)
+        assert list(reached()) == ["north"]
+
     def test_of_another_study_that_was_provisioned_meanwhile_nothing_is_done(self, superlink, reached, federation):
         superlink.tell("north", "online")
         table = reached()

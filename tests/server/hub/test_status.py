@@ -183,6 +183,15 @@ class TestCommands:
         assert {event.get("site") for event in whole} == {None, "north"}
         assert [event["event"] for event in north] == ["training 43%"]
 
+    def test_a_line_that_is_being_written_and_one_that_a_crash_cut_off_hide_no_other(self, fed):
+        self.write(fed, status())
+        event = json.dumps({"time": "2026-11-28T09:00:00+00:00", "event": "running"})
+        (fed / "service" / "events.jsonl").write_text(f"{event}\n{event[:30]}{event}\n{event}\n{event[:30]}")
+        found = self.call("logs", fed)
+        assert found.exit_code == 0
+        lines = found.output.splitlines()
+        assert len(lines) == 3 and lines[0] == lines[2] and "cannot be read" in lines[1]
+
 
 class TestChanges:
     def test_progress_is_no_event_and_a_pause_is_one(self):

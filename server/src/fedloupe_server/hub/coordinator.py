@@ -19,7 +19,7 @@ from fedloupe_server.hub.flower import Flower, environment, tool
 from fedloupe_server.hub.processes import Processes, free_ports
 from fedloupe_server.provision import provision
 
-READY_S = 60.0
+READY_S = 300.0
 NAME = "Demonstration on one machine"
 
 

@@ -34,7 +34,7 @@ from fedloupe_server.provision.errors import KeySpent, OtherKeyEnrolled
 
 Progress = Callable[[str], None]
 SiteCommand = Callable[[Path, Path], list[str]]
-ONLINE_S, SITE_READY_S, LOOK_S = 120.0, 120.0, 10.0
+ONLINE_S, SITE_READY_S, LOOK_S = 600.0, 300.0, 10.0
 BY = "demonstration on one machine"
 
 

@@ -42,8 +42,9 @@ from fedloupe_server.hub.task import Name, Task, remember, remembered
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.hub.watching import Follows, RunWatch, Submits, end_leftovers
 from fedloupe_server.provision import Federation, load_federation, note_seen
+from fedloupe_server.provision.errors import FederationUnusable
 
-TICK_S, LOOK_S, READY_S = 0.3, 3.0, 60.0
+TICK_S, LOOK_S, READY_S = 0.3, 3.0, 300.0
 HUNG_S = 300.0
 """More than the longest look at everything takes: a submission (120 s), answers of the SuperLink (20 s each), two
 processes that are ended (20 s each). One that takes longer will not end, and the status grows old."""
@@ -206,7 +207,13 @@ class Service:
 
     def _renew(self) -> None:
         """A rotated certificate is served: proxy and SuperLink are started again, the run outlives that."""
-        digest = hashlib.sha256(self.federation.certificate.read_bytes()).hexdigest()
+        path = self.federation.certificate
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:  # the folder that it was in is gone where it is rotated at this moment
+            raise FederationUnusable(
+                f"the server certificate cannot be read: {error.strerror}", where=str(path), remedy="it is tried again"
+            ) from None
         if digest != self._certificate:
             _log.info("a new server certificate is served", extra={"said": {"sha256": digest[:16]}})
             self._certificate = digest
@@ -255,6 +262,26 @@ class Service:
             env,
             keep=True,  # it dies of one HTTP 500, and no later run would ever start
         )
+
+
+def events(folder: Path) -> list[dict[str, str]]:
+    """What happened, as the services of a federation folder wrote it, oldest first.
+
+    A line that is being written is left out, and one that a crash cut off says that it is none.
+    """
+    path = folder / "service" / EVENTS
+    *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else [""]
+    return [_event(line) for line in lines]
+
+
+def _event(line: str) -> dict[str, str]:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        event = None
+    if isinstance(event, dict) and {"time", "event"} <= event.keys():
+        return {str(name): str(value) for name, value in event.items()}
+    return {"time": "", "event": f"cannot be read: {line[:80]}"}
 
 
 def watch_run(federation: Federation, flower: Submits, control: Follows, task: Task) -> RunWatch:
