@@ -17,6 +17,7 @@ from fedloupe_client.ingest import build as building
 from fedloupe_client.ingest import ingest, load_store, work
 from fedloupe_client.ingest.dicom import folders
 from fedloupe_client.ingest.problems import IngestRunning, NotWritten, StoreLeaks, WorkerLost
+from fedloupe_client.ingest.store import records
 from fedloupe_client.ingest.store.lock import locked
 from fedloupe_client.ingest.store.memory import FileMemory, stamp
 from fedloupe_client.ingest.workers import mapping
@@ -240,6 +241,18 @@ class TestTheStoreIsWhole:
         with locked(home):
             threading.Timer(0.2, (home / "store.old").rename, [home / "store"]).start()
             assert len(load_store(home).ready) == 4
+
+    def test_a_reader_waits_for_a_swap_that_begins_while_it_looks(self, nifti_site, study, home, monkeypatch):
+        ingest(nifti_site.config(), study, home)
+        real = records._await_swap
+
+        def meanwhile(home):
+            real(home)
+            monkeypatch.setattr(records, "_await_swap", real)
+            (home / "store").rename(home / "store.old")
+
+        monkeypatch.setattr(records, "_await_swap", meanwhile)
+        assert len(load_store(home).ready) == 4
 
     def test_a_source_that_changes_while_it_is_read_is_no_case(self, nifti_site, study, home, by_local, monkeypatch):
         real = work.from_nifti

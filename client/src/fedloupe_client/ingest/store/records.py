@@ -15,6 +15,7 @@ import os
 import time
 import zlib
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCHEMA = 2
-SWAP_TRIES, SWAP_WAIT_S = 200, 0.01
+SWAP_TRIES, SWAP_WAIT_S = 3000, 0.01
 Status = Literal["ready", "excluded", "broken"]
 
 
@@ -223,6 +224,15 @@ def _await_swap(home: Path) -> None:
             time.sleep(SWAP_WAIT_S)
 
 
+def _content(home: Path, path: Path) -> bytes | None:
+    """A file of the store, also where a swap begins while it is looked for; None where there is none."""
+    for _ in range(2):
+        _await_swap(home)
+        with suppress(FileNotFoundError):
+            return path.read_bytes()
+    return None
+
+
 def load_store(home: Path) -> Store:
     """The store that ingest built.
 
@@ -230,14 +240,12 @@ def load_store(home: Path) -> Store:
         StoreMissing: nothing was ingested.
         StoreUnreadable: another version, damaged, or not permitted.
     """
-    _await_swap(home)
     path = home / "store" / "index.json"
     try:
-        index = Index.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise StoreMissing(
-            "the cases have not been ingested", where=str(home), remedy="run `fedloupe-site ingest`"
-        ) from None
+        content = _content(home, path)
+        if content is None:
+            raise StoreMissing("the cases have not been ingested", where=str(home), remedy="run `fedloupe-site ingest`")
+        index = Index.model_validate_json(content)
     except (OSError, ValidationError) as error:
         raise _unreadable(path, error) from None
     if index.schema_version != SCHEMA:
