@@ -19,6 +19,7 @@ from fedloupe_client.courier.service import Courier
 from fedloupe_client.joining import installed
 from fedloupe_client.joining.courier_file import read_courier_file
 from fedloupe_client.joining.errors import CourierNotJoined
+from fedloupe_server.hub.processes import free_ports
 
 
 @pytest.fixture
@@ -107,13 +108,13 @@ class TestTheProcess:
         state = hospital.courier / "state" / "courier-state.json"
         state.unlink()
         courier = subprocess.Popen(
-            [*words, "--socket", str(hospital.socket), "--log", "json", "--port", "19094"],
+            [*words, "--socket", str(hospital.socket), "--log", "json", "--port", str(free_ports(1)[0])],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        end = time.monotonic() + 60.0
+        end = time.monotonic() + 180.0
         while not (state.exists() and json.loads(state.read_text())["state"] == "waiting"):
             assert courier.poll() is None and time.monotonic() < end
             time.sleep(0.1)
