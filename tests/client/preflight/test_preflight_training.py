@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -82,8 +83,10 @@ class TestTheDryRound:
         result = dry_round(home, make_study(role="validate"), "alpha")
         assert (result.work, result.patients) == ("validate", PATIENTS)
 
-    def test_that_takes_too_long_is_ended_and_said(self, home):
-        failed = rehearse(home, make_study(), "alpha", limit_s=0.05)
+    def test_that_takes_too_long_is_ended_and_said(self, tmp_path):
+        (tmp_path / "store").mkdir()
+        os.mkfifo(tmp_path / "store" / "index.json")  # nobody writes to it, so that reading it never ends
+        failed = rehearse(tmp_path, make_study(), "alpha", limit_s=0.05)
         assert isinstance(failed, RehearsalFailed)
         assert "did not end within" in failed.what
 
