@@ -89,6 +89,8 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, raw: Path) -> Path:
     }
     (folder / "site.yaml").write_text(yaml.safe_dump({"site": "alpha", "source": source}))
     (folder / "policy.yaml").write_text("{minimum_cohort: 10, minimum_cell: 3}")
+    (folder / "secret.key").touch(mode=0o600)
+    (folder / "secret.key").write_bytes(bytes(32))  # pseudonyms, and so splits, that are the same in every run
     ingest(load_site(folder), study, folder)
     approve(folder, study, by="test")
     return folder
