@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from typer.testing import CliRunner
@@ -30,8 +30,8 @@ def both(hospital, *more):
     return health(hospital.home, hospital.courier, "--socket", hospital.socket, *more)
 
 
-def missing(hospital, days=0.0, seconds=0.0):
-    now = utc_now() + timedelta(days=days, seconds=seconds)
+def missing(hospital, days=0.0, now=None):
+    now = (now or utc_now()) + timedelta(days=days)
     return {
         **{one.name: one for one in site_missing(hospital.home, hospital.socket, now)},
         **{f"courier: {one.name}": one for one in courier_missing(hospital.courier, now)},
@@ -115,16 +115,18 @@ class TestWhatIsMissing:
         assert set(found) == {"courier: courier"} and found["courier: courier"].what.startswith(words)
 
     def test_a_courier_that_was_online_before_it_was_killed(self, hospital):
-        assert missing(hospital, seconds=FRESH_S - 5) == {}
-        assert "does not run" in missing(hospital, seconds=FRESH_S + 5)["courier: courier"].what
+        state = json.loads((hospital.courier / "state" / STATE_FILE).read_text())
+        last = datetime.fromisoformat(state["written"]) + timedelta(seconds=FRESH_S)
+        assert missing(hospital, now=last) == {}
+        assert "does not run" in missing(hospital, now=last + timedelta(seconds=1))["courier: courier"].what
 
     def test_a_coordinator_that_has_not_answered_for_minutes(self, hospital):
         path = hospital.courier / "state" / STATE_FILE
-        state = json.loads(path.read_text())
+        state, now = json.loads(path.read_text()), utc_now()
         for age, found in ((CONTACT_S - 10, set()), (CONTACT_S + 10, {"courier: courier"})):
-            then = (utc_now() - timedelta(seconds=age)).isoformat()
+            then = (now - timedelta(seconds=age)).isoformat()
             path.write_text(json.dumps({**state, "last_contact": then}))
-            assert set(missing(hospital)) == found
+            assert set(missing(hospital, now=now)) == found
         path.write_text(json.dumps({**state, "last_contact": None}))
         assert "not answered" in missing(hospital)["courier: courier"].what
 
