@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -235,12 +235,20 @@ class TestTheStoreIsWhole:
             # RFC 1952: magic, deflate, no flags, time zero
             assert path.read_bytes()[:8] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00"
 
-    def test_a_reader_waits_for_a_living_swap(self, nifti_site, study, home):
+    def test_a_reader_waits_for_a_living_swap(self, nifti_site, study, home, monkeypatch):
+        waited = []
+
+        def sleep(seconds):
+            waited.append(seconds)
+            if sum(waited) >= 0.2 and (home / "store.old").exists():
+                (home / "store.old").rename(home / "store")
+
         ingest(nifti_site.config(), study, home)
         (home / "store").rename(home / "store.old")
+        monkeypatch.setattr("fedloupe_client.ingest.store.records.time", SimpleNamespace(sleep=sleep))
         with locked(home):
-            threading.Timer(0.2, (home / "store.old").rename, [home / "store"]).start()
             assert len(load_store(home).ready) == 4
+        assert sum(waited) >= 0.2
 
     def test_a_reader_waits_for_a_swap_that_begins_while_it_looks(self, nifti_site, study, home, monkeypatch):
         ingest(nifti_site.config(), study, home)
