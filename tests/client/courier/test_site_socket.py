@@ -39,6 +39,14 @@ def echo(path):
     server.stop(0)
 
 
+def listening():
+    """Sockets of this process that take TCP connections."""
+    mine = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    tables = [Path(f"/proc/self/net/{table}").read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    fields = [line.split() for lines in tables for line in lines]
+    return {f"socket:[{one[9]}]" for one in fields if one[3] == "0A"} & mine  # TCP_LISTEN
+
+
 class TestBytesPass:
     def test_the_answer_is_what_the_handler_returned(self, echo, path):
         assert ask(path, bytes(range(256)), 5.0) == b"<" + bytes(range(256)) + b">"
@@ -80,12 +88,13 @@ class TestWhoMayKnock:
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         server.stop(0)
 
-    def test_no_tcp_port_is_opened(self, echo):
-        mine = {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
-        for table in ("tcp", "tcp6"):
-            for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
-                fields = line.split()
-                assert not (fields[3] == "0A" and f"socket:[{fields[9]}]" in mine)
+    def test_no_tcp_port_is_opened(self, path):
+        before = listening()
+        server = serve(desk_of(bytes), path)
+        assert listening() - before == set()
+        with sockets.create_server(("127.0.0.1", 0)):
+            assert len(listening() - before) == 1, "it would have been seen"
+        server.stop(0)
 
 
 class TestTheSocketFile:
