@@ -16,7 +16,7 @@ class Flower:
         self.go.set()
 
     def submit(self, app: Path, run_config: Mapping[str, str]) -> int:
-        self.go.wait(20)
+        self.go.wait(120)
         self.submitted.append(dict(run_config))
         return len(self.submitted)
 

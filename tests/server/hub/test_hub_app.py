@@ -216,15 +216,17 @@ class TestTheJob:
         script = (
             "import sys; from pathlib import Path; from fedloupe_server.hub.app import _end_with_keeper\n"
             "from fedloupe_server.hub.job import read_job\n"
-            "_end_with_keeper(read_job(Path(sys.argv[1])), 0.05)"
+            "print('up', flush=True); _end_with_keeper(read_job(Path(sys.argv[1])), 0.05)"
         )
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        server = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], env=env)
+        command = [sys.executable, "-c", script, str(tmp_path)]
+        server = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
+        assert server.stdout.readline() == b"up\n"
         with pytest.raises(subprocess.TimeoutExpired):
-            server.wait(3)
+            server.wait(1)
         keeper.kill()
         keeper.wait()
-        assert server.wait(20) == 1
+        assert server.wait(60) == 1
 
     def test_one_that_nobody_keeps_goes_on_by_itself(self, job):
         assert read_job(job[0]).kept

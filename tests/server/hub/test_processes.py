@@ -15,15 +15,9 @@ from pathlib import Path
 import pytest
 
 from fedloupe_server.hub.processes import ProcessEnded, Processes, _die_with, alive, began, free_ports
+from waiting import until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
-
-
-def until(ready, timeout_s=10.0):
-    end = time.monotonic() + timeout_s
-    while not ready():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -71,14 +65,20 @@ def test_started_again_it_is_what_it_was(processes):
     assert processes.running["one"].keep and processes.running["one"].starts == 2
 
 
-def test_a_log_that_grew_is_moved_and_the_process_goes_on_writing(processes):
-    script = "import time\nfor n in range(10**6):\n    print(n, 'x' * 50, flush=True)\n    time.sleep(0.005)"
-    processes.start("one", [sys.executable, "-c", script])
+def test_a_log_that_grew_is_moved_and_the_process_goes_on_writing(processes, tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "print('x' * 1500, flush=True)\n"
+        "while not Path(sys.argv[1]).exists(): time.sleep(0.01)\n"
+        "print('y' * 300, flush=True); time.sleep(60)"
+    )
+    processes.start("one", [sys.executable, "-c", script, str(tmp_path / "go")])
     log = processes.running["one"].log
     until(lambda: log.stat().st_size > 1000)
     processes.check()
     assert log.with_suffix(".log.1").stat().st_size > 1000
-    assert log.stat().st_size < 1000
+    assert log.stat().st_size == 0
+    (tmp_path / "go").touch()
     until(lambda: log.stat().st_size > 200)
     assert not log.read_bytes().startswith(b"\0"), "no hole where the old lines were"
 

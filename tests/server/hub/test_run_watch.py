@@ -161,7 +161,7 @@ def test_one_that_outlives_its_run_is_ended_before_the_next(watched, flower):
     watched.write("server.json", pid=process.pid, began=began(process.pid))
     flower.says = "finished:failed"
     assert watched.after(LOOK_S) == "waiting"
-    assert process.wait(5) == -9
+    assert process.wait(30) == -9
 
 
 def test_a_later_process_of_the_same_number_is_left_alone(watched, flower):

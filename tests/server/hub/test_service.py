@@ -23,6 +23,7 @@ from fedloupe_server.hub.task import Task
 from fedloupe_server.hub.telling import telling
 from fedloupe_server.provision import load_federation
 from submissions import Flower
+from waiting import until
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ class TestTheStatus:
 
     def written(self, service, wanted):
         """The status once it is as wanted."""
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while time.monotonic() < end:
             if (status := read_status(service.federation.folder)) is not None and wanted(status):
                 return status
@@ -211,8 +212,7 @@ class TestTelling:
             time.sleep(0.2)
             assert told == []
             lives.set()
-            time.sleep(0.2)
-            assert len(told) > 2
+            until(lambda: len(told) > 2)
 
     def test_an_error_is_logged_once_and_ends_nothing(self, caplog):
         told = []
@@ -223,8 +223,8 @@ class TestTelling:
                 raise OSError("no room")
 
         with telling(tell, lambda: True, 0.01):
-            time.sleep(0.3)
-        assert len(told) > 4 and caplog.text.count("the status cannot be written") == 1
+            until(lambda: len(told) > 4)
+        assert caplog.text.count("the status cannot be written") == 1
 
     def test_it_ends_with_what_it_surrounds(self):
         told = []
