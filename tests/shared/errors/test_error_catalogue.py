@@ -98,7 +98,7 @@ class TestProcessBorder:
         queue = context.Queue()
         child = context.Process(target=_raise_in_child, args=(errors["FL-602"], queue))
         child.start()
-        error = queue.get(timeout=20)
+        error = queue.get(timeout=60)
         child.join()
         assert type(error) is errors["FL-602"]
         assert str(error) == "[FL-602] the mask is empty (case 7f3a). draw it"

@@ -35,7 +35,7 @@ class TestUnreadable:
         here, there = multiprocessing.Pipe(duplex=False)
         child = multiprocessing.get_context("fork").Process(target=_load_as_nobody, args=(closed, there))
         child.start()
-        assert here.poll(20)
+        assert here.poll(60)
         refused = here.recv()
         child.join()
         with pytest.raises(StudyUnreadable, match="there is no such file") as missing:
