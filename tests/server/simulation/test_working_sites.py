@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 
 import pytest
+import SimpleITK as sitk
+import torch
 
 from fedloupe.errors import FedLoupeError
 from fedloupe.messages import Failure, decode
@@ -40,13 +43,43 @@ class TestAnswers:
         assert list(answers[0]) == ["east", "north", "south"]
 
     def test_a_worker_that_died_makes_its_sites_absent_and_no_other(self, homes, tmp_path):
+        before = multiprocessing.active_children()
         with working_sites(homes, LOADS, workers=2, log=tmp_path / "log") as handlers:
+            started = [process for process in multiprocessing.active_children() if process not in before]
             exchange = inprocess_exchange(handlers, at_once=3)
-            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 5.0)) == set(homes)
-            first = min(multiprocessing.active_children(), key=lambda process: process.pid)
+            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 60.0)) == set(homes)
+            first = min(started, key=lambda process: int(process.name.rpartition("-")[2]))
             os.kill(first.pid, signal.SIGKILL)
             first.join()
-            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 5.0)) == {"south", "east"}
+            assert set(ask_once(exchange, dict.fromkeys(homes, b"junk"), 60.0)) == {"south", "east"}
+
+
+class TestOneProcess:
+    @pytest.fixture
+    def threads(self):
+        """Of PyTorch and of ITK; three each."""
+        itk = sitk.ProcessObject
+        before = torch.get_num_threads(), itk.GetGlobalDefaultNumberOfThreads()
+        torch.set_num_threads(3)
+        itk.SetGlobalDefaultNumberOfThreads(3)
+        yield lambda: (torch.get_num_threads(), itk.GetGlobalDefaultNumberOfThreads())
+        torch.set_num_threads(before[0])
+        itk.SetGlobalDefaultNumberOfThreads(before[1])
+
+    def test_is_afterwards_as_it_was(self, homes, tmp_path, threads, caplog):
+        logger, file = logging.getLogger("fedloupe_client"), tmp_path / "own"
+        own = logging.FileHandler(file, mode="w")
+        logger.addHandler(own)
+        logger.warning("before")
+        with working_sites(homes, LOADS, workers=1, log=tmp_path / "log"):
+            assert threads() == (1, 1)
+            logger.warning("inside")
+        assert threads() == (3, 3)
+        logger.warning("afterwards")
+        logger.removeHandler(own)
+        own.close()
+        assert caplog.messages == file.read_text().splitlines() == ["before", "afterwards"]
+        assert [line.split()[-1] for line in (tmp_path / "log").read_text().splitlines()] == ["inside"]
 
 
 class TestOpening:

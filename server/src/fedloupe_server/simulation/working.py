@@ -23,6 +23,7 @@ from fedloupe_client.site.site import Site
 
 Handler = Callable[[bytes], bytes]
 STOP_S = 10.0
+_LOGGER = logging.getLogger("fedloupe_client")
 
 
 @contextmanager
@@ -43,8 +44,8 @@ def working_sites(
         FedLoupeError: a home that cannot be opened.
     """
     if min(workers, len(homes)) <= 1:
-        one_thread(log)
-        yield {name: Site(home).handle for name, home in homes.items()}
+        with _one_thread_meanwhile(log):
+            yield {name: Site(home).handle for name, home in homes.items()}
         return
     with ExitStack() as stack:
         started = [
@@ -131,9 +132,33 @@ def one_thread(log: Path) -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.getLogger("fedloupe_client")
-    for other in list(logger.handlers):
-        logger.removeHandler(other)
+    for other in _taken_off():
         other.close()
-    logger.addHandler(handler)
-    logger.propagate = False
+    _LOGGER.addHandler(handler)
+    _LOGGER.propagate = False
+
+
+@contextmanager
+def _one_thread_meanwhile(log: Path) -> Iterator[None]:
+    """As `one_thread`; afterwards this process has its threads, and its words the way, that they had."""
+    threads, itk_threads = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    handlers, propagate = _taken_off(), _LOGGER.propagate
+    try:
+        one_thread(log)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(itk_threads)
+        for ours in _taken_off():
+            ours.close()
+        for handler in handlers:
+            _LOGGER.addHandler(handler)
+        _LOGGER.propagate = propagate
+
+
+def _taken_off() -> list[logging.Handler]:
+    """The handlers of the sites' logger, which has none afterwards."""
+    handlers = list(_LOGGER.handlers)
+    for handler in handlers:
+        _LOGGER.removeHandler(handler)
+    return handlers
