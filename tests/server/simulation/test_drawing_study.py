@@ -70,6 +70,8 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         rows = [f"C{n},{'yes' if n % 2 else 'no'}" for n in range(CASES)]
         (home / "clinical.csv").write_text("\n".join(["case,response", *rows]) + "\n")
         (home / "policy.yaml").write_text("{minimum_cohort: 3, minimum_cell: 2}")
+        (home / "secret.key").touch(mode=0o600)
+        (home / "secret.key").write_bytes(bytes(32))  # pseudonyms, and so splits, that are the same in every run
         configure(home, site)
     return made
 
