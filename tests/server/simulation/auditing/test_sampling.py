@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from scipy.stats import chi2
@@ -84,9 +82,9 @@ def test_coins_pass(spend, seed):
     assert 0.5 < found.sizes < 2 and 0.5 < found.turns < 2
 
 
-def test_the_operating_systems_coins_pass(monkeypatch):
-    monkeypatch.setattr("os.urandom", random.Random(1).randbytes)
-    assert not audit_sampling(THREE, PRIVACY).broken
+def test_the_operating_systems_coins_pass():
+    # Sound ones are called broken once in a thousand times.
+    assert not all(audit_sampling(THREE, PRIVACY).broken for _ in range(2))
 
 
 @pytest.mark.parametrize("wrong", [Everyone, Dealt, Scattered, SameSize, More, Twice])
