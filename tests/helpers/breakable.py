@@ -32,6 +32,7 @@ class Line:
         self.traps: dict[bytes, Callable[[], None]] = {}  # (route): called once, the request goes nowhere
         self.connects: list[str] = []
         self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
         line = self
 
         class Proxy(BaseHTTPRequestHandler):
@@ -67,10 +68,7 @@ class Line:
                 if (trap := self.traps.pop(route, None)) is not None:
                     trap()
                     break
-                lie = next((one for one in self.lies if route == one[0]), None)
-                if lie is not None:
-                    self.lies.remove(lie)
-                    self.told.append(route)
+                if (lie := self._lie(route)) is not None:
                     inner.sendall(b"HTTP/1.1 %d Lie\r\ncontent-length: 0\r\n\r\n" % lie[1])
                     continue
                 with (
@@ -82,6 +80,15 @@ class Line:
                 if not self.up:
                     break
                 inner.sendall(answer)
+
+    def _lie(self, route: bytes) -> tuple[bytes, int] | None:
+        """The first lie for this route, which is told now."""
+        with self._lock:
+            lie = next((one for one in self.lies if route == one[0]), None)
+            if lie is not None:
+                self.lies.remove(lie)
+                self.told.append(route)
+        return lie
 
     def cut(self) -> None:
         self.up = False
@@ -127,7 +134,7 @@ class Hospital:
         part.rename(self._asks / f"{number}.ask")
         return number
 
-    def answer(self, number: int, timeout_s: float = 120.0) -> dict:
+    def answer(self, number: int, timeout_s: float = 600.0) -> dict:
         file = self._asks / f"{number}.answer"
         self.until(file.is_file, timeout_s)
         answer = json.loads(file.read_text())
@@ -146,7 +153,16 @@ class Hospital:
         return sum(line.endswith(f"question {number}") for line in lines)
 
     def at_work(self, number: int) -> None:
-        self.until(lambda: self.deliveries(number) > 0, 60.0)
+        self.until(lambda: self.deliveries(number) > 0, 300.0)
+
+    def idle(self) -> None:
+        """Wait until the courier has nothing in hand, and its supervisor knows."""
+
+        def put_down() -> bool:
+            log, in_hand = self.log(), (self.folder / "in-hand.json").exists()
+            return not in_hand and log.rfind('"event": "message-answered"') > log.rfind('"event": "message",')
+
+        self.until(put_down, 60.0)
 
     def until(self, true: Callable[[], bool], timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
@@ -164,7 +180,7 @@ class Hospital:
 
     def pid(self, name: str) -> int:
         """Process id of `supernode` or `executor`; one that is being started again is waited for."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             for folder in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):

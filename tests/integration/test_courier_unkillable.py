@@ -18,7 +18,7 @@ import pytest
 
 import fedloupe_server.hub.deployment as hub
 from breakable import Hospital, Line
-from fedloupe_server.hub.processes import free_ports
+from fedloupe_server.hub.processes import began, free_ports
 from wire_study import write_wire_study
 
 pytestmark = pytest.mark.deployed
@@ -68,7 +68,7 @@ def ask(grid: Grid, context: Context) -> None:
             time.sleep(0.05)
             continue
         began = time.time()
-        replies = ask_once(exchange, {"north": file.read_bytes()}, 150.0)
+        replies = ask_once(exchange, {"north": file.read_bytes()}, 900.0)
         answer = {"reply": replies.get("north", b"").decode(), "told": told[-1], "took": time.time() - began}
         part = asks / f"{number}.part"
         part.write_text(json.dumps(answer))
@@ -122,7 +122,7 @@ def north(tmp_path_factory):
             running = threading.Thread(
                 target=federation.run,
                 args=("study", asks, folder / "run"),
-                kwargs={"timeout_s": 1200, "progress": print},
+                kwargs={"timeout_s": 7200, "progress": print},
             )
             running.start()
             yield Hospital(federation, line, asks, asked)
@@ -137,8 +137,14 @@ class TestThroughTheHospitalsProxy:
         north.succeeds(north.ask(0))
         assert north.line.connects
         assert {path.split(":")[0] for path in north.line.connects} == {"localhost"}, "loopback does not go through it"
-        assert north.state["state"] == "online"
-        assert north.state["last_message"] is not None
+        north.until(lambda: (s := north.state)["state"] == "online" and s["last_message"] is not None, 60.0)
+
+
+def was_restarted_at_once(north, victim, since):
+    """The courier's log says so of a process that was killed when the log had this length."""
+    log = north.log()[since:]
+    assert f'"event": "ended", "process": "{victim}", "exit": -9, "next_start_s": 0.0' in log
+    assert "taking up node" in log, "before the coordinator missed the hospital"
 
 
 class TestKilledInTheMiddleOfAMessage:
@@ -146,10 +152,11 @@ class TestKilledInTheMiddleOfAMessage:
     def test_the_same_message_is_answered(self, north, victim):
         number = north.ask(4)
         north.at_work(number)
+        since = len(north.log())
         os.kill(north.pid(victim), signal.SIGKILL)
-        answer = north.succeeds(number)
+        north.succeeds(number)
         assert north.deliveries(number) == 2, "the site was asked again, and had the answer"
-        assert answer["took"] < 40.0, "well before Flower's heartbeat of 60 s runs out"
+        was_restarted_at_once(north, victim, since)
 
     def test_a_kill_in_the_middle_of_the_answers_upload_costs_no_answer(self, north):
         # The coordinator has the answer's envelope then, and would refuse a second one of another id.
@@ -161,34 +168,37 @@ class TestKilledInTheMiddleOfAMessage:
         assert not north.line.traps
 
     def test_a_frozen_executor_is_replaced_and_the_message_answered(self, north):
-        number = north.ask(1)
+        number = north.ask(10)
         north.at_work(number)
         os.kill(north.pid("executor"), signal.SIGSTOP)
         north.succeeds(number)
+        assert north.deliveries(number) > 1, "the site was asked again"
 
     def test_a_killed_supervisor_leaves_nobody_behind_and_its_successor_answers(self, north):
         number = north.ask(4)
         north.at_work(number)
         children = [north.pid("executor"), north.pid("supernode")]
         os.kill(north.supervisor, signal.SIGKILL)
-        north.until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5.0)
+        north.until(lambda: all(began(pid) is None for pid in children), 60.0)
         north.succeeds(number)  # the deployment's watch starts the courier again, as a service manager would
         assert north.deliveries(number) == 2
 
 
 class TestBetweenMessages:
-    def test_a_killed_supernode_is_back_within_seconds(self, north):
+    def test_a_killed_supernode_is_back_at_once(self, north):
         north.succeeds(north.ask(0))
-        before = north.state["restarts"]
+        north.idle()
+        before, since = north.state["restarts"], len(north.log())
         os.kill(north.pid("supernode"), signal.SIGKILL)
-        answer = north.succeeds(north.ask(0))
-        assert answer["took"] < 30.0
+        north.succeeds(north.ask(0))
+        was_restarted_at_once(north, "supernode", since)
         assert north.state["restarts"] == before + 1
 
     def test_a_polite_restart_says_goodbye_and_comes_back_at_once(self, north):
+        north.idle()
         os.kill(north.pid("supernode"), signal.SIGTERM)
-        north.until(lambda: not (north.folder / "node.json").exists(), 20.0)
-        north.until((north.folder / "node.json").exists, 30.0)
+        north.until(lambda: not (north.folder / "node.json").exists(), 120.0)
+        north.until((north.folder / "node.json").exists, 240.0)
         north.succeeds(north.ask(0))
 
 
@@ -209,14 +219,14 @@ class TestLies:
     def test_an_answer_that_ends_flowers_loop_ends_the_process_and_another_works(self, north):
         before = north.state["restarts"]
         north.line.lies.append((b"/v1/fleet/pull-messages", 404))
-        north.until(lambda: north.state["restarts"] > before, 30.0)
+        north.until(lambda: north.state["restarts"] > before, 120.0)
         assert '"event": "ended", "process": "supernode", "exit": 71' in north.log()
         north.succeeds(north.ask(0))
 
     def test_a_heartbeat_that_dies_ends_the_process_and_another_works(self, north):
         before = north.state["restarts"]
         north.line.lies.append((b"/v1/fleet/send-node-heartbeat", 404))
-        north.until(lambda: north.state["restarts"] > before, 60.0)
+        north.until(lambda: north.state["restarts"] > before, 120.0)
         assert '"event": "ended", "process": "supernode", "exit": 72' in north.log()
         north.succeeds(north.ask(0))
 
@@ -227,24 +237,26 @@ class TestOutage:
         north.at_work(number)
         before = north.state["restarts"]
         north.line.cut()
-        north.until(lambda: north.state["state"] == "waiting", 60.0)
+        north.until(lambda: north.state["state"] == "waiting", 120.0)
         assert north.state["last_code"] == "FL-672"
         time.sleep(5)
         north.line.up = True
         north.succeeds(number)
         assert north.state["restarts"] == before, "it kept trying"
-        north.until(lambda: north.state["state"] == "online", 10.0)
+        north.until(lambda: north.state["state"] == "online", 120.0)
 
 
 class TestPoison:
     def test_a_message_that_kills_each_time_is_given_up_with_a_code(self, north):
+        asked = len(north.log())
         number = north.ask(600)
         north.at_work(number)
         for deliveries in (1, 2, 3):
-            north.until(lambda n=deliveries: north.log().count(f'"event": "message", "delivery": {n}') > 0, 60.0)
-            north.until(lambda: json.loads((north.folder / "in-hand.json").read_text())["deliveries"] == deliveries, 60)
+            north.until(lambda n=deliveries: f'"event": "message", "delivery": {n}' in north.log()[asked:], 240.0)
+            assert json.loads((north.folder / "in-hand.json").read_text())["deliveries"] == deliveries
             time.sleep(0.5)
+            killed = len(north.log())
             os.kill(north.pid("executor"), signal.SIGKILL)
-            north.until(lambda: '"event": "ended"' in north.log(), 10.0)
+            north.until(lambda n=killed: '"event": "ended", "process": "executor"' in north.log()[n:], 120.0)
         answer = north.answer(number)
         assert "error 100: FL-674 the courier ended too often during this message" in answer["told"]
