@@ -50,7 +50,7 @@ class Namespace:
         # `cat` waits for its standard input to close: it dies with us, and the namespace with it.
         self._holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
         self._path = Path(f"/proc/{self._holder.pid}/ns/net")
-        own, end = os.stat("/proc/self/ns/net").st_ino, time.monotonic() + 5
+        own, end = os.stat("/proc/self/ns/net").st_ino, time.monotonic() + 60
         while self._path.stat().st_ino == own:  # until `unshare` has unshared
             if self._holder.poll() is not None or time.monotonic() > end:
                 self._holder.kill()

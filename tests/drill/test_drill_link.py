@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import time
 
@@ -9,6 +11,7 @@ import pytest
 from tests.drill.link import Link, Namespace, possible
 
 pytestmark = pytest.mark.skipif(not possible(), reason="no network namespaces or TUN devices for this user")
+NAMES = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +34,18 @@ def send(ends):
     link, near, far = ends
     link.mend()
 
-    def count(number, patience_s=0.3):
-        times = []
+    def count(number, patience_s=10.0):
+        began, took = {}, {}
         far.settimeout(patience_s)
-        for _ in range(number):
-            began = time.monotonic()
-            near.sendto(b"x", (link.far, 5000))
-            try:
-                far.recv(10)
-            except TimeoutError:
-                continue
-            times.append(time.monotonic() - began)
-        return times
+        for name in (b"%d" % next(NAMES) for _ in range(number)):
+            began[name], came = time.monotonic(), b""
+            near.sendto(name, (link.far, 5000))
+            with contextlib.suppress(TimeoutError):
+                while came != name:  # a late one counts too; one of an earlier call does not
+                    came = far.recv(10)
+                    if came in began:
+                        took[came] = time.monotonic() - began[came]
+        return list(took.values())
 
     return link, count
 
@@ -55,20 +58,25 @@ def test_packets_come_through(send):
 def test_a_delay_is_of_each_packet(send):
     link, count = send
     link.delay_s = 0.1
-    times = count(5, patience_s=2)
-    assert len(times) == 5 and all(0.1 <= took < 0.2 for took in times)
+    end = time.monotonic() + 60
+    while True:
+        times = count(5)
+        assert len(times) == 5 and min(times) >= 0.1
+        if max(times) < 0.2:
+            break
+        assert time.monotonic() < end, times
 
 
 def test_a_loss_of_a_tenth_loses_a_tenth(send):
     link, count = send
     link.loss = 0.1
-    assert 0.83 < len(count(400, patience_s=0.02)) / 400 < 0.97  # five standard errors
+    assert 0.83 < len(count(400, patience_s=0.05)) / 400 < 0.97  # five standard errors
 
 
 def test_a_cut_link_carries_nothing_and_a_mended_one_does(send):
     link, count = send
     link.cut = True
-    assert count(3) == []
+    assert count(3, patience_s=0.3) == []
     link.mend()
     assert len(count(3)) == 3
 
