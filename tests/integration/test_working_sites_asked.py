@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,26 @@ class TestWorking:
         run_study(study, inprocess_exchange({n: hearing(Site(h), whole) for n, h in homes["one"].items()}), whole)
 
         trained: list[tuple[str, int]] = []
+        seen = threading.Event()  # that a site trains; until then it goes no further
         ordinary = Bench.train
 
         def counted(self, header, request, *rest):
             trained.append((header["site"], request.round))
-            return ordinary(self, header, request, *rest)
+
+            def pause(done, total):
+                self.tell(done, total)
+                seen.wait(60)
+                seen.set()
+
+            return ordinary(replace(self, tell=pause), header, request, *rest)
 
         monkeypatch.setattr(Bench, "train", counted)
         told = []
 
         def tell(event):
             told.append(event)
+            if event.stage == "sites" and "%" in event.note:
+                seen.set()
             if event.stage == "sites" and not any(e.stage == "killed" for e in told):
                 told.append(type(event)("killed", 0, 0))
                 raise KeyboardInterrupt
