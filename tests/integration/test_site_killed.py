@@ -24,6 +24,7 @@ from fedloupe.messages import (
     PrepareRequest,
     TrainReply,
     TrainRequest,
+    Working,
     decode,
     encode,
 )
@@ -70,7 +71,10 @@ class Talk:
         self.weights = flatten(build_model(study, Schema.of(study, ("table",))))
 
     def __call__(self, request):
-        return decode(ask(self.socket, self.sealed(request), 120))
+        end = time.monotonic() + 600
+        while isinstance(reply := decode(ask(self.socket, self.sealed(request), 120)), Working):
+            assert time.monotonic() < end, reply
+        return reply
 
     def sealed(self, request) -> bytes:
         return encode(seal(encode(request), self.key, lifetime_s=120))
@@ -104,7 +108,9 @@ class TestASiteKilledWhileItTrains:
             waiting = subprocess.Popen(
                 [sys.executable, "-c", _ASK, str(socket), str(_write(tmp_path, talk))], stderr=subprocess.DEVNULL
             )
+            end = time.monotonic() + 600
             while len(Ledger(home).entries()) == rows:
+                assert time.monotonic() < end and not waiting.poll()
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
             process.wait()
