@@ -139,7 +139,7 @@ class TestTheLocks:
         running = threading.Thread(target=stranger.start, args=(stop,))
         running.start()
         try:
-            state = _state_within(stranger.state, "refused", 60.0)
+            state = _state_within(stranger.state, "refused", 240.0)
         finally:
             stop.set()
             running.join()
@@ -192,7 +192,7 @@ class TestAHospitalGoesAway:
         federation.processes.running[name].process.kill()
         federation.processes.running[name].process.wait()
         federation.processes.check()
-        federation.processes.wait_for(name, lambda: _says_hello(federation, hospital), 20.0)
+        federation.processes.wait_for(name, lambda: _says_hello(federation, hospital), 240.0)
 
     def test_a_dead_site_process_is_an_absent_site_and_the_others_answer(self, federation, study, tmp_path):
         federation.processes.end("site-south")  # last test: nobody starts it again
@@ -253,7 +253,7 @@ def _post(federation, port, path):
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=10) as answer:
+        with opener.open(request, timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
