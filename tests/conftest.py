@@ -67,7 +67,7 @@ def browse(chromium: str, tmp_path: Path) -> Callable[..., Seen]:
 
     def run(page: Path, *options: str) -> Seen:
         command = [chromium, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", *options, page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         return Seen(done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line])
 
     return run

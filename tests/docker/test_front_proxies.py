@@ -56,7 +56,7 @@ def start(name, docker, tls, folder, upstream_port):
     }[name]
     env = {**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}
     process = subprocess.Popen(words, env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 120.0
     while time.monotonic() < end:
         assert process.poll() is None, process.stderr.read().decode()
         with socket.socket() as probe:
@@ -79,7 +79,7 @@ class Front:
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", *headers]
         lines.append(f"Content-Length: {len(body)}")
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=30.0) as plain,
+            socket.create_connection(("127.0.0.1", self.port), timeout=120.0) as plain,
             self._context.wrap_socket(plain, server_hostname="localhost") as line,
         ):
             answer = b""
@@ -97,7 +97,7 @@ def front(request, docker, tls, tmp_path_factory, upstream_once):
     process, port = start(request.param, docker, tls, folder, upstream_once.port)
     yield Front(port, tls)
     process.terminate()
-    process.wait(20.0)
+    process.wait(60.0)
 
 
 class TestWhatPasses:
@@ -176,7 +176,7 @@ class TestAFailingSuperLink:
             assert Front(port, tls).ask("/v1/fleet/pull-messages")[0] == 503
         finally:
             process.terminate()
-            process.wait(20.0)
+            process.wait(60.0)
 
     @pytest.mark.parametrize("name", sorted(FILES))
     def test_one_with_a_certificate_of_another_authority_is_not_asked(self, docker, tls, tmp_path, upstream, name):
@@ -187,4 +187,4 @@ class TestAFailingSuperLink:
             assert upstream.seen == []
         finally:
             process.terminate()
-            process.wait(20.0)
+            process.wait(60.0)

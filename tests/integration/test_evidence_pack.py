@@ -102,7 +102,7 @@ class TestWhatIsInIt:
 
     def test_the_example_runs_on_its_own(self, pack):
         command = [sys.executable, "-I", "example.py"]
-        done = subprocess.run(command, check=False, cwd=pack / "model", capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, check=False, cwd=pack / "model", capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
 
 

@@ -91,7 +91,7 @@ def refused_bundle(hospital: Hospital, content: bytes) -> str:
         require_approved(content, flower)
     with tempfile.TemporaryDirectory(prefix="fl-") as folder:
         server = serve(desk_of(bytes), Path(folder) / "s", noted=hospital.site.gate.note_bundle)
-        note(server.socket, refused.value.code, "ab" * 32, len(content))
+        note(server.socket, refused.value.code, "ab" * 32, len(content), 60.0)
         server.stop(0)
     return str(refused.value.code)
 
