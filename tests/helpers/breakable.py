@@ -162,7 +162,7 @@ class Hospital:
             log, in_hand = self.log(), (self.folder / "in-hand.json").exists()
             return not in_hand and log.rfind('"event": "message-answered"') > log.rfind('"event": "message",')
 
-        self.until(put_down, 60.0)
+        self.until(put_down, 300.0)
 
     def until(self, true: Callable[[], bool], timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
